@@ -1,0 +1,18 @@
+//! Embergram: large language models inside a web page, with lossless n-gram speculation.
+//!
+//! The rooms, each knowing only those after it:
+//! [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`]; [`format`](mod@format) and [`text`] feed
+//! a model at load time.
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod format;
+pub mod gpu;
+pub mod metrics;
+pub mod model;
+pub mod sample;
+pub mod speculate;
+pub mod text;
+
+pub use error::{Error, ErrorCode, Result};
