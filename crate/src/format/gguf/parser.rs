@@ -54,7 +54,7 @@ struct Open {
 /// Parses a header from chunks of any size. After an error it must not be used again.
 pub struct Parser {
     state: State,
-    pending: Vec<u8>,
+    pub(super) pending: Vec<u8>,
     /// Bytes consumed.
     position: u64,
     entries_left: u64,
