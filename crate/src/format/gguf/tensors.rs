@@ -8,7 +8,7 @@ use crate::format::QuantType;
 const MAX_BYTES: u64 = 1 << 53;
 
 /// Types of ggml that the engine has no kernels for, to name them in messages.
-const OTHER_TYPES: [(u32, &str); 25] = [
+const OTHER_TYPES: [(u32, &str); 23] = [
     (9, "Q8_1"),
     (10, "Q2_K"),
     (11, "Q3_K"),
@@ -29,11 +29,9 @@ const OTHER_TYPES: [(u32, &str); 25] = [
     (29, "IQ1_M"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),
-    (36, "IQ4_NL_4_4"),
-    (37, "IQ4_NL_4_8"),
-    (38, "IQ4_NL_8_8"),
     (39, "MXFP4"),
     (40, "NVFP4"),
+    (41, "Q1_0"),
 ];
 
 /// A tensor of the table, checked on its own: dimensions, type and end.

@@ -73,7 +73,7 @@ impl PlaneSplitter {
             staged: vec![Vec::new(); layout.offsets.len()],
             staged_blocks: 0,
             written_blocks: 0,
-            batch_blocks: BATCH_BYTES / ty.block_bytes() & !1,
+            batch_blocks: (BATCH_BYTES / ty.block_bytes()) & !1,
             layout,
         }
     }

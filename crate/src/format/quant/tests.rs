@@ -139,7 +139,7 @@ proptest! {
 #[test]
 fn long_tensors_are_written_in_batches() {
     for ty in [QuantType::Q8_0, QuantType::Q6_K] {
-        let blocks = (3 << 20) / ty.block_bytes() as u64 | 1;
+        let blocks = ((3 << 20) / ty.block_bytes() as u64) | 1;
         let elements = blocks * ty.block_len() as u64;
         let file = noise(ty.bytes_for(elements) as usize);
         for chunks in [&[usize::MAX][..], &[65_537, 2_000_003]] {
