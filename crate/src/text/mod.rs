@@ -1,1 +1,17 @@
-//! TODO room
+//! Text in and out: the tokenizer, incremental decoding, stop strings and chat templates.
+
+mod alphabet;
+pub mod chat_template;
+pub mod detokenizer;
+mod json;
+mod pre;
+pub mod stop;
+pub mod tokenizer;
+
+pub use chat_template::{ChatTemplate, Message};
+pub use detokenizer::Detokenizer;
+pub use stop::{StopStep, StopStrings};
+pub use tokenizer::{Tokenizer, TokenizerSource};
+
+#[cfg(test)]
+mod fixture_tests;

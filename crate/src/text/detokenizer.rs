@@ -1,0 +1,105 @@
+//! Text out of a stream of tokens, never a part of a character.
+
+use super::Tokenizer;
+
+/// Turns tokens into text as they come. All it returns, joined, is `String::from_utf8_lossy` of all the bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Detokenizer {
+    skip_special: bool,
+    /// The start of a character whose end has not come: at most three bytes between calls.
+    pending: Vec<u8>,
+}
+
+impl Detokenizer {
+    /// A detokenizer that leaves control tokens out if `skip_special`.
+    pub fn new(skip_special: bool) -> Self {
+        Self { skip_special, pending: Vec::new() }
+    }
+
+    /// Takes a token; returns the text it completes, possibly none.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
+        if self.skip_special && tokenizer.is_special(id) {
+            return String::new();
+        }
+        self.push_bytes(tokenizer.token_bytes(id))
+    }
+
+    /// The text of bytes that no character followed, as U+FFFD; the detokenizer is then as new.
+    pub fn finish(&mut self) -> String {
+        let text = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        text
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        let mut text = String::new();
+        let mut rest = self.pending.as_slice();
+        while let Err(error) = std::str::from_utf8(rest) {
+            let (valid, bad) = rest.split_at(error.valid_up_to());
+            text.push_str(&String::from_utf8_lossy(valid));
+            rest = bad;
+            // Without a length, the bytes end within a character: they wait for the next.
+            let Some(len) = error.error_len() else { break };
+            text.push(char::REPLACEMENT_CHARACTER);
+            rest = &bad[len..];
+        }
+        if let Ok(valid) = std::str::from_utf8(rest) {
+            text.push_str(valid);
+            rest = &[];
+        }
+        self.pending.drain(..self.pending.len() - rest.len());
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream(bytes: &[u8], cuts: &[usize]) -> Vec<String> {
+        let mut detokenizer = Detokenizer::new(false);
+        let mut out = Vec::new();
+        let mut rest = bytes;
+        for cut in cuts.iter().cycle() {
+            let (now, later) = rest.split_at((*cut).min(rest.len()));
+            out.push(detokenizer.push_bytes(now));
+            assert!(detokenizer.pending.len() <= 3);
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        out.push(detokenizer.finish());
+        out
+    }
+
+    #[test]
+    fn holds_a_character_until_it_is_whole() {
+        assert_eq!(stream("a😀b".as_bytes(), &[2]), ["a", "", "😀b", ""]);
+        assert_eq!(stream(b"\xf0\x9f\x98", &[1]), ["", "", "", "\u{fffd}"]);
+        assert_eq!(stream(b"\xe2\x82A", &[1]), ["", "", "\u{fffd}A", ""]);
+    }
+
+    /// Leads and continuations of whole, cut and forbidden sequences.
+    const PARTS: &[u8] = &[0xe2, 0x82, 0xac, 0xf0, 0x9f, 0x98, 0x80, 0xed];
+
+    proptest! {
+        #[test]
+        fn streaming_equals_lossy_decoding(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    any::<char>().prop_map(|c| c.to_string().into_bytes()),
+                    prop::collection::vec(any::<u8>(), 1..4),
+                    prop::collection::vec(prop::sample::select(PARTS), 1..5),
+                ],
+                0..20,
+            ),
+            cuts in prop::collection::vec(1usize..5, 1..6),
+        ) {
+            let bytes = parts.concat();
+            prop_assert_eq!(stream(&bytes, &cuts).concat(), String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Byte-level BPE built from the tokenizer metadata of a GGUF file.
+
+use super::{alphabet, pre};
+use crate::error::{Error, ErrorCode, Result};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, TokenizerImpl};
+
+/// GGUF's token types, as far as they matter here; the others (normal, unused, byte) are spelled in the alphabet.
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+
+/// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
+const END_NAMES: [&str; 4] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>"];
+
+/// The tokenizer metadata of a GGUF file, as plain values.
+#[derive(Clone, Debug, Default)]
+pub struct TokenizerSource {
+    /// `tokenizer.ggml.model`
+    pub model: String,
+    /// `tokenizer.ggml.pre`
+    pub pre: String,
+    /// `tokenizer.ggml.tokens`, by id
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.token_type`, by id; empty when every token is a normal one
+    pub token_types: Vec<i32>,
+    /// `tokenizer.ggml.merges`, each two tokens with a space between, by rank
+    pub merges: Vec<String>,
+    /// `tokenizer.ggml.bos_token_id`
+    pub bos: Option<u32>,
+    /// `tokenizer.ggml.eos_token_id`
+    pub eos: Option<u32>,
+    /// `tokenizer.ggml.add_bos_token`
+    pub add_bos: bool,
+    /// `tokenizer.ggml.eot_token_id`
+    pub eot: Option<u32>,
+}
+
+/// Text to token ids and back.
+pub struct Tokenizer {
+    bpe: TokenizerImpl<BPE, NFC, Sequence, ByteLevel, ByteLevel>,
+    pieces: Pieces,
+    bos: Option<u32>,
+    add_bos: bool,
+    eos_ids: Vec<u32>,
+}
+
+/// The bytes of every token, end to end.
+struct Pieces {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    special: Vec<bool>,
+}
+
+impl Pieces {
+    fn new(tokens: &[String], types: &[i32]) -> Self {
+        let mut bytes = Vec::with_capacity(tokens.iter().map(String::len).sum());
+        let mut ends = Vec::with_capacity(tokens.len());
+        let mut special = Vec::with_capacity(tokens.len());
+        for (i, token) in tokens.iter().enumerate() {
+            let kind = types.get(i).copied().unwrap_or_default();
+            match kind {
+                UNKNOWN | CONTROL | USER_DEFINED => bytes.extend_from_slice(token.as_bytes()),
+                _ => alphabet::append_bytes(token, &mut bytes),
+            }
+            ends.push(bytes.len());
+            special.push(matches!(kind, UNKNOWN | CONTROL));
+        }
+        bytes.shrink_to_fit();
+        Self { bytes, ends, special }
+    }
+
+    fn get(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let Some(&end) = self.ends.get(id) else { return &[] };
+        let start = id.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..end]
+    }
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer, taking the source's vectors apart as it goes so that no text is held twice for long.
+    pub fn new(source: TokenizerSource) -> Result<Self> {
+        check(&source)?;
+        let pre = pre::pre_tokenizer(&source.pre)?;
+        let TokenizerSource { tokens, token_types, merges, bos, eos, add_bos, eot, .. } = source;
+
+        let pieces = Pieces::new(&tokens, &token_types);
+        let added = added_tokens(&tokens, &token_types);
+        drop(token_types);
+        let vocab: Vocab = tokens.into_iter().zip(0u32..).collect();
+        let merges = split_merges(merges, &vocab)?;
+        let mut eos_ids: Vec<u32> = eos.into_iter().chain(eot).collect();
+        eos_ids.extend(END_NAMES.iter().filter_map(|name| vocab.get(*name)).filter(|id| pieces.special[**id as usize]));
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
+
+        let model =
+            BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.ignore_merges).build().map_err(|e| {
+                Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {e}"))
+            })?;
+        let mut bpe = TokenizerImpl::new(model);
+        bpe.with_normalizer(pre.normalizer);
+        bpe.with_pre_tokenizer(Some(pre.split));
+        bpe.add_tokens(&added);
+        Ok(Self { bpe, pieces, bos, add_bos, eos_ids })
+    }
+
+    /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
+    /// bos token comes first in a model that wants one. A byte that the vocabulary has no token for is dropped, as in
+    /// Hugging Face's tokenizers (SmolLM2 lacks the lead bytes F1 and F2 and a few control characters).
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .bpe
+            .encode_fast(text, false)
+            .map_err(|e| Error::new(ErrorCode::InvalidPrompt, format!("the text cannot be tokenized: {e}")))?;
+        let bos = self.bos.filter(|_| add_special && self.add_bos);
+        Ok(bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// The raw bytes of a token, which may be part of a character only; of an id outside the vocabulary, none.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.get(id)
+    }
+
+    /// Whether the token is a control token (or the unknown token), not text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.pieces.special.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// How many tokens there are.
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.ends.len()
+    }
+
+    /// The token that begins a text, where the file names one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The tokens that end a generation, ascending: eos, eot, and each control token named `<|im_end|>`, `<|eot_id|>`,
+    /// `<|eom_id|>` or `<|endoftext|>`.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.eos_ids
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.bpe.token_to_id(token)
+    }
+
+    /// The text of these tokens, with U+FFFD for bytes that are no UTF-8.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let shown = ids.iter().filter(|id| !(skip_special && self.is_special(**id)));
+        let bytes: Vec<u8> = shown.flat_map(|id| self.token_bytes(*id)).copied().collect();
+        String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+}
+
+/// Refuses a source that no tokenizer can be built from.
+fn check(source: &TokenizerSource) -> Result<()> {
+    if source.model != "gpt2" {
+        return Err(Error::new(
+            ErrorCode::UnsupportedModel,
+            format!("tokenizer.ggml.model is {:?}; supported is \"gpt2\" (byte-level BPE)", source.model),
+        ));
+    }
+    let invalid = |message: String| Err(Error::new(ErrorCode::InvalidFile, message));
+    let count = source.tokens.len();
+    if count == 0 || u32::try_from(count).is_err() {
+        return invalid(format!("tokenizer.ggml.tokens holds {count} tokens; it must hold from 1 to {}", u32::MAX));
+    }
+    if !source.token_types.is_empty() && source.token_types.len() != count {
+        let types = source.token_types.len();
+        return invalid(format!("tokenizer.ggml.token_type holds {types} types for {count} tokens; one each is right"));
+    }
+    for (name, id) in [("bos", source.bos), ("eos", source.eos), ("eot", source.eot)] {
+        if let Some(id) = id.filter(|id| *id as usize >= count) {
+            return invalid(format!("tokenizer.ggml.{name}_token_id is {id}; the vocabulary ends at {}", count - 1));
+        }
+    }
+    if source.add_bos && source.bos.is_none() {
+        return invalid("tokenizer.ggml.add_bos_token is true without a tokenizer.ggml.bos_token_id".into());
+    }
+    Ok(())
+}
+
+/// The tokens that are found in a text before it is cut.
+fn added_tokens(tokens: &[String], types: &[i32]) -> Vec<AddedToken> {
+    let added = tokens.iter().zip(types).filter(|(_, kind)| matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED));
+    added.map(|(token, kind)| AddedToken::from(token.as_str(), *kind != USER_DEFINED).normalized(false)).collect()
+}
+
+/// Each merge as its two halves, which and whose union must be tokens.
+fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
+    let mut pairs = Vec::with_capacity(merges.len());
+    let mut union = String::new();
+    for (rank, mut merge) in merges.into_iter().enumerate() {
+        let bad = |what: String| {
+            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is {merge:?}: {what}"))
+        };
+        let Some((left, right)) = merge.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty()) else {
+            return Err(bad("it must be two tokens with one space between".into()));
+        };
+        union.clear();
+        union.push_str(left);
+        union.push_str(right);
+        if let Some(missing) = [left, right, &union].into_iter().find(|token| !vocab.contains_key(*token)) {
+            return Err(bad(format!("{missing:?} must be in tokenizer.ggml.tokens")));
+        }
+        let right = right.to_owned();
+        merge.truncate(union.len() - right.len());
+        pairs.push((merge, right));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> TokenizerSource {
+        let tokens = ["<|endoftext|>", "<|im_end|>", "a", "b", "ab", "Ġ", "  ", "Ã", "©"].map(String::from).to_vec();
+        TokenizerSource {
+            model: "gpt2".into(),
+            pre: "gpt-2".into(),
+            token_types: vec![3, 3, 1, 1, 1, 1, 4, 1, 1],
+            tokens,
+            merges: vec!["a b".into()],
+            bos: Some(0),
+            eos: Some(1),
+            add_bos: true,
+            eot: None,
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut TokenizerSource)) -> (ErrorCode, String) {
+        let mut source = source();
+        change(&mut source);
+        Tokenizer::new(source).err().map(|e| (e.code, e.message)).expect("must be refused")
+    }
+
+    #[test]
+    fn encodes_and_decodes() {
+        let t = Tokenizer::new(source()).unwrap();
+        let ids = t.encode("ab  a<|im_end|> é", true).unwrap();
+        assert_eq!(ids, [0, 4, 6, 2, 1, 5, 7, 8]);
+        assert_eq!(t.encode("ab", false).unwrap(), [4]);
+        assert_eq!(t.encode("", false).unwrap(), [0u32; 0]);
+        assert_eq!(t.decode(&ids, false), "<|endoftext|>ab  a<|im_end|> é");
+        assert_eq!(t.decode(&ids, true), "ab  a é");
+        assert_eq!(t.decode(&[7, 99, 2], true), "\u{fffd}a");
+        assert_eq!((t.token_bytes(7), t.token_bytes(5), t.token_bytes(99)), (&[0xc3][..], &b" "[..], &[][..]));
+        assert_eq!((t.is_special(1), t.is_special(6), t.is_special(99)), (true, false, false));
+        assert_eq!((t.vocab_size(), t.bos(), t.eos_ids()), (9, Some(0), &[0, 1][..]));
+        assert_eq!((t.id_of("<|im_end|>"), t.id_of("ab"), t.id_of("zz")), (Some(1), Some(4), None));
+    }
+
+    #[test]
+    fn only_control_tokens_end_a_generation_by_name() {
+        let t = Tokenizer::new(TokenizerSource { token_types: vec![], ..source() }).unwrap();
+        assert_eq!(t.eos_ids(), [1]);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_build_from() {
+        let (code, message) = refusal(|s| s.model = "llama".into());
+        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"llama\"") && message.contains("\"gpt2\""));
+        let (code, message) = refusal(|s| s.pre = "tekken".into());
+        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"tekken\"") && message.contains("smollm"));
+        let (code, message) = refusal(|s| s.merges.push("a zz".into()));
+        assert!(code == ErrorCode::InvalidFile && message.contains("merges[1] is \"a zz\": \"zz\""), "{message}");
+        assert!(refusal(|s| s.merges.push("b a".into())).1.contains("\"ba\" must be"));
+        for merge in ["ab", " ab", "ab ", ""] {
+            assert!(refusal(|s| s.merges.push(merge.into())).1.contains("two tokens"), "{merge:?}");
+        }
+        assert!(refusal(|s| s.eos = Some(9)).1.contains("eos_token_id is 9"));
+        assert!(refusal(|s| s.token_types.truncate(3)).1.contains("3 types for 9 tokens"));
+        assert!(refusal(|s| s.bos = None).1.contains("add_bos_token"));
+        assert_eq!(refusal(|s| s.tokens.clear()).0, ErrorCode::InvalidFile);
+    }
+}
