@@ -1,1 +1,1 @@
-//! TODO room
+//! Rows in, sampled tokens out.

@@ -1,0 +1,104 @@
+//! Pipelines out of `shaders/`. A shader is a minijinja template: loops over registers are written out with the model's
+//! shape, since not every driver unrolls them, and every shape is a constant.
+
+use burn_wgpu::wgpu;
+use minijinja::{Environment, Value};
+
+use super::Gpu;
+use crate::{Error, ErrorCode, Result};
+
+macro_rules! shaders {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../../shaders/", $name)))),*] };
+}
+
+const SHADERS: &[(&str, &str)] = shaders![
+    "common/weights.wgsl",
+    "common/tile.wgsl",
+    "common/step.wgsl",
+    "embed.wgsl",
+    "norm_qkv_rope.wgsl",
+    "attention.wgsl",
+    "project_residual.wgsl",
+    "norm_gate_up_silu.wgsl",
+    "norm_logits.wgsl",
+    "argmax_part.wgsl",
+    "argmax.wgsl",
+];
+
+/// The shader templates, parsed once.
+pub struct Kernels {
+    environment: Environment<'static>,
+}
+
+impl Kernels {
+    /// Parses all templates.
+    pub fn new() -> Self {
+        let mut environment = Environment::new();
+        environment.set_keep_trailing_newline(true);
+        for (name, source) in SHADERS {
+            environment.add_template(name, source).expect("shaders are valid templates");
+        }
+        Self { environment }
+    }
+
+    /// The WGSL of shader `name` with these values.
+    pub fn render(&self, name: &str, values: &Value) -> Result<String> {
+        let template = self.environment.get_template(name).expect("a shader of SHADERS");
+        template.render(values).map_err(|e| Error::new(ErrorCode::Internal, format!("shader {name}: {e:#}")))
+    }
+
+    /// The compute pipeline of shader `name`, entry point `main`, for bind groups of `layout`.
+    pub fn pipeline(
+        &self,
+        gpu: &Gpu,
+        name: &str,
+        layout: &wgpu::BindGroupLayout,
+        values: &Value,
+    ) -> Result<wgpu::ComputePipeline> {
+        let source = self.render(name, values)?;
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(layout)],
+            immediate_size: 0,
+        });
+        Ok(gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        }))
+    }
+}
+
+/// A bind group layout whose bindings, from 0 on, are of these kinds: `u` uniform, `r` read-only storage, `w` storage.
+pub fn layout(gpu: &Gpu, name: &str, kinds: &str) -> wgpu::BindGroupLayout {
+    let entries: Vec<_> = (0..)
+        .zip(kinds.chars())
+        .map(|(binding, kind)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match kind {
+                    'u' => wgpu::BufferBindingType::Uniform,
+                    _ => wgpu::BufferBindingType::Storage { read_only: kind == 'r' },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries })
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Self::new()
+    }
+}

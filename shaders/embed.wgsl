@@ -1,0 +1,20 @@
+// x[row] = embedding[token of row], with the sum of squares of each vec4 for the norm that follows.
+// One invocation writes 32 values.
+{% from "common/weights.wgsl" import weights %}
+{% include "common/step.wgsl" %}
+@group(0) @binding(2) var<storage, read> table: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> squares: array<f32>;
+{{ weights("table_group", "table", w[0].ty, w[0].p) }}
+@compute @workgroup_size(16)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let g = id.x;
+  let row = id.y;
+  if (g >= {{ d // 32 }}u || row >= step.rows) { return; }
+  let v = table_group(rows[row].x * {{ d // 32 }}u + g);
+  let at = row * {{ d // 4 }}u + g * 8u;
+  {%- for i in range(8) %}
+  x[at + {{ i }}u] = v[{{ i }}];
+  squares[at + {{ i }}u] = dot(v[{{ i }}], v[{{ i }}]);
+  {%- endfor %}
+}
