@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(bounds(json!({"method": "ngram", "num_speculative_tokens": 3})), (5, 5));
         assert_eq!(bounds(json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 2})), (2, 2));
         assert_eq!(bounds(json!({"method": "ngram", "num_speculative_tokens": 3.0, "prompt_lookup_max": 4.0})), (4, 4));
-        let both = json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 2, "prompt_lookup_max": 4});
+        let both =
+            json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 2, "prompt_lookup_max": 4});
         assert_eq!(bounds(both), (2, 4));
     }
 
@@ -115,7 +116,10 @@ mod tests {
             (json!({"method": "ngram", "num_speculative_tokens": 0}), vec!["at least 1"]),
             (json!({"method": "ngram", "num_speculative_tokens": 1.5}), vec!["1.5"]),
             (json!({"method": "ngram", "num_speculative_tokens": 5000}), vec!["5000", "1024"]),
-            (json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 0}), vec!["prompt_lookup_min"]),
+            (
+                json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 0}),
+                vec!["prompt_lookup_min"],
+            ),
             (
                 json!({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 4, "prompt_lookup_max": 2}),
                 vec!["prompt_lookup_min", "prompt_lookup_max"],
