@@ -238,8 +238,10 @@ impl CacheConfig {
     /// vLLM's labels, in its (Python's) spelling, less those about what only vLLM has. As there, no `model_name`.
     fn labels(&self, max_model_len: usize) -> Labels {
         let python = |value: bool| if value { "True" } else { "False" };
-        let tokens = self.num_gpu_blocks * self.block_size;
         let blocks_a_sequence = max_model_len.div_ceil(self.block_size.max(1)).max(1);
+        let concurrency = self.num_gpu_blocks as f64 / blocks_a_sequence as f64;
+        // vLLM counts the tokens of sequences of full length: the unused end of their last blocks is not capacity.
+        let tokens = (concurrency * max_model_len as f64) as u64;
         let mut labels = Labels::default();
         labels.push("block_size", self.block_size.to_string());
         labels.push("cache_dtype", self.cache_dtype.as_str());
@@ -248,7 +250,7 @@ impl CacheConfig {
         labels.push("enable_prefix_caching", python(self.enable_prefix_caching));
         labels.push("num_gpu_blocks", self.num_gpu_blocks.to_string());
         labels.push("kv_cache_size_tokens", tokens.to_string());
-        labels.push("kv_cache_max_concurrency", format!("{:?}", self.num_gpu_blocks as f64 / blocks_a_sequence as f64));
+        labels.push("kv_cache_max_concurrency", format!("{concurrency:?}"));
         labels.push("hash_block_size", self.block_size.to_string());
         labels.push("kv_cache_memory_bytes", self.kv_cache_memory_bytes.to_string());
         labels.push("engine", "0");

@@ -5,10 +5,12 @@
 //! change a token: a bad guess costs time only.
 
 mod config;
+mod draft;
 mod ngram;
 mod verify;
 
 pub use config::SpeculativeConfig;
+pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
 pub use verify::{Verified, verify};
 
@@ -19,13 +21,4 @@ pub trait Proposer {
 
     /// Puts at most `max_draft` guessed tokens into `out`, which is cleared first. Empty: no guess this time.
     fn propose(&self, max_draft: usize, out: &mut Vec<u32>);
-}
-
-/// How many draft tokens may run in the next step of a sequence that holds `context_len` tokens.
-///
-/// vLLM's proposer offers at most `max_model_len - context_len`, and its scheduler then trims the step so that its last
-/// row stays below `max_model_len - 1`, since that row's own sample still needs a place. The second rule implies the
-/// first, so that with `k = 5` the last steps before the limit draft 5, 4, 3, 2, 1 and 0 tokens.
-pub fn draft_limit(k: usize, max_model_len: usize, context_len: usize) -> usize {
-    k.min(max_model_len.saturating_sub(context_len).saturating_sub(1))
 }
