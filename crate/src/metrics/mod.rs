@@ -17,4 +17,4 @@ pub use registry::{CacheConfig, DeviceStep, Gauge, IterationStats, Registry};
 pub use request::{
     FinishReason, FinishedRequest, Latency, ParentRequest, RequestMetrics, RequestRecorder, SpeculativeDecoding,
 };
-pub use snapshot::{Metric, Snapshot, Value};
+pub use snapshot::{Labels, Metric, Snapshot, Value};

@@ -1,8 +1,8 @@
 //! Speculation: guess the next tokens cheaply, let one step of the model check all of them.
 //!
-//! A [`Proposer`] guesses from a sequence's own tokens, the engine runs the guesses as further rows of that sequence,
-//! and [`verify`] keeps those the model would have sampled anyway. Nothing here touches a tensor, and nothing here can
-//! change a token: a bad guess costs time only.
+//! A [`Proposer`] guesses from a sequence's own tokens, a [`DraftWindow`] fits the guess to what is left of the context,
+//! the engine runs it as further rows of that sequence, and [`verify()`] keeps what the model would have sampled anyway.
+//! Nothing here touches a tensor, and nothing here can change a token: a bad guess costs time only.
 
 mod config;
 mod draft;
