@@ -1,7 +1,7 @@
 //! Embergram: large language models inside a web page, with lossless n-gram speculation.
 //!
 //! The rooms, each knowing only those after it:
-//! [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`]; [`format`](mod@format) and [`text`] feed
+//! [`llm`] -> [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`]; [`format`](mod@format) and [`text`] feed
 //! a model at load time.
 
 pub mod config;
@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod format;
 pub mod gpu;
+pub mod llm;
 pub mod metrics;
 pub mod model;
 pub mod sample;

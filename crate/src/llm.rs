@@ -1,0 +1,221 @@
+//! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
+
+use crate::config::{LlmConfig, SamplingParams};
+use crate::engine::{Engine, SequenceOutput};
+use crate::format::gguf::Metadata;
+use crate::gpu::plan::Capacity;
+use crate::gpu::{Gpu, Plan};
+use crate::metrics::{CacheConfig, Registry, Snapshot};
+use crate::model::{Loader, ModelConfig};
+use crate::speculate::SpeculativeConfig;
+use crate::text::{ChatTemplate, Message, Tokenizer, TokenizerSource};
+use crate::{Error, ErrorCode, Result};
+
+/// Rows a step where `max_num_batched_tokens` is not given.
+const DEFAULT_ROWS: usize = 64;
+/// Bytes of KV cache where `kv_cache_memory_bytes` is not given, unless all sequences need less.
+const DEFAULT_KV_BYTES: u64 = 256 << 20;
+
+/// A prompt as text or as token ids.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// Text, tokenized with the model's special tokens.
+    Text(String),
+    /// Token ids, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// Takes a GGUF file piece by piece and becomes an [`Llm`].
+pub struct LlmLoader {
+    gpu: Gpu,
+    config: LlmConfig,
+    loader: Loader,
+}
+
+impl LlmLoader {
+    /// A loader onto this device. Checks what can be checked before any byte has come.
+    ///
+    /// # Errors
+    /// `invalid_config` for a bad `speculative_config`.
+    pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
+        speculation(&config)?;
+        Ok(Self { loader: Loader::new(&gpu), gpu, config })
+    }
+
+    /// Takes the next bytes, in pieces of any size; see [`Loader::push`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.loader.push(bytes)
+    }
+
+    /// Ends the file and builds tokenizer, cache and pipelines.
+    ///
+    /// # Errors
+    /// `truncated_file`, `unsupported_model` for a tokenizer or template the engine does not know, `invalid_config` for a
+    /// `max_model_len` beyond the model's context or a cache too small for one block.
+    pub fn finish(self) -> Result<Llm> {
+        let (model, weights, mut header) = self.loader.finish()?;
+        let capacity = capacity(&self.config, &model)?;
+        let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
+        let template = chat_template(&header.metadata, &tokenizer)?;
+        let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
+        let name = match &self.config.served_model_name {
+            Some(name) => name.clone(),
+            None => header.metadata.opt_str("general.name")?.unwrap_or("model").to_string(),
+        };
+        let mut metrics = Registry::new(name, capacity.positions);
+        metrics.set_cache_config(CacheConfig {
+            block_size: capacity.block_size,
+            num_gpu_blocks: capacity.blocks,
+            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
+            enable_prefix_caching: self.config.enable_prefix_caching,
+            cache_dtype: "float32".to_string(),
+            sliding_window: None,
+        });
+        let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
+        engine.set_speculation(speculation(&self.config)?);
+        Ok(Llm { engine, template, seed: self.config.seed })
+    }
+}
+
+fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
+    config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
+}
+
+fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
+    (model.layers * block_size * 2 * model.kv_d() * 4) as u64
+}
+
+fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
+    let positions = config.max_model_len.unwrap_or(model.context);
+    if positions > model.context {
+        let message = format!("max_model_len is {positions}, but the model's context is {}; lower it", model.context);
+        return Err(Error::new(ErrorCode::InvalidConfig, message));
+    }
+    let rows = config.max_num_batched_tokens.unwrap_or(DEFAULT_ROWS);
+    let wanted = config.max_num_seqs * positions.div_ceil(config.block_size);
+    let bytes = block_bytes(model, config.block_size);
+    let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
+    if affordable == 0 {
+        let message = format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}");
+        return Err(Error::new(ErrorCode::InvalidConfig, message));
+    }
+    Ok(Capacity {
+        rows,
+        outputs: rows.min(DEFAULT_ROWS),
+        slots: config.max_num_seqs,
+        positions,
+        blocks: wanted.min(affordable as usize),
+        block_size: config.block_size,
+    })
+}
+
+fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    const MERGES: &str = "tokenizer.ggml.merges";
+    let token_types = match m.get("tokenizer.ggml.token_type") {
+        Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
+        None => Vec::new(),
+    };
+    Ok(TokenizerSource {
+        model: m.str("tokenizer.ggml.model")?.to_string(),
+        pre: m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string(),
+        bos: m.opt_u32("tokenizer.ggml.bos_token_id")?,
+        eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
+        eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
+        add_bos: m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
+        token_types,
+        tokens: m.take_strings(TOKENS)?,
+        merges: m.take_strings(MERGES)?,
+    })
+}
+
+fn chat_template(m: &Metadata, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+    let Some(source) = m.opt_str("tokenizer.chat_template")? else { return Ok(None) };
+    let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
+    let eos = m.opt_u32("tokenizer.ggml.eos_token_id")?;
+    ChatTemplate::new(source, &text(tokenizer.bos()), &text(eos)).map(Some)
+}
+
+fn fresh_seed() -> Result<u64> {
+    getrandom::u64().map_err(|e| Error::new(ErrorCode::Internal, format!("no random seed ({e}); give `seed`")))
+}
+
+/// A loaded model.
+pub struct Llm {
+    engine: Engine,
+    template: Option<ChatTemplate>,
+    seed: Option<u64>,
+}
+
+impl Llm {
+    /// Text or ids to ids.
+    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Text(text) => self.engine.tokenizer().encode(text, true),
+            Prompt::Tokens(ids) => Ok(ids.clone()),
+        }
+    }
+
+    /// The prompt of a chat, by the model's own template.
+    ///
+    /// # Errors
+    /// `unsupported_model` when the file has none, `invalid_prompt` when the template refuses the messages.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt> {
+        let Some(template) = &self.template else {
+            let message = "the model has no chat template; call generate with a prompt in its own format";
+            return Err(Error::new(ErrorCode::UnsupportedModel, message));
+        };
+        // The template writes the special tokens itself.
+        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&template.render(messages, true)?, false)?))
+    }
+
+    /// Runs all prompts to their ends, in shared steps. Returns each prompt's `n` outputs, in order. When one is refused,
+    /// none of them runs.
+    ///
+    /// # Errors
+    /// See [`Engine::add`] and [`Engine::step`].
+    pub async fn generate(&mut self, prompts: &[Prompt], params: &SamplingParams) -> Result<Vec<Vec<SequenceOutput>>> {
+        let seed = match params.seed.or(self.seed) {
+            Some(seed) => seed,
+            None => fresh_seed()?,
+        };
+        let mut ids = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let added = self.tokenize(prompt).and_then(|tokens| self.engine.add(&tokens, params, seed));
+            match added {
+                Ok(added) => ids.push(added),
+                Err(error) => {
+                    ids.iter().flatten().for_each(|id| {
+                        self.engine.abort(*id);
+                    });
+                    return Err(error);
+                }
+            }
+        }
+        let mut outputs: Vec<Vec<SequenceOutput>> = ids
+            .iter()
+            .map(|ids| ids.iter().map(|id| SequenceOutput { id: *id, ..Default::default() }).collect())
+            .collect();
+        while self.engine.is_busy() {
+            for delta in self.engine.step().await? {
+                let Some(output) = outputs.iter_mut().flatten().find(|o| o.id == delta.id) else { continue };
+                output.text.push_str(&delta.text);
+                output.token_ids.extend(delta.token_ids);
+                output.logprobs.extend(delta.logprobs);
+                output.finish_reason = delta.finish_reason;
+                output.metrics = delta.metrics;
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Speculation for the requests that come; the model stays as it is.
+    pub fn set_speculation(&mut self, config: Option<SpeculativeConfig>) {
+        self.engine.set_speculation(config);
+    }
+
+    /// All metrics as they are now.
+    pub fn metrics(&self) -> Snapshot {
+        self.engine.metrics().snapshot()
+    }
+}
