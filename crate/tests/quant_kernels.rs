@@ -1,0 +1,93 @@
+//! Every tensor type's WGSL dequantisation, run on the machine's Vulkan adapter, against values computed by the `gguf`
+//! package (tests/fixtures/quant). The embedding kernel writes dequantised weights out as they are.
+
+use burn_wgpu::wgpu::{self, BufferUsages as Usage};
+use embergram::format::quant::{PlaneLayout, PlaneSplitter, QuantType};
+use embergram::gpu::Gpu;
+use embergram::gpu::kernels::{Kernels, layout};
+use embergram::gpu::readback::read;
+use embergram::gpu::weights::DeviceWords;
+use minijinja::context;
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../tests/fixtures/quant/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The weights of `blocks`, by the kernel, 32 a row. `base` bytes lie before the tensor, as before k and v in q's buffer.
+async fn by_kernel(gpu: &Gpu, ty: QuantType, blocks: &[u8], base: u64) -> Vec<f32> {
+    let elements = (blocks.len() / ty.block_bytes() * ty.block_len()) as u64;
+    let planes = PlaneLayout::new(ty, elements);
+    let table = DeviceWords::empty(gpu, base + planes.total_bytes, "the tensor").unwrap();
+    let mut write = |offset: u64, bytes: &[u8]| {
+        table.write(gpu, base + offset, bytes);
+        Ok(())
+    };
+    let mut splitter = PlaneSplitter::new(ty, elements);
+    splitter.push(blocks, &mut write).unwrap();
+    splitter.finish(&mut write).unwrap();
+
+    let rows = (elements / 32) as u32;
+    let buffer = |bytes: u64, usage| {
+        gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
+    };
+    let step = buffer(16, Usage::UNIFORM | Usage::COPY_DST);
+    let row_list = buffer(u64::from(rows) * 16, Usage::STORAGE | Usage::COPY_DST);
+    let x = buffer(elements * 4, Usage::STORAGE | Usage::COPY_SRC);
+    let squares = buffer(elements, Usage::STORAGE);
+    let staging = buffer(elements * 4, Usage::MAP_READ | Usage::COPY_DST);
+    gpu.queue.write_buffer(&step, 0, bytemuck::cast_slice(&[rows, 0, 0, 0]));
+    let words: Vec<[u32; 4]> = (0..rows).map(|token| [token, 0, 0, 0]).collect();
+    gpu.queue.write_buffer(&row_list, 0, bytemuck::cast_slice(&words));
+
+    let layout = layout(gpu, "embed", "urrww");
+    let p: Vec<u64> = planes.offsets.iter().map(|o| (base + o) / 4).collect();
+    let values = context! { d => 32, w => [context! { ty => ty.name(), p }] };
+    let pipeline = Kernels::new().pipeline(gpu, "embed.wgsl", &layout, &values).unwrap();
+    let bindings = [
+        step.as_entire_binding(),
+        row_list.as_entire_binding(),
+        table.binding(),
+        x.as_entire_binding(),
+        squares.as_entire_binding(),
+    ];
+    let entries: Vec<_> =
+        (0..).zip(bindings).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+    let group =
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries });
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(1, rows, 1);
+    }
+    encoder.copy_buffer_to_buffer(&x, 0, &staging, 0, elements * 4);
+    gpu.queue.submit([encoder.finish()]);
+    read(gpu, &staging, elements * 4, bytemuck::pod_collect_to_vec).await.unwrap()
+}
+
+#[test]
+fn kernels_dequantise_every_type_as_gguf_does() {
+    pollster::block_on(async {
+        let gpu = Gpu::open().await.unwrap();
+        for ty in QuantType::ALL {
+            let blocks = fixture(&format!("{}.bin", ty.name()));
+            // Whole groups of 32, which rows are made of.
+            let per_group = (32 / ty.block_len()).max(1) * ty.block_bytes();
+            let blocks = &blocks[..blocks.len() / per_group * per_group];
+            let expected: Vec<f32> = bytemuck::pod_collect_to_vec(&fixture(&format!("{}.expected.bin", ty.name())));
+            for base in [0, 48] {
+                let ours = by_kernel(&gpu, ty, blocks, base).await;
+                assert!(ours.len() >= 32 && ours.len() <= expected.len(), "{}: {} values", ty.name(), ours.len());
+                for (i, (a, b)) in ours.iter().zip(&expected).enumerate() {
+                    // A driver may fuse the product and the minimum: the error is then that of one rounding less.
+                    let start = i / 32 * 32;
+                    let group = expected[start..(start + 32).min(expected.len())].iter().filter(|v| v.is_finite());
+                    let scale = group.fold(0.0f32, |m, v| m.max(v.abs()));
+                    let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-6 * scale;
+                    assert!(same, "{} weight {i}: kernel {a:e}, gguf {b:e}", ty.name());
+                }
+            }
+        }
+    });
+}
