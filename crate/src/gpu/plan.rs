@@ -1,6 +1,6 @@
 //! One step: the whole forward pass over rows as one command buffer. Buffers, pipelines and bind groups are made once.
 //!
-//! A step is served at one of four tile heights ([`TILES`]): the same shader with its register tile written out for that
+//! A step is served at one of five tile heights ([`TILES`]): the same shader with its register tile written out for that
 //! many rows, each row summed in the same order in all of them, so that a row's logits do not depend on its company.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::model::loader::{Matrix, Parameter};
 use crate::model::{ModelConfig, Weights, rope};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
-pub const TILES: [usize; 4] = [1, 2, 4, 8];
+pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
 /// One token of one sequence at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
