@@ -2,7 +2,7 @@
 // the model. Everything lands outside the tracked files (`.cache/`); a second call finds it and is fast.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -28,19 +28,68 @@ function say(text) {
   console.error(`[setup] ${text}`);
 }
 
+/** Installs Debian packages. */
+function apt(...packages) {
+  const sudo = process.getuid?.() === 0 ? [] : ["sudo"];
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  for (const args of [["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", ...packages]]) {
+    const [command, ...rest] = [...sudo, "apt-get", ...args];
+    run(command, rest, { env });
+  }
+}
+
+/** What a command prints, or undefined when it cannot be run. */
+function output(command, args) {
+  const { status, stdout } = spawnSync(command, args, { encoding: "utf8" });
+  return status === 0 ? stdout.trim() : undefined;
+}
+
+/** The npm packages of the lock file. */
+export function packages() {
+  const marker = join(root, "node_modules/.package-lock.json");
+  if (existsSync(marker) && statSync(marker).mtimeMs >= statSync(join(root, "package-lock.json")).mtimeMs) return;
+  say("installing npm packages");
+  run("npm", ["ci", "--no-audit", "--no-fund"]);
+}
+
+/** The folder with wasm-bindgen in the version that Cargo.lock names; and Rust's wasm target. */
+export function wasmTools() {
+  const target = "wasm32-unknown-unknown";
+  if (!output("rustup", ["target", "list", "--installed"])?.includes(target)) {
+    say(`adding the Rust target ${target}`);
+    run("rustup", ["target", "add", target]);
+  }
+  const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
+  const wanted = `wasm-bindgen ${version}`;
+  if (output("wasm-bindgen", ["--version"]) === wanted) return "";
+  const bin = join(cache, "bin");
+  if (output(join(bin, "wasm-bindgen"), ["--version"]) !== wanted) {
+    say(`installing wasm-bindgen-cli ${version} (a few minutes, once)`);
+    const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target") };
+    run("cargo", ["install", "wasm-bindgen-cli", "--version", version, "--root", cache], { env });
+    rmSync(env.CARGO_TARGET_DIR, { recursive: true, force: true });
+  }
+  return bin;
+}
+
+/** The path of a Chromium: EMBERGRAM_CHROMIUM, one that is installed, or Debian's, which is installed then. */
+export function chromium() {
+  const named = process.env.EMBERGRAM_CHROMIUM;
+  if (named) return named;
+  const find = () => ["chromium", "chromium-browser", "google-chrome"].map((n) => output("which", [n])).find(Boolean);
+  if (!find()) {
+    say("installing Chromium (Debian's chromium)");
+    apt("chromium");
+  }
+  return find();
+}
+
 /** Natively wgpu needs a Vulkan driver: a GPU's own, or Mesa's lavapipe. */
 export function vulkan() {
   const folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
   if (folders.some((folder) => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".json")))) return;
   say("installing a Vulkan driver (Debian's mesa-vulkan-drivers)");
-  const sudo = process.getuid?.() === 0 ? [] : ["sudo"];
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const apt = (...args) => {
-    const [command, ...rest] = [...sudo, "apt-get", ...args];
-    run(command, rest, { env });
-  };
-  apt("update", "-qq");
-  apt("install", "-y", "-qq", "mesa-vulkan-drivers", "libvulkan1");
+  apt("mesa-vulkan-drivers", "libvulkan1");
 }
 
 async function sha256(path) {

@@ -17,3 +17,4 @@ pub mod speculate;
 pub mod text;
 
 pub use error::{Error, ErrorCode, Result};
+pub use llm::{Llm, LlmLoader, Prompt};

@@ -62,7 +62,7 @@ impl LlmLoader {
             Some(name) => name.clone(),
             None => header.metadata.opt_str("general.name")?.unwrap_or("model").to_string(),
         };
-        let mut metrics = Registry::new(name, capacity.positions);
+        let mut metrics = Registry::new(name.clone(), capacity.positions);
         metrics.set_cache_config(CacheConfig {
             block_size: capacity.block_size,
             num_gpu_blocks: capacity.blocks,
@@ -73,7 +73,13 @@ impl LlmLoader {
         });
         let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
-        Ok(Llm { engine, template, seed: self.config.seed })
+        let info = ModelInfo {
+            name,
+            max_model_len: capacity.positions,
+            vocab_size: model.vocab,
+            has_chat_template: template.is_some(),
+        };
+        Ok(Llm { engine, template, seed: self.config.seed, info })
     }
 }
 
@@ -140,14 +146,33 @@ fn fresh_seed() -> Result<u64> {
     getrandom::u64().map_err(|e| Error::new(ErrorCode::Internal, format!("no random seed ({e}); give `seed`")))
 }
 
+/// What is known of a loaded model.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ModelInfo {
+    /// `served_model_name`, or else the file's own name for it.
+    pub name: String,
+    /// Most tokens of a prompt and its output together.
+    pub max_model_len: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Whether `chat_prompt` works.
+    pub has_chat_template: bool,
+}
+
 /// A loaded model.
 pub struct Llm {
+    info: ModelInfo,
     engine: Engine,
     template: Option<ChatTemplate>,
     seed: Option<u64>,
 }
 
 impl Llm {
+    /// What was loaded.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
     /// Text or ids to ids.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         match prompt {
@@ -218,4 +243,36 @@ impl Llm {
     pub fn metrics(&self) -> Snapshot {
         self.engine.metrics().snapshot()
     }
+
+    /// t
+    pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
+        let seed = match params.seed.or(self.seed) {
+            Some(seed) => seed,
+            None => fresh_seed()?,
+        };
+        let tokens = self.tokenize(prompt)?;
+        self.engine.add(&tokens, params, seed)
+    }
+    /// t
+    pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
+        self.engine.step().await
+    }
+    /// t
+    pub fn abort(&mut self, id: u64) -> Option<SequenceOutput> {
+        self.engine.abort(id)
+    }
+    /// t
+    pub fn is_busy(&self) -> bool {
+        self.engine.is_busy()
+    }
+    /// t
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        Ok(self.engine.tokenizer().decode(ids, true))
+    }
+    /// t
+    pub fn metrics_text(&self) -> String {
+        String::new()
+    }
+    /// t
+    pub fn reset_metrics(&mut self) {}
 }

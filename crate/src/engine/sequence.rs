@@ -8,7 +8,7 @@ use crate::speculate::{NgramProposer, Proposer};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 
 /// What one step added to a sequence.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct SequenceOutput {
     /// The sequence's id, from `Engine::add`.
     pub id: u64,

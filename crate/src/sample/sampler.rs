@@ -16,7 +16,7 @@ pub struct Sampled {
 }
 
 /// How likely a token was by the raw logits: before bias, penalties and temperature, as in vLLM.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct TokenLogprob {
     /// The token.
     pub id: u32,

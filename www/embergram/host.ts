@@ -1,0 +1,294 @@
+/**
+ * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
+ * `worker: false` where the caller is. Requests of all callers share the steps.
+ */
+import initEngine, { Engine, Loader } from "./engine/engine.js";
+import { EmbergramError, asEmbergramError } from "./error.js";
+import { adapterInfo } from "./supported.js";
+import { openModel, type ModelInput, type OpenOptions } from "./source/index.js";
+import type {
+  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
+  RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
+} from "./types.js";
+
+/** What `load` needs beside the engine's options. */
+export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
+  model: ModelInput;
+  engine: EngineOptions;
+  /** Where the WebAssembly module is; default beside this script. */
+  wasmUrl?: string;
+}
+
+/** Prompts of one call: texts or ids, or conversations for the model's template. */
+export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[] };
+
+/** Told of every delta: which prompt of the call, and what was added. */
+export type OnDelta = (prompt: number, delta: Delta) => void;
+
+/** What one step added to a sequence, as the engine gives it. */
+interface SequenceOutput {
+  id: number;
+  text: string;
+  token_ids: number[];
+  draft_positions: number[];
+  logprobs: TokenLogprob[][];
+  finish_reason: FinishReason | null;
+  metrics: RequestMetrics | null;
+}
+
+interface Call {
+  outputs: RequestOutput[];
+  sequences: number[];
+  open: number;
+  onDelta: OnDelta | undefined;
+  resolve(outputs: RequestOutput[]): void;
+  reject(error: EmbergramError): void;
+}
+
+/** Lets messages in: aborts and new requests are taken between two steps. */
+function nextTask(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
+}
+
+export class EngineHost {
+  #engine: Engine | undefined;
+  /** The step under way; nothing else may touch the engine meanwhile. */
+  #step: Promise<unknown> | undefined;
+  #looping = false;
+  #calls = new Map<number, Call>();
+  /** What `cancel` reaches: loads and calls, from their first moment on. */
+  #aborts = new Map<number, AbortController>();
+  /** Where each sequence in flight belongs: its call, prompt and index. */
+  #sequences = new Map<number, { call: number; prompt: number; index: number }>();
+  /** Set when the engine trapped or lost its device: every later call fails with it. */
+  #dead: EmbergramError | undefined;
+
+  /** Loads a model. A load that fails leaves the host as it was. */
+  async load(id: number, request: LoadRequest, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    const { model, engine: options, wasmUrl, ...open } = request;
+    const abort = new AbortController();
+    this.#aborts.set(id, abort);
+    try {
+      onProgress?.({ phase: "gpu", loaded: 0 });
+      await initEngine(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
+      const adapter = await adapterInfo();
+      const loader = await Loader.open(options);
+      let last: LoadProgress = { phase: "download", loaded: 0 };
+      const source = openModel(model, {
+        ...open,
+        signal: abort.signal,
+        onProgress: (progress) => onProgress?.((last = progress)),
+      });
+      for await (const bytes of source) loader.push(bytes);
+      onProgress?.({ ...last, phase: "build" });
+      this.#engine = await loader.finish();
+      onProgress?.({ ...last, phase: "ready" });
+      return { ...(this.#engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
+    } catch (error) {
+      throw asEmbergramError(error);
+    } finally {
+      this.#aborts.delete(id);
+    }
+  }
+
+  /**
+   * Runs prompts to their ends, in shared steps with whatever else is in flight. When one is refused, none runs.
+   * `call` is the caller's own number, for {@link cancel}.
+   */
+  async run(
+    call: number,
+    work: Work,
+    params: SamplingParams | readonly SamplingParams[],
+    onDelta?: OnDelta,
+  ): Promise<RequestOutput[]> {
+    const abort = new AbortController();
+    this.#aborts.set(call, abort);
+    try {
+      const engine = await this.#free();
+      abort.signal.throwIfAborted();
+      const entry = this.#add(engine, call, work, params, onDelta);
+      if (entry.sequences.length === 0) return [];
+      return await new Promise<RequestOutput[]>((resolve, reject) => {
+        this.#calls.set(call, Object.assign(entry, { resolve, reject }));
+        abort.signal.addEventListener("abort", () => void this.#abort(call));
+        void this.#loop();
+      });
+    } catch (error) {
+      throw asEmbergramError(error);
+    } finally {
+      this.#aborts.delete(call);
+    }
+  }
+
+  #add(
+    engine: Engine,
+    call: number,
+    work: Work,
+    params: SamplingParams | readonly SamplingParams[],
+    onDelta: OnDelta | undefined,
+  ): Call {
+    const prompts = "chats" in work ? work.chats.map((chat) => engine.chatPrompt(chat)) : work.prompts;
+    if (Array.isArray(params) && params.length !== prompts.length) {
+      throw new EmbergramError(
+        "invalid_params",
+        `there are ${params.length} sets of sampling parameters for ${prompts.length} prompts; give one, or one a prompt`,
+      );
+    }
+    const entry: Call = {
+      outputs: [], sequences: [], open: 0, onDelta, resolve: () => {}, reject: () => {},
+    };
+    try {
+      prompts.forEach((prompt, i) => {
+        const own: SamplingParams = Array.isArray(params) ? params[i] : params;
+        const tokens = typeof prompt === "string" ? engine.tokenize(prompt) : Uint32Array.from(prompt);
+        const ids = engine.add(tokens, own) as number[];
+        const outputs = ids.map((id, index): CompletionOutput => {
+          entry.sequences.push(id);
+          this.#sequences.set(id, { call, prompt: i, index });
+          return {
+            index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, metrics: null,
+          };
+        });
+        entry.outputs.push({
+          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: [...tokens], outputs, metrics: null,
+        });
+      });
+    } catch (error) {
+      for (const id of entry.sequences) this.#drop(engine, id);
+      throw this.#mark(error);
+    }
+    entry.open = entry.sequences.length;
+    return entry;
+  }
+
+  /** Ends a call or a load between two steps; it rejects with code `aborted`. Others go on. */
+  async cancel(id: number): Promise<void> {
+    this.#aborts.get(id)?.abort(new EmbergramError("aborted", "the call was aborted"));
+  }
+
+  async #abort(call: number): Promise<void> {
+    const engine = await this.#free();
+    const entry = this.#calls.get(call);
+    if (!entry) return;
+    this.#calls.delete(call);
+    for (const id of entry.sequences) this.#drop(engine, id);
+    entry.reject(new EmbergramError("aborted", "the call was aborted"));
+  }
+
+  async tokenize(text: string): Promise<number[]> {
+    const engine = await this.#free();
+    return guarded(() => [...engine.tokenize(text)]);
+  }
+
+  async detokenize(ids: readonly number[]): Promise<string> {
+    const engine = await this.#free();
+    return guarded(() => engine.detokenize(Uint32Array.from(ids)));
+  }
+
+  async metrics(): Promise<Metric[]> {
+    const engine = await this.#free();
+    return guarded(() => engine.metrics() as Metric[]);
+  }
+
+  async metricsText(): Promise<string> {
+    const engine = await this.#free();
+    return guarded(() => engine.metricsText());
+  }
+
+  async resetMetrics(): Promise<void> {
+    const engine = await this.#free();
+    guarded(() => engine.resetMetrics());
+  }
+
+  async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
+    const engine = await this.#free();
+    guarded(() => engine.setSpeculativeConfig(config));
+  }
+
+  /** Frees the engine; requests in flight are aborted. */
+  async unload(): Promise<void> {
+    for (const call of [...this.#calls.keys()]) await this.#abort(call);
+    const engine = await this.#free();
+    this.#engine = undefined;
+    this.#dead = new EmbergramError("aborted", "the model was unloaded; load it again with Llm.load");
+    engine.free();
+  }
+
+  /** The engine, when no step is under way. */
+  async #free(): Promise<Engine> {
+    while (this.#step) await this.#step.then(() => {}, () => {});
+    if (this.#dead) throw this.#dead;
+    if (!this.#engine) throw new EmbergramError("internal", "no model is loaded; call load first");
+    return this.#engine;
+  }
+
+  #drop(engine: Engine, id: number): void {
+    this.#sequences.delete(id);
+    engine.abort(id);
+  }
+
+  async #loop(): Promise<void> {
+    if (this.#looping) return;
+    this.#looping = true;
+    try {
+      while (this.#engine?.isBusy()) {
+        this.#step = this.#engine.step();
+        const outputs = (await this.#step.finally(() => (this.#step = undefined))) as SequenceOutput[];
+        for (const output of outputs) this.#deliver(output);
+        await nextTask();
+      }
+    } catch (error) {
+      const failure = this.#mark(error);
+      const calls = [...this.#calls.values()];
+      this.#calls.clear();
+      this.#sequences.clear();
+      for (const call of calls) call.reject(failure);
+    } finally {
+      this.#looping = false;
+    }
+  }
+
+  #deliver(added: SequenceOutput): void {
+    const place = this.#sequences.get(added.id);
+    const call = place && this.#calls.get(place.call);
+    const request = call?.outputs[place!.prompt];
+    const output = request?.outputs[place!.index];
+    if (!place || !call || !request || !output) return;
+    output.text += added.text;
+    output.token_ids.push(...added.token_ids);
+    output.logprobs?.push(...added.logprobs);
+    output.finish_reason = added.finish_reason;
+    output.metrics = added.metrics;
+    if (place.index === 0) request.metrics = added.metrics;
+    const { id, logprobs, ...delta } = added;
+    call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    if (added.finish_reason === null) return;
+    this.#sequences.delete(id);
+    call.open -= 1;
+    if (call.open > 0) return;
+    this.#calls.delete(place.call);
+    call.resolve(call.outputs);
+  }
+
+  /** The error as ours; one that leaves the engine unusable is remembered. */
+  #mark(error: unknown): EmbergramError {
+    const marked = asEmbergramError(error);
+    if (marked.code === "device_lost" || marked.code === "internal") this.#dead = marked;
+    return marked;
+  }
+}
+
+function guarded<T>(f: () => T): T {
+  try {
+    return f();
+  } catch (error) {
+    throw asEmbergramError(error);
+  }
+}

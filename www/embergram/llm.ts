@@ -1,0 +1,197 @@
+/** The object people use: a loaded model. */
+import { connect, type ConnectOptions, type Connection } from "./connect.js";
+import { EmbergramError } from "./error.js";
+import type { LoadRequest, Work } from "./host.js";
+import { Queue } from "./queue.js";
+import { supported } from "./supported.js";
+import type {
+  ChatMessage, Delta, EngineOptions, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
+  SpeculativeConfig, Support,
+} from "./types.js";
+
+/** Options of {@link Llm.load}. */
+export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal"> {
+  /** Told of the load's progress. */
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+}
+
+/** Options of a call. */
+export interface CallOptions {
+  /** Ends the call between two steps; it rejects with code `aborted`. */
+  signal?: AbortSignal;
+}
+
+let lastCall = 0;
+
+/** A loaded model. Calls may overlap: they share the engine's steps. */
+export class Llm {
+  readonly #connection: Connection;
+  /** What was loaded: name, context, adapter. */
+  readonly model: ModelInfo;
+
+  private constructor(connection: Connection, model: ModelInfo) {
+    this.#connection = connection;
+    this.model = model;
+  }
+
+  /**
+   * Loads a model: its bytes stream to the GPU as they arrive.
+   *
+   * @throws {EmbergramError} `no_webgpu`, `adapter_too_small`, `http`, `network`, `quota`, `invalid_file`,
+   * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
+   */
+  static async load(options: LoadOptions): Promise<Llm> {
+    const { worker, workerUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, wasmUrl, ...engine } = options;
+    const baseUrl = options.baseUrl ?? globalThis.location?.href;
+    const connection = await connect({ worker, workerUrl });
+    try {
+      const { host, callback } = connection;
+      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, baseUrl, fetch });
+      const progress = onProgress && callback(onProgress);
+      const info = await abortable(connection, signal, (id) => host.load(id, request, progress));
+      return new Llm(connection, info);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  /** Whether models run in this browser, on which adapter, and how large they may be. Never throws. */
+  static supported(): Promise<Support> {
+    return supported();
+  }
+
+  /**
+   * Completes prompts, in shared steps. One prompt or many; one set of parameters, or one for each.
+   *
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `aborted`, `device_lost`
+   */
+  async generate(
+    prompts: Prompt | readonly Prompt[],
+    params: SamplingParams | readonly SamplingParams[] = {},
+    options: CallOptions = {},
+  ): Promise<RequestOutput[]> {
+    return this.#run({ prompts: isPrompt(prompts) ? [prompts] : prompts }, params, options);
+  }
+
+  /** Answers a conversation, or several, by the model's chat template. */
+  async chat(
+    messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+    params: SamplingParams | readonly SamplingParams[] = {},
+    options: CallOptions = {},
+  ): Promise<RequestOutput[]> {
+    return this.#run({ chats: conversations(messages) }, params, options);
+  }
+
+  /** Completes a prompt, step by step. Leaving the loop aborts the request. */
+  stream(prompt: Prompt, params: SamplingParams = {}, options: CallOptions = {}): AsyncGenerator<Delta, RequestOutput> {
+    return this.#stream({ prompts: [prompt] }, params, options);
+  }
+
+  /** Answers a conversation, step by step. Leaving the loop aborts the request. */
+  chatStream(
+    messages: readonly ChatMessage[],
+    params: SamplingParams = {},
+    options: CallOptions = {},
+  ): AsyncGenerator<Delta, RequestOutput> {
+    return this.#stream({ chats: [messages] }, params, options);
+  }
+
+  /** The token ids of a text, special tokens added as the model wants. */
+  async tokenize(text: string): Promise<number[]> {
+    return this.#connection.host.tokenize(text);
+  }
+
+  /** The text of token ids, special tokens left out. */
+  async detokenize(ids: readonly number[]): Promise<string> {
+    return this.#connection.host.detokenize(ids);
+  }
+
+  /** All metrics, in the shape of vLLM's `LLM.get_metrics()`. */
+  async getMetrics(): Promise<Metric[]> {
+    return this.#connection.host.metrics();
+  }
+
+  /** The same as Prometheus text exposition. */
+  async getMetricsText(): Promise<string> {
+    return this.#connection.host.metricsText();
+  }
+
+  /** Sets every counter back to zero. */
+  async resetMetrics(): Promise<void> {
+    return this.#connection.host.resetMetrics();
+  }
+
+  /** Speculation for the requests that come; `null` for none. The model stays loaded. */
+  async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
+    return this.#connection.host.setSpeculativeConfig(config);
+  }
+
+  /** Frees the model and its worker; calls in flight reject with code `aborted`. */
+  async unload(): Promise<void> {
+    await this.#connection.host.unload();
+    this.#connection.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unload();
+  }
+
+  async #run(
+    work: Work,
+    params: SamplingParams | readonly SamplingParams[],
+    { signal }: CallOptions,
+  ): Promise<RequestOutput[]> {
+    return abortable(this.#connection, signal, (id) => this.#connection.host.run(id, work, params));
+  }
+
+  async *#stream(
+    work: Work,
+    params: SamplingParams,
+    { signal }: CallOptions,
+  ): AsyncGenerator<Delta, RequestOutput> {
+    const deltas = new Queue<Delta>();
+    const stop = new AbortController();
+    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    const onDelta = this.#connection.callback((_: number, delta: Delta) => deltas.push(delta));
+    const done = abortable(this.#connection, either, (id) => this.#connection.host.run(id, work, params, onDelta));
+    done.then(() => deltas.end(), (error) => deltas.end(error));
+    try {
+      yield* deltas;
+      return (await done)[0]!;
+    } finally {
+      stop.abort();
+    }
+  }
+}
+
+/** Runs a call of the host that `signal` ends, and that fails when the worker does. */
+async function abortable<T>(
+  { host, failed }: Connection,
+  signal: AbortSignal | undefined,
+  start: (id: number) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted) throw new EmbergramError("aborted", "the call was aborted before it began");
+  const id = ++lastCall;
+  const cancel = () => void host.cancel(id);
+  signal?.addEventListener("abort", cancel);
+  try {
+    return await Promise.race([start(id), failed]);
+  } finally {
+    signal?.removeEventListener("abort", cancel);
+  }
+}
+
+function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
+  return typeof prompts === "string" || prompts instanceof Uint32Array || typeof prompts[0] === "number";
+}
+
+function conversations(messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[]) {
+  return (Array.isArray(messages[0]) ? messages : [messages]) as readonly (readonly ChatMessage[])[];
+}
+
+/** Values that were left out must not arrive as keys. */
+function withoutUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
+}
