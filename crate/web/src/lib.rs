@@ -131,8 +131,8 @@ impl Engine {
     }
 
     /// The text of token ids, special tokens left out.
-    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
-        self.0.detokenize(ids).map_err(thrown)
+    pub fn detokenize(&self, ids: &[u32]) -> String {
+        self.0.detokenize(ids)
     }
 
     /// The token ids of a chat, by the model's template.
