@@ -89,7 +89,13 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
     for (let at = start; at < last && !response.destroyed; at += step) {
       const piece = bytes.subarray(at, Math.min(at + step, last));
       // One write at a time, flushed, so that a cut comes where it was asked for.
-      await new Promise((done) => { response.write(piece, done); response.once("close", done); });
+      await new Promise((done) => {
+        response.once("close", done);
+        response.write(piece, () => {
+          response.off("close", done);
+          done();
+        });
+      });
       seen.sent += piece.length;
       if (fault.rate) await sleep(50);
     }
