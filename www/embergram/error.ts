@@ -46,3 +46,18 @@ export class EmbergramError extends Error {
     this.code = code;
   }
 }
+
+const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
+  "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
+  "invalid_params", "invalid_prompt", "prompt_too_long", "no_webgpu", "adapter_too_small", "device_lost", "http",
+  "network", "quota", "aborted", "internal",
+]);
+
+/** Any thrown value as one of ours: an error with a `code` of ours keeps it, everything else is `internal`. */
+export function asEmbergramError(thrown: unknown): EmbergramError {
+  if (thrown instanceof EmbergramError) return thrown;
+  const { code, name, message } = Object(thrown) as Partial<{ code: ErrorCode; name: string; message: string }>;
+  if (CODES.has(code)) return new EmbergramError(code!, message ?? "", { cause: thrown });
+  if (name === "AbortError") return new EmbergramError("aborted", message || "the call was aborted", { cause: thrown });
+  return new EmbergramError("internal", message ?? String(thrown), { cause: thrown });
+}
