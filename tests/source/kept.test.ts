@@ -110,6 +110,18 @@ describe("side by side", () => {
     expect(await ask("size")).toBe(SIZE);
   });
 
+  test.each([undefined, HASH])("a tab that holds a download and does not go on is not waited for (sha256 %s)", async (hash) => {
+    const first = await house.tab();
+    void load({}, { holdAfter: 9 * MIB }, first).catch(() => {});
+    await expect.poll(() => ask("size")).toBe(8 * MIB);
+    const result = await load({ timeout: 500, ...(hash ? { sha256: hash } : {}) });
+    expect(result.error).toBeUndefined();
+    expect(result.restarts).toBe(0);
+    expect(result.parts[0]?.sha256).toBe(HASH);
+    expect(result.progress.at(-1)).toMatchObject({ phase: "download", cached: false });
+    expect(seen().map((r) => r.headers.range)).toEqual(["bytes=0-", `bytes=${8 * MIB}-`]);
+  });
+
   test("deleted while it loads: the load goes on, nothing stays", async () => {
     house.server.fault(PATH, () => ({ rate: 10 * MIB }));
     const loading = load();

@@ -22,6 +22,7 @@ describe("names", () => {
 
   test("relative addresses need a base", () => {
     expect(urls("/m.gguf", { baseUrl: "https://a.example/b/c" })).toEqual(["https://a.example/m.gguf"]);
+    expect(urls("https://a.example/m.gguf#x")).toEqual(["https://a.example/m.gguf"]);
     expect(() => remoteFiles("/m.gguf")).toThrow(expect.objectContaining({ code: "invalid_config", message: expect.stringContaining("baseUrl") }));
     expect(() => remoteFiles("hf:o/r/f.gguf", { hfEndpoint: "mirror" })).toThrow(expect.objectContaining({ code: "invalid_config" }));
   });

@@ -54,7 +54,9 @@ function partUrl(url: URL, part: number): URL {
 function absolute(input: string | URL, { baseUrl }: NameOptions): URL {
   const base = baseUrl ?? (globalThis as { location?: { href: string } }).location?.href;
   try {
-    return new URL(input, base);
+    const url = new URL(input, base);
+    url.hash = "";
+    return url;
   } catch {
     throw new EmbergramError(
       "invalid_config",

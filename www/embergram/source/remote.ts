@@ -27,8 +27,7 @@ export interface RemoteRequest {
   onBytes(loaded: number, phase: ProgressPhase, cached: boolean): void;
 }
 
-/** How long another tab's download may bring nothing before we fetch for ourselves, in ms. */
-const FOLLOW = 15_000;
+/** Milliseconds between looks at another context's download. */
 const POLL = 150;
 
 /**
@@ -44,7 +43,7 @@ export async function* remoteBytes(request: RemoteRequest): AsyncGenerator<Uint8
   const handover = (meta?: Meta, held?: Held): Handover => ({ offset, given, known, meta, held });
   if (entry === undefined) return yield* fetched(request, handover());
 
-  for (let quiet = 0; quiet < FOLLOW; ) {
+  for (let quiet = 0; quiet < http.timeout; ) {
     checkAborted(http.signal);
     const meta = await entry.meta();
     if (meta !== undefined) {
