@@ -10,12 +10,16 @@ use embergram::gpu::Gpu;
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use serde_json::Value;
 
-/// The model that the environment variable names. All tests of a binary share one device, as burn does.
-pub fn load(variable: &str, config: Value) -> Llm {
+/// The device that all tests of a binary share.
+pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| pollster::block_on(Gpu::open()).unwrap()).clone()
+}
+
+/// The model that the environment variable names.
+pub fn load(variable: &str, config: Value) -> Llm {
     let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
-    let gpu = GPU.get_or_init(|| pollster::block_on(Gpu::open()).unwrap()).clone();
-    let mut loader = LlmLoader::new(gpu, LlmConfig::from_json(&config).unwrap()).unwrap();
+    let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
     let mut file = std::fs::File::open(path).unwrap();
     let mut chunk = vec![0; 1 << 20];
     loop {
