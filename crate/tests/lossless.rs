@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Random, counter, finish, params, tokens};
+use common::{Random, counter, finish, full, params, tokens};
 use embergram::config::SamplingParams;
 use embergram::engine::SequenceOutput;
 use embergram::llm::{Llm, Prompt};
@@ -135,10 +135,6 @@ fn counters(llm: &Llm) -> [u64; 4] {
         "vllm:generation_tokens",
     ]
     .map(|name| counter(llm, name, None))
-}
-
-fn full() -> bool {
-    std::env::var("EMBERGRAM_FULL").is_ok_and(|v| v == "1")
 }
 
 #[test]

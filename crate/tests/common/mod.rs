@@ -30,6 +30,11 @@ pub fn load(variable: &str, config: Value) -> Llm {
     }
 }
 
+/// Whether to run everything, however long it takes.
+pub fn full() -> bool {
+    std::env::var("EMBERGRAM_FULL").is_ok_and(|v| v == "1")
+}
+
 /// The tiny model of `scripts/make_model.py`.
 pub fn tiny(config: Value) -> Llm {
     load("EMBERGRAM_TINY_MODEL", config)
