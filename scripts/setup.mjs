@@ -2,7 +2,7 @@
 // the model. Everything lands outside the tracked files (`.cache/`); a second call finds it and is fast.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -115,7 +115,43 @@ export async function model() {
   return path;
 }
 
+// gguf writes the test models, prometheus_client reads our exposition.
+const PYTHON_PACKAGES = ["gguf==0.19.0", "numpy==2.4.6", "prometheus_client==0.26.0"];
+
+/** The environment in which `python3` finds the packages that tests and model scripts use. */
+export function python() {
+  const target = join(cache, "python");
+  const marker = join(target, "installed.txt");
+  const wanted = PYTHON_PACKAGES.join("\n");
+  if (!existsSync(marker) || readFileSync(marker, "utf8") !== wanted) {
+    say(`installing Python packages: ${PYTHON_PACKAGES.join(", ")}`);
+    rmSync(target, { recursive: true, force: true });
+    run("python3", ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", target, ...PYTHON_PACKAGES]);
+    writeFileSync(marker, wanted);
+  }
+  return { ...process.env, PYTHONPATH: target };
+}
+
+/** The path of a model made by `scripts/make_model.py` with these options, made when it is not there. */
+export function syntheticModel(name, options) {
+  const script = join(root, "scripts/make_model.py");
+  const path = join(cache, name);
+  if (!existsSync(path) || statSync(path).mtimeMs < statSync(script).mtimeMs) {
+    say(`making ${name}`);
+    run("python3", [script, ...options, path], { env: python() });
+  }
+  return path;
+}
+
+/** A tiny Llama for tests (78 kB): seconds where the real model takes minutes. */
+export function tinyModel() {
+  return syntheticModel("tiny.gguf", ["--shape", "tiny"]);
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  packages();
   vulkan();
-  say(`model: ${await model()}`);
+  chromium();
+  wasmTools();
+  say(`models: ${await model()}, ${tinyModel()}`);
 }

@@ -20,9 +20,9 @@ export async function open({ places = {}, ...options } = {}) {
     const page = await context.newPage();
     page.on("pageerror", (error) => console.error(error));
     await page.goto(server.url);
-    await page.evaluate(async () => {
-      globalThis.embergram = await import("/dist/index.js");
-    });
+    const content = 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;';
+    await page.addScriptTag({ type: "module", content });
+    await page.waitForFunction(() => globalThis.embergram);
     return page;
   };
   return { server, context, page, close: async () => (await context.close(), await server.close()) };
