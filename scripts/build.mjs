@@ -15,7 +15,7 @@ function engine(profile) {
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
   run("cargo", ["build", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
   const wasm = join(target, "wasm32-unknown-unknown", profile === "dev" ? "debug" : profile, "embergram_web.wasm");
-  run(join(bin, "wasm-bindgen"), [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
+  run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
 }
 
 async function bundle() {

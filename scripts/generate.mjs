@@ -70,10 +70,9 @@ async function main() {
   if (values.chat && prompts.some((p) => typeof p !== "string")) throw new Error("--chat takes texts, not token ids");
 
   packages();
-  const { build, dist, isBuilt } = await import("./build.mjs");
+  const { build, isBuilt } = await import("./build.mjs");
   const { model } = await import("./setup.mjs");
-  const { serve } = await import("./serve.mjs");
-  const { launch } = await import("./browser.mjs");
+  const { openPackage } = await import("./browser.mjs");
 
   const named = values.model ?? (await model());
   const local = existsSync(named) ? resolve(named) : undefined;
@@ -81,11 +80,9 @@ async function main() {
   if (!isBuilt(values)) await build(values);
 
   const path = local && `/${encodeURIComponent(basename(local))}`;
-  const server = await serve({ "/dist/": dist, "/": resolve(import.meta.dirname, "page"), ...(local && { [path]: local }) });
-  const context = await launch();
+  const browser = await openPackage({ places: local ? { [path]: local } : {} });
   try {
-    const page = context.pages()[0] ?? (await context.newPage());
-    page.on("console", (message) => message.type() === "error" && console.error(message.text()));
+    const { page } = browser;
     let shown = "";
     await page.exposeFunction("onProgress", ({ phase, loaded, total, rate }) => {
       const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
@@ -98,7 +95,6 @@ async function main() {
     await page.exposeFunction("onText", (text) => {
       if (streaming) process.stdout.write(text);
     });
-    await page.goto(server.url);
     const result = await page.evaluate(run, {
       model: local ? path : named,
       engine: {
@@ -114,15 +110,14 @@ async function main() {
     });
     report(result, prompts, values.json);
   } finally {
-    await context.close();
-    await server.close();
+    await browser.close();
   }
 }
 
 /** Runs in the page. */
 async function run({ model, engine, work, params }) {
   const defined = (o) => Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined));
-  const { Llm } = await import("/dist/index.js");
+  const { Llm } = globalThis.embergram;
   const begin = performance.now();
   const llm = await Llm.load({ model, ...defined(engine), onProgress: (p) => globalThis.onProgress(p) });
   const loaded = performance.now();

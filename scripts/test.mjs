@@ -1,8 +1,40 @@
-// All tests: `npm test`. Sets up what is missing, then runs the native Rust tests, the plan on a Vulkan adapter (lavapipe
-// where there is no GPU) with the real model among them.
-import { model, run, vulkan } from "./setup.mjs";
+// All tests: `npm test`. Sets up what is missing, then runs the native Rust tests (on lavapipe where there is no GPU), the
+// engine's tests as WebAssembly in Chromium, and the package and the page end to end in Chromium.
+//   npm test -- [--full] [native|wasm|web ...]     --full: every case, which takes hours on two cores
+import { parseArgs } from "node:util";
+import { chromium, chromedriver, model, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
 
-vulkan();
-const env = { ...process.env, EMBERGRAM_MODEL: await model() };
-// One test binary after another: each opens the adapter, and two cores are all a small machine has.
-run("cargo", ["test", "--locked", "-p", "embergram"], { env, stdio: "inherit" });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { full: { type: "boolean", default: false } } });
+const wanted = (part) => positionals.length === 0 || positionals.includes(part);
+
+packages();
+const env = { ...python(), EMBERGRAM_MODEL: await model(), EMBERGRAM_TINY_MODEL: tinyModel(), EMBERGRAM_CHROMIUM: chromium() };
+if (values.full) env.EMBERGRAM_FULL = "1";
+
+/** A part of the tests, with the time it took. */
+async function part(name, body) {
+  if (!wanted(name)) return;
+  const begin = Date.now();
+  console.error(`[test] ${name}`);
+  await body();
+  console.error(`[test] ${name}: passed in ${Math.round((Date.now() - begin) / 1e3)} s`);
+}
+
+await part("native", () => {
+  vulkan();
+  // One test binary after another: each opens the adapter, and two cores are all a small machine has.
+  run("cargo", ["test", "--locked", "-p", "embergram", "--features", "reference"], { env, stdio: "inherit" });
+});
+await part("wasm", () => {
+  const bin = wasmTools();
+  const runner = {
+    ...env, CHROMEDRIVER: chromedriver(), CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${bin}wasm-bindgen-test-runner`,
+  };
+  const args = ["test", "--locked", "--release", "--target", "wasm32-unknown-unknown", "-p", "embergram", "--test", "browser"];
+  run("cargo", args, { env: runner, stdio: "inherit", cwd: root });
+});
+await part("web", async () => {
+  const { build, isBuilt } = await import("./build.mjs");
+  if (!isBuilt()) await build();
+  run(process.execPath, ["node_modules/vitest/vitest.mjs", "run"], { env, stdio: "inherit" });
+});

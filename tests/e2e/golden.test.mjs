@@ -6,7 +6,7 @@ let browser;
 let page;
 beforeAll(async () => {
   browser = await open();
-  page = await browser.page();
+  page = browser.page;
 });
 afterAll(() => browser?.close());
 

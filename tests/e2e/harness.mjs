@@ -1,31 +1,13 @@
-// The built package in a page of a real Chromium, with models beside it on a loopback server.
-import { join } from "node:path";
+// The built package in a real Chromium, with the models that `npm test` names beside it.
 import { readFileSync, readdirSync } from "node:fs";
-import { launch } from "../../scripts/browser.mjs";
-import { dist } from "../../scripts/build.mjs";
-import { serve } from "../../scripts/serve.mjs";
+import { join } from "node:path";
+import { openPackage } from "../../scripts/browser.mjs";
 import { root } from "../../scripts/setup.mjs";
 
-/** Opens a page in which `globalThis.embergram` is the package, and `/model.gguf`, `/tiny.gguf` the models. */
-export async function open({ places = {}, ...options } = {}) {
-  const server = await serve({
-    "/dist/": dist,
-    "/": join(root, "scripts/page"),
-    "/model.gguf": process.env.EMBERGRAM_MODEL,
-    "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL,
-    ...places,
-  });
-  const context = await launch(options);
-  const page = async () => {
-    const page = await context.newPage();
-    page.on("pageerror", (error) => console.error(error));
-    await page.goto(server.url);
-    const content = 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;';
-    await page.addScriptTag({ type: "module", content });
-    await page.waitForFunction(() => globalThis.embergram);
-    return page;
-  };
-  return { server, context, page, close: async () => (await context.close(), await server.close()) };
+/** Opens a page with `globalThis.embergram`; the models are `/model.gguf` (SmolLM2) and `/tiny.gguf`. */
+export function open({ places = {}, ...options } = {}) {
+  const models = { "/model.gguf": process.env.EMBERGRAM_MODEL, "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL };
+  return openPackage({ places: { ...models, ...places }, ...options });
 }
 
 /** vLLM's recordings with prompts and token ids, by file name. */
