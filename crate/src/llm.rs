@@ -92,7 +92,9 @@ fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
         let message = format!("max_model_len is {positions}, but the model's context is {}; lower it", model.context);
         return Err(Error::new(ErrorCode::InvalidConfig, message));
     }
-    let rows = config.max_num_batched_tokens.unwrap_or(DEFAULT_ROWS);
+    // Each sequence needs a row of a step, and a sample.
+    let least = DEFAULT_ROWS.max(config.max_num_seqs);
+    let rows = config.max_num_batched_tokens.unwrap_or(least);
     let wanted = config.max_num_seqs * positions.div_ceil(config.block_size);
     let bytes = block_bytes(model, config.block_size);
     let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
@@ -102,7 +104,7 @@ fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
     }
     Ok(Capacity {
         rows,
-        outputs: rows.min(DEFAULT_ROWS),
+        outputs: rows.min(least),
         slots: config.max_num_seqs,
         positions,
         blocks: wanted.min(affordable as usize),
