@@ -204,6 +204,12 @@ impl Llm {
         Ok(ids)
     }
 
+    /// Runs every pipeline once and checks what lossless speculation rests on; else the first step does. See
+    /// [`Engine::warm_up`].
+    pub async fn warm_up(&mut self) -> Result<()> {
+        self.engine.warm_up().await
+    }
+
     /// Runs one step over all sequences in flight; returns what it added to each that got tokens. The last output of a
     /// sequence has its `finish_reason`.
     ///
