@@ -99,7 +99,9 @@ fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
         let message = format!("max_model_len is {positions}, but the model's context is {}; lower it", model.context);
         return Err(Error::new(ErrorCode::InvalidConfig, message));
     }
-    let rows = config.max_num_batched_tokens.unwrap_or(DEFAULT_ROWS);
+    // Each sequence needs a row of a step, and a sample.
+    let least = DEFAULT_ROWS.max(config.max_num_seqs);
+    let rows = config.max_num_batched_tokens.unwrap_or(least);
     let wanted = config.max_num_seqs * positions.div_ceil(config.block_size);
     let bytes = block_bytes(model, config.block_size);
     let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
@@ -109,7 +111,7 @@ fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
     }
     Ok(Capacity {
         rows,
-        outputs: rows.min(DEFAULT_ROWS),
+        outputs: rows.min(least),
         slots: config.max_num_seqs,
         positions,
         blocks: wanted.min(affordable as usize),
@@ -226,6 +228,12 @@ impl Llm {
         let ids = self.engine.add(&tokens, params, seed)?;
         self.unseeded += u64::from(params.seed.is_none());
         Ok(ids)
+    }
+
+    /// Runs every pipeline once and checks what lossless speculation rests on; else the first step does. See
+    /// [`Engine::warm_up`].
+    pub async fn warm_up(&mut self) -> Result<()> {
+        self.engine.warm_up().await
     }
 
     /// Runs one step over all sequences in flight; returns what it added to each that got tokens. The last output of a

@@ -93,10 +93,12 @@ impl Random {
     }
 }
 
-/// Sets of (prompt, output) of one kind; a workload's cost is that of all its texts.
-fn workloads() -> Vec<(String, Vec<(Vec<u32>, Vec<u32>)>)> {
+/// Texts of one kind, each a prompt and an output; a workload's cost is that of all of them.
+type Texts = Vec<(Vec<u32>, Vec<u32>)>;
+
+fn workloads() -> Vec<(String, Texts)> {
     let mut random = Random(7);
-    let mut all: Vec<(String, Vec<(Vec<u32>, Vec<u32>)>)> = recorded()
+    let mut all: Vec<(String, Texts)> = recorded()
         .into_iter()
         .map(|(name, prompt, output)| (format!("recorded {name}"), vec![(prompt, output)]))
         .collect();

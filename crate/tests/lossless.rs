@@ -38,7 +38,7 @@ fn case(i: usize) -> Case {
             p[key] = value;
         }
     };
-    if i % 3 != 0 {
+    if !i.is_multiple_of(3) {
         set(1, "temperature", json!([0.1, 0.25, 0.4, 0.7, 1.0][i % 5]));
         set(3, "top_k", json!(4 + i % 20));
         set(3, "top_p", json!(0.85));

@@ -11,6 +11,7 @@ use embergram::ErrorCode;
 use embergram::engine::SequenceOutput;
 use embergram::llm::{Llm, Prompt};
 use embergram::metrics::FinishReason;
+use embergram::speculate::SpeculativeConfig;
 use embergram::text::Message;
 use serde_json::{Value, json};
 
@@ -57,6 +58,8 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     aborts(&mut llm);
     several_sequences_of_one_request(&mut llm);
     seeds(&mut llm);
+    a_long_prompt_holds_nobody_up(&mut llm);
+    auto_goes_by_costs(&mut llm);
     reset(&mut llm);
     exposition(&mut llm);
     prefixes(&mut llm);
@@ -153,6 +156,46 @@ fn seeds(llm: &mut Llm) {
     seeded["seed"] = json!(1);
     let outputs = pollster::block_on(llm.generate(&prompts, &params(seeded))).unwrap();
     assert_eq!(outputs[0][0].token_ids, outputs[1][0].token_ids, "requests with the same seed do not");
+}
+
+fn a_long_prompt_holds_nobody_up(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 8, "ignore_eos": true });
+    let long = add(llm, &words(8, 150), p.clone());
+    let short: Vec<_> = (0..3).flat_map(|i| add(llm, &words(i, 1), p.clone())).collect();
+    for _ in 0..2 {
+        let ids: Vec<u64> = step(llm).iter().map(|o| o.id).collect();
+        assert_eq!(ids, short, "each gets a token while the long prompt is being computed");
+    }
+    finish(llm, &[long, short].concat());
+}
+
+fn auto_goes_by_costs(llm: &mut Llm) {
+    let config = |k: Value| {
+        let config =
+            json!({ "method": "ngram", "num_speculative_tokens": k, "prompt_lookup_max": 2, "prompt_lookup_min": 1 });
+        Some(SpeculativeConfig::from_json(&config).unwrap())
+    };
+    llm.set_speculation(config(json!("auto")));
+    let p = json!({ "temperature": 0, "max_tokens": 60, "ignore_eos": true });
+    let mut run = |table: &[(usize, f64)]| {
+        llm.fix_step_costs(table);
+        llm.reset_metrics();
+        let output = pollster::block_on(llm.generate(&[words(1, 20)], &params(p.clone()))).unwrap().remove(0).remove(0);
+        let depths = histogram(llm, "embergram:draft_depth");
+        assert_eq!(depths.1 as u64, counter(llm, "vllm:spec_decode_num_draft_tokens", None));
+        let drafts = counter(llm, "vllm:spec_decode_num_drafts", None);
+        assert_eq!(drafts, output.metrics.unwrap().speculative_decoding.unwrap().num_spec_steps);
+        (output.token_ids, depths.0, drafts)
+    };
+    let (dear_tokens, offered, drafts) = run(&[(1, 1.0), (2, 100.0)]);
+    assert!(offered > 20 && drafts == 0, "{offered} offers, {drafts} drafts: no draft pays");
+    let (cheap_tokens, offered, drafts) = run(&[(1, 1.0), (16, 1.01)]);
+    assert!(drafts > 0 && drafts == offered, "{offered} offers, {drafts} drafts: every draft pays");
+    let (measured_tokens, ..) = run(&[]);
+    assert!(dear_tokens == cheap_tokens && cheap_tokens == measured_tokens);
+    let costs = llm.step_costs();
+    assert!(costs.iter().any(|c| c.rows == 1 && c.steps > 20) && costs.iter().all(|c| c.seconds > 0.0), "{costs:?}");
+    llm.set_speculation(config(json!(3)));
 }
 
 fn reset(llm: &mut Llm) {

@@ -31,6 +31,8 @@ pub struct Engine {
     metrics: Registry,
     speculation: Option<SpeculativeConfig>,
     vocab: usize,
+    /// Whether `warm_up` was done.
+    warm: bool,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     free_slots: Vec<usize>,
@@ -71,6 +73,7 @@ impl Engine {
             metrics,
             speculation: None,
             vocab,
+            warm: false,
             waiting: VecDeque::new(),
             running: Vec::new(),
             free_slots: (0..capacity.slots).rev().collect(),

@@ -39,7 +39,8 @@ impl Engine {
     }
 
     /// Fills `rows` and `shares`, oldest sequence first, within the budget of the plan's rows: what is not computed yet,
-    /// and behind a sequence's newest token its draft.
+    /// and behind a sequence's newest token its draft. Each sequence gets at least one row: neither a long prompt nor the
+    /// drafts of others hold it up.
     pub(super) fn schedule(&mut self) {
         let block_size = self.plan.capacity.block_size;
         let mut budget = self.plan.capacity.rows;
@@ -47,14 +48,14 @@ impl Engine {
         self.rows.clear();
         self.shares.clear();
         self.longest = 0;
+        let mut behind = self.running.len();
         for sequence in &mut self.running {
+            behind -= 1;
+            let spare = budget - behind;
             let pending = sequence.tokens.len() - sequence.computed;
-            let mut taken = pending.min(budget);
-            if taken == pending && room == 0 {
-                taken -= 1;
-            }
+            let taken = pending.min(spare);
             let samples = taken == pending;
-            sequence.trim_draft(if samples { (budget - taken).min(room.saturating_sub(1)) } else { 0 });
+            sequence.trim_draft(if samples { (spare - taken).min(room - behind - 1) } else { 0 });
             let draft = sequence.draft();
             let share = Share { rows: taken + draft.len(), outputs: if samples { 1 + draft.len() } else { 0 } };
             let end = sequence.computed + share.rows;

@@ -5,7 +5,7 @@ use web_time::Instant;
 use super::Engine;
 use super::sequence::SequenceOutput;
 use crate::gpu::plan::StepOutput;
-use crate::metrics::{DeviceStep, IterationStats};
+use crate::metrics::{DeviceStep, Gauge, IterationStats};
 use crate::speculate::verify;
 use crate::{Error, ErrorCode, Result};
 
@@ -15,23 +15,42 @@ impl Engine {
     /// # Errors
     /// `device_lost`; the sequences in flight are dropped then, and counted as failed.
     pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
+        let outputs = self.try_step().await;
+        if outputs.is_err() {
+            self.fail_all();
+        }
+        self.update_gauges();
+        outputs
+    }
+
+    async fn try_step(&mut self) -> Result<Vec<SequenceOutput>> {
+        self.warm_up().await?;
         self.admit();
         self.choose_depths();
         self.schedule();
         let started = Instant::now();
-        let outputs = match self.run().await {
-            Ok(step) => {
-                let outputs = self.finish_step(step);
-                self.count_cost(started.elapsed().as_secs_f64());
-                Ok(outputs)
-            }
-            Err(error) => {
-                self.fail_all();
-                Err(error)
-            }
-        };
-        self.update_gauges();
-        outputs
+        let step = self.run().await?;
+        let outputs = self.finish_step(step);
+        self.count_cost(started.elapsed().as_secs_f64());
+        Ok(outputs)
+    }
+
+    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_rows`]), which also runs
+    /// every pipeline a first time. The first step does it where the caller has not.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    ///
+    /// [`Plan::check_rows`]: crate::gpu::Plan::check_rows
+    pub async fn warm_up(&mut self) -> Result<()> {
+        if !self.warm {
+            // Nothing is computed yet, so any block will do.
+            self.plan.set_block(0, 0, 0);
+            let single = self.plan.check_rows().await?;
+            self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(single)));
+            self.warm = true;
+        }
+        Ok(())
     }
 
     /// Runs the scheduled rows on the device.
@@ -48,6 +67,7 @@ impl Engine {
         }
         self.metrics.on_device_step(&DeviceStep {
             seconds: submitted.elapsed().as_secs_f64(),
+            gpu_seconds: step.gpu_seconds,
             dispatches: self.plan.dispatches(),
             rows: self.rows.len(),
             readback_bytes: (step.tokens.len() + step.logits.len()) * 4,

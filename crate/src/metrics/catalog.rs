@@ -64,6 +64,7 @@ pub(super) enum Hist {
     Preemptions,
     PrefillKvComputed,
     StepTime,
+    GpuTime,
     DraftTime,
     Depth,
     Dispatches,
@@ -227,6 +228,11 @@ pub(super) const CATALOG: &[Entry] = &[
     ),
     entry("vllm:cache_config_info", Source::CacheConfig, "The configuration of the KV cache, as labels."),
     histogram("embergram:step_time_seconds", H::StepTime, "From submitting a step to having its samples."),
+    histogram(
+        "embergram:gpu_time_seconds",
+        H::GpuTime,
+        "What the GPU spent on a step, on adapters with timestamp queries.",
+    ),
     histogram("embergram:draft_time_seconds", H::DraftTime, "Proposing the draft tokens of one step of a request."),
     histogram(
         "embergram:draft_depth",

@@ -24,6 +24,8 @@ pub struct IterationStats {
 pub struct DeviceStep {
     /// From submitting to having the samples, in seconds.
     pub seconds: f64,
+    /// What the GPU spent on it, in seconds, where that can be measured.
+    pub gpu_seconds: Option<f64>,
     /// Compute dispatches.
     pub dispatches: usize,
     /// Rows: prompt, decode and draft tokens.
@@ -155,6 +157,9 @@ impl Registry {
     /// The device is done with a step.
     pub fn on_device_step(&mut self, step: &DeviceStep) {
         self.observe(Hist::StepTime, step.seconds);
+        if let Some(seconds) = step.gpu_seconds {
+            self.observe(Hist::GpuTime, seconds);
+        }
         self.observe(Hist::Dispatches, step.dispatches as f64);
         self.observe(Hist::Rows, step.rows as f64);
         self.add(Counter::ReadbackBytes, step.readback_bytes);
@@ -283,6 +288,7 @@ impl Hist {
         Self::Preemptions,
         Self::PrefillKvComputed,
         Self::StepTime,
+        Self::GpuTime,
         Self::DraftTime,
         Self::Depth,
         Self::Dispatches,
@@ -304,7 +310,7 @@ impl Hist {
                 histogram::REQUEST.into()
             }
             Self::Preemptions => histogram::PREEMPTIONS.into(),
-            Self::StepTime => histogram::STEP_TIME.into(),
+            Self::StepTime | Self::GpuTime => histogram::STEP_TIME.into(),
             Self::DraftTime => histogram::DRAFT_TIME.into(),
             Self::Depth => histogram::DEPTH.into(),
             Self::Dispatches => histogram::DISPATCHES.into(),
