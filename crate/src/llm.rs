@@ -47,6 +47,11 @@ impl LlmLoader {
         self.loader.push(bytes)
     }
 
+    /// Takes a whole source, such as an open file; see [`Loader::read`].
+    pub fn read(&mut self, source: impl std::io::Read) -> Result<()> {
+        self.loader.read(source)
+    }
+
     /// Ends the file and builds tokenizer, cache and pipelines.
     ///
     /// # Errors
