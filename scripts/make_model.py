@@ -11,7 +11,7 @@ always the same way, so that an n-gram proposer has drafts accepted and rejected
 import argparse
 import re
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 from gguf import GGUFWriter, TokenType
@@ -157,11 +157,17 @@ def tiny_spread(tok: Tokenizer) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    types = [t.name for t in [*FLOATS, *SCALES]]
+    names = {t.name: t for t in [*FLOATS, *SCALES]}
+
+    def types(text: str) -> list[T]:
+        if unknown := [name for name in text.split(",") if name not in names]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(names)}")
+        return [names[name] for name in text.split(",")]
+
     parser.add_argument("out")
     parser.add_argument("--shape", choices=["tiny", "llama-1b"], default="tiny")
-    parser.add_argument("--type", choices=types, default="Q4_0", help="of the matrices")
-    parser.add_argument("--embedding-type", choices=types, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
+    parser.add_argument("--type", type=types, default="Q4_0", help="of the matrices; several, with commas, are taken in turn")
+    parser.add_argument("--embedding-type", choices=names, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
     parser.add_argument("--rope-freqs", action="store_true", help="write Llama 3's rope_freqs tensor (llama-1b always does)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own")
     parser.add_argument("--seed", type=int, default=0)
@@ -169,11 +175,11 @@ def main() -> None:
 
     rng = np.random.default_rng(args.seed)
     tiny = args.shape == "tiny"
-    ty = T[args.type]
-    embedding_ty = T[args.embedding_type] if args.embedding_type else ty if tiny else T.Q6_K
+    turns = cycle(args.type)
+    embedding_ty = names[args.embedding_type] if args.embedding_type else next(turns) if tiny else T.Q6_K
     if tiny:
         # K types come in blocks of 256.
-        width = 256 if K_TYPES & {ty, embedding_ty} else 64
+        width = 256 if K_TYPES & {*args.type, embedding_ty} else 64
         s = Shape(2, width, 2 * width, width // 16, width // 32, 32, 512, 10000.0, 8.0, 128)
         tok = tiny_tokenizer()
         # Logits of the same sharpness at every width.
@@ -187,13 +193,13 @@ def main() -> None:
     # Name, type, rows, columns, spread.
     matrices = [("token_embd", embedding_ty, vocab, s.d, loudness)]
     if args.untied:
-        matrices.append(("output", ty, vocab, s.d, loudness))
+        matrices.append(("output", next(turns), vocab, s.d, loudness))
     for i in range(s.layers):
         for name, rows, cols, gain in [
             ("attn_q", q_d, s.d, 1.5), ("attn_k", kv_d, s.d, 1.5), ("attn_v", kv_d, s.d, 1.0), ("attn_output", s.d, q_d, 1.0),
             ("ffn_gate", s.ff, s.d, 2.0), ("ffn_up", s.ff, s.d, 2.0), ("ffn_down", s.d, s.ff, 4.0),
         ]:
-            matrices.append((f"blk.{i}.{name}", ty, rows, cols, gain / cols**0.5))
+            matrices.append((f"blk.{i}.{name}", next(turns), rows, cols, gain / cols**0.5))
     norms = [(f"blk.{i}.{name}", 1.0) for i in range(s.layers) for name in ("attn_norm", "ffn_norm")]
     norms.append(("output_norm", 1.0))
 

@@ -3,7 +3,6 @@
 //! `cargo run --release --example step_cost -- MODEL.gguf [kernels]`; `kernels` stops after those. EMBERGRAM_TUNING is
 //! `cpu` or `gpu` to force a tuning.
 
-use std::io::Read;
 use std::time::Instant;
 
 use embergram::gpu::plan::Capacity;
@@ -23,14 +22,7 @@ fn main() {
             _ => {}
         }
         let mut loader = Loader::new(&gpu);
-        let mut file = std::fs::File::open(path).unwrap();
-        let mut chunk = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut chunk).unwrap() {
-                0 => break,
-                n => loader.push(&chunk[..n]).unwrap(),
-            }
-        }
+        loader.read(std::fs::File::open(path).unwrap()).unwrap();
         let (config, weights, _) = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
         let mut plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();

@@ -49,6 +49,11 @@ impl LlmLoader {
         self.loader.push(bytes)
     }
 
+    /// Takes a whole source, such as an open file; see [`Loader::read`].
+    pub fn read(&mut self, source: impl std::io::Read) -> Result<()> {
+        self.loader.read(source)
+    }
+
     /// Ends the file and builds tokenizer, cache and pipelines.
     ///
     /// # Errors
@@ -56,9 +61,9 @@ impl LlmLoader {
     /// `max_model_len` beyond the model's context or a cache too small for one block.
     pub fn finish(self) -> Result<Llm> {
         let (model, weights, mut header) = self.loader.finish()?;
-        let capacity = capacity(&self.config, &model)?;
         let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
         let template = chat_template(&header.metadata, &tokenizer)?;
+        let capacity = capacity(&self.config, &model)?;
         let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),

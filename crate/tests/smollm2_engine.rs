@@ -1,8 +1,6 @@
 //! The engine with the real model: text in, vLLM's tokens and vLLM's speculation counters out.
 //! `EMBERGRAM_MODEL` names the GGUF; `npm test` sets it.
 
-use std::io::Read;
-
 use embergram::ErrorCode;
 use embergram::config::{LlmConfig, SamplingParams};
 use embergram::gpu::Gpu;
@@ -15,14 +13,8 @@ async fn load(config: Value) -> Llm {
     let path = std::env::var("EMBERGRAM_MODEL").expect("EMBERGRAM_MODEL names the SmolLM2 GGUF; `npm test` sets it");
     let gpu = Gpu::open().await.unwrap();
     let mut loader = LlmLoader::new(gpu, LlmConfig::from_json(&config).unwrap()).unwrap();
-    let mut file = std::fs::File::open(path).unwrap();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk).unwrap() {
-            0 => return loader.finish().unwrap(),
-            n => loader.push(&chunk[..n]).unwrap(),
-        }
-    }
+    loader.read(std::fs::File::open(path).unwrap()).unwrap();
+    loader.finish().unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {

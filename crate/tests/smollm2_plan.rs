@@ -1,8 +1,6 @@
 //! The WGSL plan on the machine's Vulkan adapter with the real model: vLLM's greedy tokens, and row independence.
 //! `EMBERGRAM_MODEL` names the GGUF; `npm test` sets it.
 
-use std::io::Read;
-
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row, Tuning};
 use embergram::model::Loader;
@@ -17,15 +15,7 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     gpu.tuning = tuning.unwrap_or(gpu.tuning);
     eprintln!("adapter: {}", gpu.adapter.name);
     let mut loader = Loader::new(&gpu);
-    let mut file = std::fs::File::open(path).unwrap();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        let n = file.read(&mut chunk).unwrap();
-        if n == 0 {
-            break;
-        }
-        loader.push(&chunk[..n]).unwrap();
-    }
+    loader.read(std::fs::File::open(path).unwrap()).unwrap();
     let (config, weights, _) = loader.finish().unwrap();
     let per_slot = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows, outputs: rows, slots, positions, blocks: slots * per_slot, block_size: BLOCK };

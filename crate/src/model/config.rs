@@ -3,6 +3,14 @@
 use crate::format::gguf::Metadata;
 use crate::{Error, ErrorCode, Result};
 
+// Far beyond any model; within them no size overflows and no dispatch exceeds WebGPU's 65535 workgroups.
+const MAX_LAYERS: usize = 4096;
+const MAX_CONTEXT: usize = 1 << 24;
+const MAX_VOCAB: usize = 4_000_000;
+const MAX_WIDTH: usize = 1 << 17;
+/// A quarter of it is a workgroup, and a head's query and sum are registers of one invocation.
+const MAX_HEAD_DIM: usize = 256;
+
 /// Shape and constants of the architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -72,10 +80,28 @@ impl ModelConfig {
 
     fn check(&self, m: &Metadata) -> Result<()> {
         let wrong = |what: String| Err(Error::new(ErrorCode::UnsupportedModel, what));
+        for (name, value, most) in [
+            ("block_count", self.layers, MAX_LAYERS),
+            ("context_length", self.context, MAX_CONTEXT),
+            ("vocab_size", self.vocab, MAX_VOCAB),
+            ("attention.head_count", self.heads, MAX_WIDTH / 32),
+            ("attention.key_length", self.head_dim, MAX_HEAD_DIM),
+            ("embedding_length", self.d, MAX_WIDTH),
+            ("feed_forward_length", self.ff, MAX_WIDTH),
+        ] {
+            if value == 0 || value > most {
+                return wrong(format!("llama.{name} is {value}; supported are 1 to {most}"));
+            }
+        }
+        for (name, value) in [("rope.freq_base", self.rope_base), ("attention.layer_norm_rms_epsilon", self.eps)] {
+            if !value.is_finite() || value <= 0.0 {
+                return wrong(format!("llama.{name} is {value}; it must be a positive number"));
+            }
+        }
         for (name, value) in
             [("embedding_length", self.d), ("feed_forward_length", self.ff), ("attention.key_length", self.head_dim)]
         {
-            if value == 0 || value % 32 != 0 {
+            if value % 32 != 0 {
                 return wrong(format!("llama.{name} is {value}; the kernels need a multiple of 32"));
             }
         }

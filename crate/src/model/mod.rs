@@ -1,6 +1,8 @@
 //! What a model is: its shape, out of the file's metadata, and its parameters on the GPU.
 
 pub mod config;
+#[cfg(feature = "reference")]
+pub mod llama;
 pub mod loader;
 pub mod rope;
 

@@ -1,0 +1,82 @@
+//! The WGSL plan against the same model in burn's own operations on the same device: logits of every row.
+
+mod support;
+
+use embergram::gpu::plan::Capacity;
+use embergram::gpu::{Gpu, Plan, Row};
+use embergram::model::Loader;
+use embergram::model::llama::Llama;
+
+const BLOCK: usize = 8;
+
+/// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
+async fn difference(gpu: &Gpu, file: &[u8], tokens: &[u32]) -> (f32, f32) {
+    let mut loader = Loader::new(gpu);
+    loader.read(file).unwrap();
+    let (config, weights, _) = loader.finish().unwrap();
+    let n = tokens.len();
+    let blocks = n.div_ceil(BLOCK);
+    let capacity = Capacity { rows: n, outputs: n, slots: 1, positions: n, blocks, block_size: BLOCK };
+    let mut plan = Plan::new(gpu, &config, &weights, capacity).unwrap();
+    (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
+    let rows: Vec<Row> =
+        (0..).zip(tokens).map(|(position, token)| Row { token: *token, slot: 0, position, output: true }).collect();
+    let ours = plan.step(&rows, true).await.unwrap().logits;
+
+    let llama = Llama::read(file, n, &gpu.burn).unwrap();
+    let reference: Vec<f32> = llama.forward(tokens).into_data().try_to_vec().unwrap();
+    assert_eq!((ours.len(), reference.len()), (n * config.vocab, n * config.vocab));
+    assert!(ours.iter().chain(&reference).all(|v| v.is_finite()));
+    let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    (ours.iter().zip(&reference).fold(0.0, |m, (a, b)| f32::max(m, (a - b).abs())), largest)
+}
+
+#[test]
+fn plan_and_reference_agree_on_random_models() {
+    pollster::block_on(async {
+        let gpu = support::gpu().await;
+        let tokens: Vec<u32> = (0..40).map(|i| (i * i * 7 + 11) % 380).collect();
+        // Every tensor type in one model; its pipelines are most of this test's time.
+        let all = "F32,F16,BF16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1,Q4_K,Q5_K,Q6_K";
+        let cases: [&[&str]; 2] = [&[], &["--type", all, "--untied", "--rope-freqs"]];
+        for case in cases {
+            let (difference, largest) = difference(&gpu, &support::model(case), &tokens).await;
+            eprintln!("{case:?}: {difference:e} of {largest}");
+            assert!(largest > 5.0 && difference < 1e-3, "{case:?}: {difference:e} of {largest}");
+        }
+    });
+}
+
+/// Without the factors the logits are others: the test above sees them.
+#[test]
+fn rope_factors_matter() {
+    pollster::block_on(async {
+        let gpu = support::gpu().await;
+        let tokens: Vec<u32> = (0..40).map(|i| (i * i * 7 + 11) % 380).collect();
+        let with = support::model(&["--rope-freqs"]);
+        let read = |file: &[u8]| Llama::read(file, 40, &gpu.burn).unwrap();
+        let logits = |llama: Llama| llama.forward(&tokens).into_data().try_to_vec::<f32>().unwrap();
+        // The same file, its factors under a name that no model reads.
+        let name = b"rope_freqs.weight";
+        let at = with.windows(name.len()).position(|w| w == name).unwrap();
+        let mut without = with.clone();
+        without[at] = b'X';
+        let (a, b) = (logits(read(&with)), logits(read(&without)));
+        let largest = a.iter().zip(&b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(largest > 0.1, "{largest}");
+    });
+}
+
+#[test]
+fn plan_and_reference_agree_on_smollm2() {
+    pollster::block_on(async {
+        let path =
+            std::env::var("EMBERGRAM_MODEL").expect("EMBERGRAM_MODEL names the SmolLM2 GGUF; `npm test` sets it");
+        let gpu = support::gpu().await;
+        // "The capital of France is" and what SmolLM2 makes of rarer tokens.
+        let tokens = [504, 3575, 282, 4649, 314, 1, 2, 0, 49151, 40000, 30, 198, 9519, 28, 17, 11000];
+        let (difference, largest) = difference(&gpu, &std::fs::read(path).unwrap(), &tokens).await;
+        eprintln!("SmolLM2: {difference:e} of {largest}");
+        assert!(largest > 5.0 && difference < 1e-3, "{difference:e} of {largest}");
+    });
+}
