@@ -1,5 +1,7 @@
 //! One adapter, one device, shared with burn: burn owns the memory of the parameters, our passes run on its queue.
 
+use std::sync::{Arc, Mutex};
+
 use burn::tensor::Device;
 use burn_wgpu::{MemoryConfiguration, WgpuSetup, wgpu};
 
@@ -13,14 +15,16 @@ pub struct Gpu {
     pub device: wgpu::Device,
     /// Its queue, which burn submits to as well.
     pub queue: wgpu::Queue,
-    /// burn's name for the same device.
-    pub burn: Device,
+    /// burn's name for the same device. None in a browser whose adapter has no timestamp queries: cubecl panics there as
+    /// soon as it opens a stream ("Cannot profile on web assembly"), so parameters get buffers of our own.
+    pub burn: Option<Device>,
     /// Name, vendor and kind of the adapter.
     pub adapter: wgpu::AdapterInfo,
     /// How kernels are written out; set before a plan is made to try the other.
     pub tuning: Tuning,
     /// Lanes of a subgroup where kernels may rely on it, else 0.
     pub subgroup: u32,
+    faults: Faults,
 }
 
 impl Gpu {
@@ -58,15 +62,78 @@ impl Gpu {
                 Error::new(ErrorCode::NoWebgpu, format!("the adapter gave no device: {e}. Reload the page"))
             })?;
         let info = adapter.get_info();
-        let setup =
-            WgpuSetup { instance, backend: info.backend, adapter, device: device.clone(), queue: queue.clone() };
-        // A parameter must have a buffer of its own: a pass may not read one part of a buffer and write another.
-        let burn = Device::wgpu_options()
-            .memory_config(MemoryConfiguration::ExclusivePages)
-            .setup(setup)
-            .init()
-            .map_err(|e| Error::new(ErrorCode::Internal, format!("burn refused the device: {e}")))?;
+        let burn = if cfg!(target_family = "wasm") && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            None
+        } else {
+            let setup =
+                WgpuSetup { instance, backend: info.backend, adapter, device: device.clone(), queue: queue.clone() };
+            // A parameter must have a buffer of its own: a pass may not read one part of a buffer and write another.
+            let options = Device::wgpu_options().memory_config(MemoryConfiguration::ExclusivePages);
+            let burn = options.setup(setup).init();
+            Some(burn.map_err(|e| Error::new(ErrorCode::Internal, format!("burn refused the device: {e}")))?)
+        };
+        let faults = Faults::watch(&device);
         let (tuning, subgroup) = (Tuning::of(&info), fixed_subgroup(&info, device.features()));
-        Ok(Self { device, queue, burn, adapter: info, tuning, subgroup })
+        Ok(Self { device, queue, burn, adapter: info, tuning, subgroup, faults })
+    }
+
+    /// Whether one binding can hold `bytes` bytes.
+    ///
+    /// # Errors
+    /// `adapter_too_small` where it cannot; `what` names what it is for.
+    pub fn fits(&self, bytes: u64, what: &str) -> Result<()> {
+        let limits = self.device.limits();
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorCode::AdapterTooSmall,
+            format!(
+                "{what} needs {bytes} bytes in one binding, but adapter '{}' allows {limit}. Use a smaller model or \
+                 quantisation, or lower max_model_len or max_num_seqs",
+                self.adapter.name
+            ),
+        ))
+    }
+
+    /// What the device has complained of since it was opened, if anything.
+    ///
+    /// # Errors
+    /// `device_lost`; `adapter_too_small` where memory ran out; `internal` for a call that it refused.
+    pub fn check(&self) -> Result<()> {
+        match &*self.faults.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first error that the device reported out of turn. wgpu's own handler panics, and so does burn's.
+#[derive(Clone, Debug, Default)]
+struct Faults(Arc<Mutex<Option<Error>>>);
+
+impl Faults {
+    fn watch(device: &wgpu::Device) -> Self {
+        let faults = Self::default();
+        let (lost, refused) = (faults.clone(), faults.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            let message = format!("the GPU device was lost ({reason:?}: {message}). Load the model again");
+            lost.keep(Error::new(ErrorCode::DeviceLost, message));
+        });
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            refused.keep(match error {
+                wgpu::Error::OutOfMemory { .. } => Error::new(
+                    ErrorCode::AdapterTooSmall,
+                    format!("the GPU ran out of memory ({error}). Use a smaller model, or lower kv_cache_memory_bytes"),
+                ),
+                _ => Error::new(ErrorCode::Internal, format!("the GPU refused a call: {error}")),
+            });
+        }));
+        faults
+    }
+
+    fn keep(&self, error: Error) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
     }
 }

@@ -85,12 +85,14 @@ impl Plan {
     pub fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, capacity: Capacity) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let buffer = |name: &str, words: usize, usage: Usage| {
-            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            let size = (words as u64 * 4).next_multiple_of(16).max(16);
+            gpu.fits(size, &format!("the step's buffer '{name}'"))?;
+            Ok(gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
-                size: (words * 4).next_multiple_of(16).max(16) as u64,
+                size,
                 usage,
                 mapped_at_creation: false,
-            })
+            }))
         };
         let scratch =
             |name: &str, words: usize| buffer(name, words, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST);
@@ -99,17 +101,17 @@ impl Plan {
         let max_blocks = capacity.positions.div_ceil(capacity.block_size);
         let v_offset = capacity.blocks * capacity.block_size * kv_d;
 
-        let step = buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST);
-        let rows = scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks);
-        let x = scratch("x", capacity.rows * d);
-        let squares = scratch("squares", capacity.rows * d / 4);
-        let q = scratch("q", capacity.rows * q_d);
-        let attended = scratch("attended", capacity.rows * q_d);
-        let inner = scratch("inner", capacity.rows * ff);
-        let logits = scratch("logits", capacity.outputs * vocab);
-        let parts = scratch("parts", capacity.outputs * gpu.tuning.parts() * 2);
-        let sampled = scratch("sampled", capacity.outputs);
-        let readback = buffer("readback", capacity.outputs * (vocab + 1) + 6, Usage::MAP_READ | Usage::COPY_DST);
+        let step = buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
+        let rows = scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
+        let x = scratch("x", capacity.rows * d)?;
+        let squares = scratch("squares", capacity.rows * d / 4)?;
+        let q = scratch("q", capacity.rows * q_d)?;
+        let attended = scratch("attended", capacity.rows * q_d)?;
+        let inner = scratch("inner", capacity.rows * ff)?;
+        let logits = scratch("logits", capacity.outputs * vocab)?;
+        let parts = scratch("parts", capacity.outputs * gpu.tuning.parts() * 2)?;
+        let sampled = scratch("sampled", capacity.outputs)?;
+        let readback = buffer("readback", capacity.outputs * (vocab + 1) + 6, Usage::MAP_READ | Usage::COPY_DST)?;
         let angles = DeviceWords::empty(gpu, (capacity.positions * head_dim * 4) as u64, "the rotary table")?;
         angles.write(
             gpu,
@@ -200,6 +202,7 @@ impl Plan {
         let bindings = [reads(&logits), writes(&parts)];
         r.dispatch("argmax_part.wgsl", Over::Outputs, Grid::Each(part_groups), context! {}, &bindings)?;
         r.dispatch("argmax.wgsl", Over::Outputs, Grid::Each(1), context! {}, &[reads(&parts), writes(&sampled)])?;
+        gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
         Ok(Self {
             gpu: gpu.clone(),

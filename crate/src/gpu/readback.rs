@@ -9,7 +9,7 @@ use crate::{Error, ErrorCode, Result};
 /// Maps `buffer`'s first `bytes` bytes and gives them to `f`, when all work submitted before has ended.
 ///
 /// # Errors
-/// `device_lost` when the device went away.
+/// `device_lost` when the device went away, and whatever [`Gpu::check`] knows of.
 pub async fn read<T>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64, f: impl FnOnce(&[u8]) -> T) -> Result<T> {
     let lost = |e: String| {
         Error::new(
@@ -17,6 +17,7 @@ pub async fn read<T>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64, f: impl FnOnc
             format!("the GPU device was lost while reading a result: {e}. Load the model again"),
         )
     };
+    gpu.check()?;
     let slice = buffer.slice(..bytes);
     let (sender, receiver) = oneshot::channel();
     slice.map_async(wgpu::MapMode::Read, move |result| {
@@ -29,5 +30,6 @@ pub async fn read<T>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64, f: impl FnOnc
     let value = f(&view);
     drop(view);
     buffer.unmap();
+    gpu.check()?;
     Ok(value)
 }
