@@ -99,7 +99,8 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
       if (fault.rate) await sleep(50);
     }
     if (fault.cutAfter !== undefined && last < end) {
-      await sleep(30);
+      // A browser throws away what it has not read of a connection that breaks: let it read.
+      await sleep(200);
       response.destroy();
     } else if (fault.stallAfter === undefined || last === end) {
       response.end();
