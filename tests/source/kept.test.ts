@@ -98,7 +98,7 @@ describe("side by side", () => {
     house.server.fault(PATH, (_, n) => (n === 1 ? { stallAfter: 6 * MIB } : {}));
     const first = await house.tab();
     void load({}, {}, first).catch(() => {});
-    await expect.poll(() => ask("size")).toBe(4 * MIB);
+    await expect.poll(() => ask("size"), { timeout: 10_000 }).toBe(4 * MIB);
     const following = load();
     await new Promise((done) => setTimeout(done, 400));
     expect(seen()).toHaveLength(1);
@@ -113,7 +113,7 @@ describe("side by side", () => {
   test.each([undefined, HASH])("a tab that holds a download and does not go on is not waited for (sha256 %s)", async (hash) => {
     const first = await house.tab();
     void load({}, { holdAfter: 9 * MIB }, first).catch(() => {});
-    await expect.poll(() => ask("size")).toBe(8 * MIB);
+    await expect.poll(() => ask("size"), { timeout: 10_000 }).toBe(8 * MIB);
     const result = await load({ timeout: 500, ...(hash ? { sha256: hash } : {}) });
     expect(result.error).toBeUndefined();
     expect(result.restarts).toBe(0);
@@ -125,7 +125,7 @@ describe("side by side", () => {
   test("deleted while it loads: the load goes on, nothing stays", async () => {
     house.server.fault(PATH, () => ({ rate: 10 * MIB }));
     const loading = load();
-    await expect.poll(() => ask("size")).toBeGreaterThanOrEqual(4 * MIB);
+    await expect.poll(() => ask("size"), { timeout: 10_000 }).toBeGreaterThanOrEqual(4 * MIB);
     expect(await ask("delete", { input: PATH })).toBe(true);
     const result = await loading;
     expect(result.error).toBeUndefined();

@@ -1,9 +1,13 @@
 import { createHash } from "node:crypto";
 import { build } from "esbuild";
 import type { Page } from "playwright-core";
+import { vi } from "vitest";
 import { launch } from "../support/browser.mjs";
 import { serve } from "../support/server.mjs";
 import type { Context, Job, Result } from "./harness.js";
+
+// A busy machine is slow, not wrong.
+vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 export const MIB = 1 << 20;
 

@@ -18,6 +18,7 @@ import sirv from "sirv";
  * @property {string} method
  * @property {string} path
  * @property {import("node:http").IncomingHttpHeaders} headers
+ * @property {number} time milliseconds, of arrival
  * @property {number} status what was answered
  * @property {number} sent bytes of body handed to the socket
  */
@@ -39,7 +40,7 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
 
   async function answer(request, response) {
     const path = decodeURI(new URL(request.url, "http://x").pathname);
-    const seen = { method: request.method, path, headers: request.headers, status: 0, sent: 0 };
+    const seen = { method: request.method, path, headers: request.headers, time: performance.now(), status: 0, sent: 0 };
     requests.push(seen);
     response.on("close", () => { seen.status = response.statusCode; });
     for (const [name, value] of Object.entries(common)) response.setHeader(name, value);
@@ -61,10 +62,8 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
   }
 
   async function send(request, response, { bytes, headers }, fault, seen) {
-    const etag = { ...headers, ...fault.headers }.etag;
-    const condition = request.headers["if-range"];
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
-    const ranged = range && !fault.ignoreRange && (condition === undefined || condition === etag);
+    const ranged = range && !fault.ignoreRange;
     const start = ranged ? Number(range[1]) : 0;
     const end = ranged && range[2] ? Math.min(Number(range[2]) + 1, bytes.length) : bytes.length;
     if (ranged && start >= bytes.length) {
@@ -100,7 +99,8 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
       if (fault.rate) await sleep(50);
     }
     if (fault.cutAfter !== undefined && last < end) {
-      await sleep(30);
+      // A browser throws away what it has not read of a connection that breaks: let it read.
+      await sleep(200);
       response.destroy();
     } else if (fault.stallAfter === undefined || last === end) {
       response.end();
