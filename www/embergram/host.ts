@@ -207,6 +207,12 @@ export class EngineHost {
     return guarded(() => engine.detokenize(Uint32Array.from(ids)));
   }
 
+  /** The text of each token by itself, special tokens included. */
+  async tokenTexts(ids: readonly number[]): Promise<string[]> {
+    const engine = await this.#free();
+    return guarded(() => ids.map((id) => engine.detokenize(Uint32Array.of(id))));
+  }
+
   async metrics(): Promise<Metric[]> {
     const engine = await this.#free();
     return guarded(() => engine.metrics() as Metric[]);
