@@ -161,8 +161,8 @@ export class EngineHost {
     };
     try {
       prompts.forEach((prompt, i) => {
-        const own: SamplingParams = Array.isArray(params) ? params[i] : params;
-        const tokens = typeof prompt === "string" ? engine.tokenize(prompt) : Uint32Array.from(prompt);
+        const own = (Array.isArray(params) ? params[i] : params) as SamplingParams;
+        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : prompt)];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
@@ -172,7 +172,7 @@ export class EngineHost {
           };
         });
         entry.outputs.push({
-          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: [...tokens], outputs, metrics: null,
+          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: tokens, outputs, metrics: null,
         });
       });
     } catch (error) {
