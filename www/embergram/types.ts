@@ -114,6 +114,9 @@ export interface RequestSpeculation {
 
 /** A sequence's own metrics. Times in seconds, on the engine's clock. */
 export interface RequestMetrics {
+  num_prompt_tokens: number;
+  /** Those of them that the prefix cache had. */
+  num_cached_tokens: number;
   num_generation_tokens: number;
   num_preemptions: number;
   arrival_time: number;

@@ -160,7 +160,12 @@ function usageOf(outputs: readonly RequestOutput[]): CompletionUsage {
   const sum = (numbers: number[]) => numbers.reduce((a, b) => a + b, 0);
   const prompt_tokens = sum(outputs.map((o) => o.prompt_token_ids.length));
   const completion_tokens = sum(outputs.flatMap((o) => o.outputs.map((choice) => choice.token_ids.length)));
-  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+  // What n choices of one prompt share is counted once, as the prompt is.
+  const cached_tokens = sum(outputs.map((o) => o.metrics?.num_cached_tokens ?? 0));
+  return {
+    prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: { cached_tokens },
+  };
 }
 
 /** vLLM's figures over all choices, their counts summed. */

@@ -96,6 +96,10 @@ export interface CompletionUsage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  prompt_tokens_details: {
+    /** Prompt tokens that the prefix cache had. */
+    cached_tokens: number;
+  };
 }
 
 /** vLLM's addition: how speculation went, over all prompts and choices; `null` without. */
