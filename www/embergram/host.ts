@@ -13,6 +13,7 @@ import type {
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
+  /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** Where the WebAssembly module is; default beside this script. */

@@ -16,6 +16,7 @@ import type {
 export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal"> {
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Ends the load; it rejects with code `aborted`. */
   signal?: AbortSignal;
 }
 
@@ -182,6 +183,7 @@ export class Llm {
     this.#connection.close();
   }
 
+  /** `unload`, at the end of an `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unload();
   }

@@ -14,8 +14,9 @@ export interface TuneOptions extends CallOptions {
 
 /** Where a tuning is. */
 export interface TuneProgress {
-  /** Runs done and in all, the warm-up among them. */
+  /** Runs done, the warm-up among them. */
   done: number;
+  /** Runs in all. */
   total: number;
   /** The run that begins: a setting's label, `"warm-up"`, or `null` at the end. */
   label: string | null;
@@ -25,7 +26,9 @@ export interface TuneProgress {
 
 /** What one setting did. Counts and seconds are sums over its rounds. */
 export interface TuneRow extends SpeculationStats {
+  /** The setting's short name, such as `K=5, lookup 2-4`, or `none`. */
   label: string;
+  /** The setting; `null` is no speculation. */
   config: SpeculativeConfig | null;
   /** Seconds of decoding: in each round from the first token of any prompt to the last of all. */
   seconds: number;
@@ -41,6 +44,7 @@ export interface TuneRow extends SpeculationStats {
 
 /** What {@link Llm.tune} found. Plain JSON. */
 export interface TuneResult {
+  /** One for each setting, in the order given. */
   rows: TuneRow[];
   /** The setting to use; `null` is no speculation. */
   recommendation: SpeculativeConfig | null;

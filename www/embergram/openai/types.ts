@@ -14,7 +14,9 @@ export interface CreateParams {
   temperature?: number | null | undefined;
   /** Samples from the most likely tokens that hold this much probability. Default 1. */
   top_p?: number | null | undefined;
+  /** Taken off the logits of tokens in the output. -2 to 2; default 0. */
   presence_penalty?: number | null | undefined;
+  /** Taken off the logits of tokens in the output, for each time they occur. -2 to 2; default 0. */
   frequency_penalty?: number | null | undefined;
   /** Added to the logits of these token ids; each -100 to 100. */
   logit_bias?: Record<string, number> | null | undefined;
@@ -26,18 +28,25 @@ export interface CreateParams {
   stream_options?: StreamOptions | null | undefined;
   /** Taken and not used: there is no server to tell. */
   user?: string | undefined;
-
-  // vLLM's.
+  /** vLLM's: samples from this many most likely tokens. Default all. */
   top_k?: SamplingParams["top_k"] | null;
+  /** vLLM's: leaves out tokens less likely than this times the most likely one. Default 0. */
   min_p?: SamplingParams["min_p"] | null;
+  /** vLLM's: divides positive logits of tokens in prompt and output, and multiplies negative ones. Default 1. */
   repetition_penalty?: SamplingParams["repetition_penalty"] | null;
+  /** vLLM's: tokens to generate before a stop token may come. Default 0. */
   min_tokens?: SamplingParams["min_tokens"] | null;
+  /** vLLM's: tokens that end the output. */
   stop_token_ids?: SamplingParams["stop_token_ids"];
+  /** vLLM's: whether to go on after the end-of-sequence token. Default false. */
   ignore_eos?: SamplingParams["ignore_eos"] | null;
+  /** vLLM's: whether the text keeps the stop string that ended it. Default false. */
   include_stop_str_in_output?: SamplingParams["include_stop_str_in_output"] | null;
+  /** vLLM's: whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: SamplingParams["skip_special_tokens"] | null;
 }
 
+/** What a stream tells beside the text. */
 export interface StreamOptions {
   /** Whether a last chunk, without choices, tells the usage. Default false. */
   include_usage?: boolean | undefined;
@@ -58,7 +67,9 @@ export interface ChatCompletionMessageParam {
   refusal?: null;
 }
 
+/** What `chat.completions.create` takes. */
 export interface ChatCompletionCreateParams extends CreateParams {
+  /** The conversation so far. */
   messages: readonly ChatCompletionMessageParam[];
   /** The newer name of `max_tokens`. */
   max_completion_tokens?: number | null | undefined;
@@ -68,25 +79,32 @@ export interface ChatCompletionCreateParams extends CreateParams {
   top_logprobs?: number | null | undefined;
   /** Only text. */
   response_format?: { type: "text" } | undefined;
+  /** Whether to answer in chunks. Default false. */
   stream?: boolean | null | undefined;
 }
+/** For one answer. */
 export interface ChatCompletionCreateParamsNonStreaming extends ChatCompletionCreateParams {
   stream?: false | null | undefined;
 }
+/** For an answer in chunks. */
 export interface ChatCompletionCreateParamsStreaming extends ChatCompletionCreateParams {
   stream: true;
 }
 
+/** What `completions.create` takes. */
 export interface CompletionCreateParams extends CreateParams {
   /** A text, texts, token ids, or lists of them. */
   prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
   /** How many most likely tokens to report for each, 0 to 20. Default: no report. */
   logprobs?: number | null | undefined;
+  /** Whether to answer in chunks. Default false. */
   stream?: boolean | null | undefined;
 }
+/** For one answer. */
 export interface CompletionCreateParamsNonStreaming extends CompletionCreateParams {
   stream?: false | null | undefined;
 }
+/** For an answer in chunks. */
 export interface CompletionCreateParamsStreaming extends CompletionCreateParams {
   stream: true;
 }
@@ -121,11 +139,13 @@ export interface ChatCompletionTokenLogprob extends TopLogprob {
   top_logprobs: TopLogprob[];
 }
 
+/** How likely the tokens of an answer were. */
 export interface ChatCompletionLogprobs {
   content: ChatCompletionTokenLogprob[];
   refusal: null;
 }
 
+/** An answer. */
 export interface ChatCompletion {
   id: string;
   object: "chat.completion";
@@ -136,6 +156,7 @@ export interface ChatCompletion {
   usage: CompletionUsage;
   metrics: ResponseMetrics;
 }
+/** One of the `n` answers. */
 export interface ChatCompletionChoice {
   index: number;
   message: { role: "assistant"; content: string; refusal: null };
@@ -143,6 +164,7 @@ export interface ChatCompletionChoice {
   logprobs: ChatCompletionLogprobs | null;
 }
 
+/** A part of an answer, as it comes. */
 export interface ChatCompletionChunk {
   id: string;
   object: "chat.completion.chunk";
@@ -155,6 +177,7 @@ export interface ChatCompletionChunk {
   /** Beside the usage. */
   metrics?: ResponseMetrics;
 }
+/** What is new of one of the `n` answers. */
 export interface ChatCompletionChunkChoice {
   index: number;
   /** The role comes first, alone. */
@@ -173,6 +196,7 @@ export interface CompletionLogprobs {
   text_offset: number[];
 }
 
+/** The completions of one or more prompts. */
 export interface Completion {
   id: string;
   object: "text_completion";
@@ -183,6 +207,7 @@ export interface Completion {
   usage: CompletionUsage;
   metrics: ResponseMetrics;
 }
+/** One completion. */
 export interface CompletionChoice {
   index: number;
   text: string;
@@ -215,7 +240,9 @@ export interface ChatCompletions {
    * `prompt_too_long`, `aborted`, `device_lost`. Of a stream, what only the engine knows is thrown by its first chunk.
    */
   create(body: ChatCompletionCreateParamsNonStreaming, options?: CallOptions): Promise<ChatCompletion>;
+  /** The same with `stream: true`: the answer in chunks. */
   create(body: ChatCompletionCreateParamsStreaming, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+  /** The same where `stream` is known only when it runs. */
   create(
     body: ChatCompletionCreateParams,
     options?: CallOptions,
@@ -230,6 +257,8 @@ export interface Completions {
    * @throws {EmbergramError} as {@link ChatCompletions.create}
    */
   create(body: CompletionCreateParamsNonStreaming, options?: CallOptions): Promise<Completion>;
+  /** The same with `stream: true`: the completions in chunks. */
   create(body: CompletionCreateParamsStreaming, options?: CallOptions): Promise<Stream<CompletionChunk>>;
+  /** The same where `stream` is known only when it runs. */
   create(body: CompletionCreateParams, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
 }
