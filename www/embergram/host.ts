@@ -13,6 +13,7 @@ import type {
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
+  /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** Where the WebAssembly module is; default beside this script. */
@@ -205,6 +206,12 @@ export class EngineHost {
   async detokenize(ids: readonly number[]): Promise<string> {
     const engine = await this.#free();
     return guarded(() => engine.detokenize(Uint32Array.from(ids)));
+  }
+
+  /** The text of each token by itself, special tokens included. */
+  async tokenTexts(ids: readonly number[]): Promise<string[]> {
+    const engine = await this.#free();
+    return guarded(() => ids.map((id) => engine.detokenize(Uint32Array.of(id))));
   }
 
   async metrics(): Promise<Metric[]> {

@@ -2,8 +2,11 @@
 import { connect, type ConnectOptions, type Connection } from "./connect.js";
 import { EmbergramError } from "./error.js";
 import type { LoadRequest, Work } from "./host.js";
+import { chatCompletions, completions } from "./openai/index.js";
+import type { ChatCompletions, Completions } from "./openai/types.js";
 import { Queue } from "./queue.js";
 import { supported } from "./supported.js";
+import { tune, type TuneOptions, type TuneResult } from "./tune.js";
 import type {
   ChatMessage, Delta, EngineOptions, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
   SpeculativeConfig, Support,
@@ -13,6 +16,7 @@ import type {
 export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal"> {
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Ends the load; it rejects with code `aborted`. */
   signal?: AbortSignal;
 }
 
@@ -22,6 +26,21 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** Answers a conversation, or several, by the model's chat template: `llm.chat(messages)`. */
+export interface Chat {
+  /**
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `unsupported_model` (without a chat
+   * template), `aborted`, `device_lost`
+   */
+  (
+    messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+    params?: SamplingParams | readonly SamplingParams[],
+    options?: CallOptions,
+  ): Promise<RequestOutput[]>;
+  /** The same in OpenAI's shape: `llm.chat.completions.create({ messages })`. */
+  readonly completions: ChatCompletions;
+}
+
 let lastCall = 0;
 
 /** A loaded model. Calls may overlap: they share the engine's steps. */
@@ -29,10 +48,26 @@ export class Llm {
   readonly #connection: Connection;
   /** What was loaded: name, context, adapter. */
   readonly model: ModelInfo;
+  /** Answers conversations, in the package's own shape or in OpenAI's. */
+  readonly chat: Chat;
+  /** Completes prompts in OpenAI's shape: `llm.completions.create({ prompt })`. */
+  readonly completions: Completions;
+  #speculativeConfig: SpeculativeConfig | null;
 
-  private constructor(connection: Connection, model: ModelInfo) {
+  private constructor(connection: Connection, model: ModelInfo, speculativeConfig: SpeculativeConfig | null) {
     this.#connection = connection;
     this.model = model;
+    this.#speculativeConfig = speculativeConfig;
+    const door = {
+      name: model.name,
+      run: this.#run.bind(this),
+      deltas: this.#deltas.bind(this),
+      tokenTexts: (ids: readonly number[]) => connection.host.tokenTexts(ids),
+    };
+    const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = (messages, params = {}, options = {}) =>
+      this.#run({ chats: conversations(messages) }, params, options);
+    this.chat = Object.assign(chat, { completions: chatCompletions(door) });
+    this.completions = completions(door);
   }
 
   /**
@@ -50,7 +85,7 @@ export class Llm {
       const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, baseUrl, fetch });
       const progress = onProgress && callback(onProgress);
       const info = await abortable(connection, signal, (id) => host.load(id, request, progress));
-      return new Llm(connection, info);
+      return new Llm(connection, info, options.speculative_config ?? null);
     } catch (error) {
       connection.close();
       throw error;
@@ -73,15 +108,6 @@ export class Llm {
     options: CallOptions = {},
   ): Promise<RequestOutput[]> {
     return this.#run({ prompts: isPrompt(prompts) ? [prompts] : prompts }, params, options);
-  }
-
-  /** Answers a conversation, or several, by the model's chat template. */
-  async chat(
-    messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
-    params: SamplingParams | readonly SamplingParams[] = {},
-    options: CallOptions = {},
-  ): Promise<RequestOutput[]> {
-    return this.#run({ chats: conversations(messages) }, params, options);
   }
 
   /** Completes a prompt, step by step. Leaving the loop aborts the request. */
@@ -125,7 +151,30 @@ export class Llm {
 
   /** Speculation for the requests that come; `null` for none. The model stays loaded. */
   async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
-    return this.#connection.host.setSpeculativeConfig(config);
+    await this.#connection.host.setSpeculativeConfig(config);
+    this.#speculativeConfig = config;
+  }
+
+  /** The speculation that was loaded with or last set; `null` is none. */
+  get speculativeConfig(): SpeculativeConfig | null {
+    return this.#speculativeConfig;
+  }
+
+  /**
+   * Runs the prompts under each of several speculation settings (`null` is none) and recommends one. The settings take
+   * turns, after a warm-up; counters are not reset, and the setting in force is set again at the end, however it ends.
+   * Let no other requests run meanwhile.
+   *
+   * @param params as for `generate`; the more tokens, the surer the result
+   * @throws {EmbergramError} as `generate`; `invalid_config` for a setting
+   */
+  async tune(
+    prompts: Prompt | readonly Prompt[],
+    configs: readonly (SpeculativeConfig | null)[],
+    params: SamplingParams = {},
+    options: TuneOptions = {},
+  ): Promise<TuneResult> {
+    return tune(this, isPrompt(prompts) ? [prompts] : prompts, configs, params, options);
   }
 
   /** Frees the model and its worker; calls in flight reject with code `aborted`. */
@@ -134,6 +183,7 @@ export class Llm {
     this.#connection.close();
   }
 
+  /** `unload`, at the end of an `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unload();
   }
@@ -146,20 +196,34 @@ export class Llm {
     return abortable(this.#connection, signal, (id) => this.#connection.host.run(id, work, params));
   }
 
-  async *#stream(
+  async *#stream(work: Work, params: SamplingParams, options: CallOptions): AsyncGenerator<Delta, RequestOutput> {
+    const deltas = this.#deltas(work, params, options);
+    try {
+      for (;;) {
+        const next = await deltas.next();
+        if (next.done) return next.value[0]!;
+        yield next.value[1];
+      }
+    } finally {
+      await deltas.return([]);
+    }
+  }
+
+  /** Each delta with the prompt it belongs to. */
+  async *#deltas(
     work: Work,
     params: SamplingParams,
     { signal }: CallOptions,
-  ): AsyncGenerator<Delta, RequestOutput> {
-    const deltas = new Queue<Delta>();
+  ): AsyncGenerator<[prompt: number, delta: Delta], RequestOutput[]> {
+    const deltas = new Queue<[number, Delta]>();
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-    const onDelta = this.#connection.callback((_: number, delta: Delta) => deltas.push(delta));
+    const onDelta = this.#connection.callback((prompt: number, delta: Delta) => deltas.push([prompt, delta]));
     const done = abortable(this.#connection, either, (id) => this.#connection.host.run(id, work, params, onDelta));
     done.then(() => deltas.end(), (error) => deltas.end(error));
     try {
       yield* deltas;
-      return (await done)[0]!;
+      return await done;
     } finally {
       stop.abort();
     }

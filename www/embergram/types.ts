@@ -2,6 +2,7 @@
 
 /** How to speculate, as vLLM's `speculative_config`. */
 export interface SpeculativeConfig {
+  /** The only one: look up the last tokens earlier in prompt and output. */
   method: "ngram";
   /** Most draft tokens in a step (K), or `"auto"`: as many as pay, down to none. */
   num_speculative_tokens: number | "auto";
@@ -18,9 +19,13 @@ export type LoadPhase = "gpu" | "download" | "cache" | "file" | "build" | "ready
 
 /** Progress of a load. `loaded` and `total` in bytes, `rate` in bytes a second. */
 export interface LoadProgress {
+  /** What is being done. */
   phase: LoadPhase;
+  /** Bytes so far. */
   loaded: number;
+  /** Bytes in all, where that is known. */
   total?: number;
+  /** Bytes a second. */
   rate?: number;
 }
 
@@ -58,9 +63,13 @@ export interface SamplingParams {
   top_p?: number;
   /** Leaves out tokens less likely than this times the most likely one. Default 0. */
   min_p?: number;
+  /** Seed of the noise. Default: that of the engine, or a fresh random one. */
   seed?: number | null;
+  /** Divides positive logits of tokens in prompt and output, and multiplies negative ones. Above 0; default 1. */
   repetition_penalty?: number;
+  /** Taken off the logits of tokens in the output. -2 to 2; default 0. */
   presence_penalty?: number;
+  /** Taken off the logits of tokens in the output, for each time they occur. -2 to 2; default 0. */
   frequency_penalty?: number;
   /** Added to the logits of these token ids; each -100 to 100. */
   logit_bias?: Record<number, number> | null;
@@ -87,46 +96,76 @@ export type Prompt = string | readonly number[] | Uint32Array;
 
 /** One turn of a conversation. */
 export interface ChatMessage {
+  /** Who speaks; what roles there are is for the model's template to say. */
   role: "system" | "user" | "assistant" | (string & {});
+  /** What is said. */
   content: string;
 }
 
+/** Why an output ended: at a stop token or string, at a limit, by `abort`, or since the engine failed. */
 export type FinishReason = "stop" | "length" | "abort" | "error";
 
 /** How likely a token was by the raw logits. `rank` is 1 for the most likely. */
 export interface TokenLogprob {
+  /** The token. */
   token_id: number;
+  /** Natural logarithm of its probability. */
   logprob: number;
+  /** 1 for the most likely. */
   rank: number;
 }
 
 /** A request's speculation, in the fields that vLLM's server reports. */
 export interface RequestSpeculation {
+  /** 1 + accepted by steps: tokens that a step with a draft yields. 1 without steps. */
   mean_acceptance_length: number;
+  /** Accepted by drafted tokens, 0 to 1. */
   draft_acceptance_rate: number;
   /** Steps by how many draft tokens they accepted, 0 to K. */
   acceptance_histogram: number[];
+  /** Steps with draft tokens. */
   num_spec_steps: number;
+  /** Draft tokens accepted, before the output was cut. */
   num_accepted_draft_tokens: number;
+  /** Draft tokens scheduled. */
   num_draft_tokens: number;
+  /** K. */
   num_spec_tokens: number;
 }
 
 /** A sequence's own metrics. Times in seconds, on the engine's clock. */
 export interface RequestMetrics {
+  /** Tokens of the prompt. */
+  num_prompt_tokens: number;
+  /** Those of them that the prefix cache had. */
+  num_cached_tokens: number;
+  /** Tokens of the output. */
   num_generation_tokens: number;
+  /** How often it was put back into the queue. */
   num_preemptions: number;
+  /** When the request came. */
   arrival_time: number;
+  /** When it was queued. */
   queued_ts: number;
+  /** When it first had rows in a step; this and what follows is `null` if it never came to pass. */
   scheduled_ts: number | null;
+  /** When its first token was there. */
   first_token_ts: number | null;
+  /** When its last token was there. */
   last_token_ts: number | null;
+  /** When it ended. */
   finished_time: number | null;
+  /** From arrival to the first token. */
   first_token_latency: number | null;
+  /** From queued to scheduled. */
   queue_time: number | null;
+  /** From scheduled to the first token. */
   prefill_time: number | null;
+  /** From the first token to the last. */
   decode_time: number | null;
+  /** From scheduled to the last token. */
   inference_time: number | null;
+  /** From arrival to the end. */
   e2e_time: number | null;
   /** `null` without speculation. */
   speculative_decoding: RequestSpeculation | null;
@@ -134,12 +173,17 @@ export interface RequestMetrics {
 
 /** One of the `n` outputs of a prompt. */
 export interface CompletionOutput {
+  /** Which of the `n`, from 0. */
   index: number;
+  /** The text, without what `stop` and `skip_special_tokens` leave out. */
   text: string;
+  /** The tokens, a stop token among them. */
   token_ids: number[];
   /** For each token the chosen one and the most likely, when asked for; else `null`. */
   logprobs: TokenLogprob[][] | null;
+  /** Why it ended. */
   finish_reason: FinishReason | null;
+  /** Its own times, and how speculation went. */
   metrics: RequestMetrics | null;
 }
 
@@ -147,7 +191,9 @@ export interface CompletionOutput {
 export interface RequestOutput {
   /** The prompt, where it was text. */
   prompt: string | null;
+  /** The prompt's tokens. */
   prompt_token_ids: number[];
+  /** One for each of `n`. */
   outputs: CompletionOutput[];
   /** The first output's metrics. */
   metrics: RequestMetrics | null;
@@ -159,35 +205,52 @@ export interface Delta {
   index: number;
   /** New text, whole characters only. */
   text: string;
+  /** New tokens; several when drafts were accepted. */
   token_ids: number[];
   /** For each token the place it had in its draft, from 0; `null` where no draft had it. */
   draft_positions: (number | null)[];
+  /** For each new token the chosen one and the most likely, when asked for; else `null`. */
   logprobs: TokenLogprob[][] | null;
+  /** With the last delta of an output, why it ended. */
   finish_reason: FinishReason | null;
   /** With the last delta of an output. */
   metrics: RequestMetrics | null;
 }
 
 interface MetricBase {
+  /** Its name, such as `vllm:generation_tokens`. */
   name: string;
+  /** Its labels; metrics of one name differ in them. */
   labels: Record<string, string>;
 }
+/** How often something happened. */
 export interface Counter extends MetricBase {
+  /** Tells the shape. */
   type: "counter";
+  /** How often, since the load or the last reset. */
   value: number;
 }
+/** What is the case now. */
 export interface Gauge extends MetricBase {
+  /** Tells the shape. */
   type: "gauge";
+  /** What is the case now. */
   value: number;
 }
 /** One count for each draft position. */
 export interface Vector extends MetricBase {
+  /** Tells the shape. */
   type: "vector";
+  /** The count at each position. */
   values: number[];
 }
+/** How observations spread. */
 export interface Histogram extends MetricBase {
+  /** Tells the shape. */
   type: "histogram";
+  /** How many observations. */
   count: number;
+  /** Their sum. */
   sum: number;
   /** Observations that did not exceed each upper bound. */
   buckets: Record<string, number>;
@@ -197,8 +260,11 @@ export type Metric = Counter | Gauge | Vector | Histogram;
 
 /** The adapter the engine runs on. */
 export interface AdapterInfo {
+  /** What the browser calls it. */
   name: string;
+  /** Its maker. */
   vendor: string;
+  /** Its family. */
   architecture: string;
   /** Whether it computes on the CPU: right, and slow. */
   software: boolean;
@@ -206,10 +272,15 @@ export interface AdapterInfo {
 
 /** What is known of a loaded model. */
 export interface ModelInfo {
+  /** `served_model_name`, or the file's own name for the model. */
   name: string;
+  /** Most tokens of a prompt and its output together. */
   max_model_len: number;
+  /** Tokens of the vocabulary. */
   vocab_size: number;
+  /** Whether `chat` works. */
   has_chat_template: boolean;
+  /** What it runs on. */
   adapter: AdapterInfo;
 }
 
@@ -219,7 +290,9 @@ export interface Support {
   webgpu: boolean;
   /** Why not, and what to do; `null` when it can. */
   reason: string | null;
+  /** The adapter that a load would take. */
   adapter: AdapterInfo | null;
+  /** WebGPU's limits that decide over a model. */
   limits: { maxBufferSize: number; maxStorageBufferBindingSize: number; maxStorageBuffersPerShaderStage: number } | null;
   /** Bytes of the largest single tensor; the memory of a GPU is more than that, and not told to pages. */
   max_tensor_bytes: number;

@@ -1,0 +1,30 @@
+// Checked by tsc alone: what the door gives is what OpenAI's own types say, so that code written for their client takes it.
+import type OpenAI from "openai";
+import type { Llm } from "../../www/embergram/index.js";
+
+declare const llm: Llm;
+
+export async function answers(): Promise<OpenAI.Chat.ChatCompletion | OpenAI.Completion> {
+  const chat: OpenAI.Chat.ChatCompletion = await llm.chat.completions.create({ messages: [{ role: "user", content: "x" }] });
+  const completion: OpenAI.Completion = await llm.completions.create({ prompt: "x" });
+  const history: OpenAI.Chat.ChatCompletionMessageParam[] = chat.choices.map((choice) => choice.message);
+  return history.length > 0 ? chat : completion;
+}
+
+export async function* chunks(): AsyncGenerator<OpenAI.Chat.ChatCompletionChunk> {
+  const stream = await llm.chat.completions.create({ messages: [{ role: "user", content: "x" }], stream: true });
+  const controller: AbortController = stream.controller;
+  if (!controller.signal.aborted) yield* stream;
+}
+
+/** Bodies that a server would take are taken too. */
+export const bodies = {
+  chat: { model: "any", messages: [{ role: "system", content: "x" }], max_completion_tokens: 5, temperature: 0.5, n: 2 },
+  completion: { model: "any", prompt: ["a", "b"], logprobs: 2, stop: ["."] },
+} satisfies { chat: OpenAI.Chat.ChatCompletionCreateParams; completion: OpenAI.CompletionCreateParams } satisfies {
+  chat: Parameters<Llm["chat"]["completions"]["create"]>[0];
+  completion: Parameters<Llm["completions"]["create"]>[0];
+};
+
+// @ts-expect-error: tools are refused by the types too
+void llm.chat.completions.create({ messages: [], tools: [] });

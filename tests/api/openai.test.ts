@@ -1,0 +1,261 @@
+// The shapes of the OpenAI door, over a model that says what it is told. What a real one gives is in tests/e2e.
+import { describe, expect, test } from "vitest";
+import { EmbergramError } from "../../www/embergram/error.js";
+import type { Work } from "../../www/embergram/host.js";
+import { chatCompletions, completions, type Backend } from "../../www/embergram/openai/index.js";
+import type {
+  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingParams,
+} from "../../www/embergram/types.js";
+
+const WORDS = ["Hel", "lo", "\u{fffd}", "<eos>"];
+const metrics = (accepted: number[], cached = 0) =>
+  ({
+    num_cached_tokens: cached,
+    speculative_decoding: {
+      mean_acceptance_length: 0, draft_acceptance_rate: 0, acceptance_histogram: accepted, num_spec_tokens: accepted.length - 1,
+      num_spec_steps: accepted.reduce((a, b) => a + b), num_accepted_draft_tokens: accepted.reduce((a, n, i) => a + n * i, 0),
+      num_draft_tokens: 10,
+    },
+  }) as unknown as RequestMetrics;
+
+/** Each choice: "Hel", then "lo", then an end. */
+function fake() {
+  const seen: { work?: Work; params?: SamplingParams; signal?: AbortSignal | undefined; asked: number[][]; left: boolean } = {
+    asked: [], left: false,
+  };
+  const choice = (index: number, params: SamplingParams): CompletionOutput => ({
+    index, text: "Hello", token_ids: [0, 1, 3], finish_reason: "stop", metrics: metrics([1, index, 2]),
+    logprobs: params.logprobs == null ? null : logprobs(params.logprobs),
+  });
+  const logprobs = (top: number) => [0, 1, 3].map((id) => [
+    { token_id: id, logprob: -1, rank: 2 }, ...(top > 0 ? [{ token_id: 2, logprob: -0.5, rank: 1 }] : []),
+  ]);
+  const outputs = (work: Work, params: SamplingParams): RequestOutput[] =>
+    ("chats" in work ? work.chats : work.prompts).map(() => {
+      const all = Array.from({ length: params.n ?? 1 }, (_, i) => choice(i, params));
+      return { prompt: null, prompt_token_ids: [7, 8, 9, 10], outputs: all, metrics: metrics([1], 2) };
+    });
+  const backend: Backend = {
+    name: "the-model",
+    async run(work, params, { signal }) {
+      Object.assign(seen, { work, params, signal });
+      return outputs(work, params);
+    },
+    async *deltas(work, params, { signal }) {
+      Object.assign(seen, { work, params, signal });
+      const ended = outputs(work, params);
+      try {
+        for (const [step, text] of ["Hel", "", "lo", ""].entries()) {
+          for (const [prompt, { outputs }] of ended.entries()) {
+            for (const { index, logprobs } of outputs) {
+              if (signal?.aborted) throw new EmbergramError("aborted", "aborted");
+              const delta: Delta = {
+                index, text, token_ids: [], draft_positions: [], metrics: null, finish_reason: step === 3 ? "length" : null,
+                logprobs: logprobs && (step === 1 ? [] : [logprobs[step === 0 ? 0 : step - 1]!]),
+              };
+              yield [prompt, delta];
+            }
+          }
+        }
+        return ended;
+      } finally {
+        seen.left = true;
+      }
+    },
+    async tokenTexts(ids) {
+      seen.asked.push([...ids]);
+      return ids.map((id) => WORDS[id]!);
+    },
+  };
+  return { seen, chat: chatCompletions(backend), text: completions(backend) };
+}
+
+const messages = [{ role: "user", content: "Hi" }];
+const refusal = (code: string, ...words: string[]) => ({
+  code, message: expect.stringMatching(new RegExp(words.map((w) => `(?=[^]*${w.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")})`).join(""))),
+});
+async function all<T>(stream: Promise<AsyncIterable<T>>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const item of await stream) items.push(item);
+  return items;
+}
+
+describe("chat.completions.create", () => {
+  test("gives OpenAI's object, with vLLM's figures at its root", async () => {
+    const answer = await fake().chat.create({ messages, n: 2 });
+    expect(answer).toEqual({
+      id: expect.stringMatching(/^chatcmpl-[0-9a-f]{32}$/),
+      object: "chat.completion",
+      created: expect.any(Number),
+      model: "the-model",
+      choices: [0, 1].map((index) => ({
+        index, message: { role: "assistant", content: "Hello", refusal: null }, finish_reason: "stop", logprobs: null,
+      })),
+      usage: { prompt_tokens: 4, completion_tokens: 6, total_tokens: 10, prompt_tokens_details: { cached_tokens: 2 } },
+      metrics: {
+        speculative_decoding: {
+          acceptance_histogram: [2, 1, 4], num_spec_steps: 7, num_accepted_draft_tokens: 9, num_draft_tokens: 20,
+          mean_acceptance_length: 1 + 9 / 7, draft_acceptance_rate: 9 / 20, num_spec_tokens: 2,
+        },
+      },
+    });
+    expect(Math.abs(answer.created - Date.now() / 1000)).toBeLessThan(5);
+  });
+
+  test("maps parameters: null is a default, and no limit is the room left", async () => {
+    const { chat, seen } = fake();
+    await chat.create({
+      messages, model: "gpt", temperature: null, n: null, seed: 5, stop: ["x"], top_k: 3, logit_bias: { 5: -100 }, user: "me",
+      response_format: { type: "text" },
+    });
+    expect(seen.params).toEqual({ n: 1, seed: 5, stop: ["x"], top_k: 3, logit_bias: { 5: -100 }, max_tokens: null });
+    await chat.create({ messages, max_completion_tokens: 9, temperature: 0 });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 9, temperature: 0 });
+    expect((await chat.create({ messages, model: "gpt" })).model).toBe("gpt");
+  });
+
+  test("takes text parts, and an answer's message as it came", async () => {
+    const { chat, seen } = fake();
+    const { choices } = await chat.create({ messages });
+    await chat.create({
+      messages: [choices[0]!.message, { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }],
+    });
+    expect(seen.work).toEqual({ chats: [[{ role: "assistant", content: "Hello" }, { role: "user", content: "a\nb" }]] });
+  });
+
+  test("names tokens by text and bytes", async () => {
+    const { chat, seen } = fake();
+    const answer = await chat.create({ messages, logprobs: true, top_logprobs: 1 });
+    expect(seen.params!.logprobs).toBe(1);
+    const part = { token: "\u{fffd}", bytes: null, logprob: -0.5 };
+    expect(answer.choices[0]!.logprobs!.content[0]).toEqual({
+      token: "Hel", bytes: [72, 101, 108], logprob: -1, top_logprobs: [part],
+    });
+    expect(seen.asked.flat().sort()).toEqual([0, 1, 2, 3]);
+    const without = await chat.create({ messages, logprobs: true });
+    expect(without.choices[0]!.logprobs!.content[0]!.top_logprobs).toEqual([]);
+  });
+
+  test("streams the role, the text, an end, and the usage when asked", async () => {
+    const chunks = await all(fake().chat.create({ messages, n: 2, stream: true, stream_options: { include_usage: true } }));
+    expect(new Set(chunks.map((c) => c.id)).size).toBe(1);
+    expect(chunks.map((c) => c.choices.map((x) => [x.index, x.delta, x.finish_reason]).flat())).toEqual([
+      [0, { role: "assistant", content: "" }, null], [0, { content: "Hel" }, null],
+      [1, { role: "assistant", content: "" }, null], [1, { content: "Hel" }, null],
+      [0, { content: "lo" }, null], [1, { content: "lo" }, null],
+      [0, {}, "length"], [1, {}, "length"], [],
+    ]);
+    expect(chunks.slice(0, -1).every((c) => c.usage === null && !("metrics" in c))).toBe(true);
+    expect(chunks.at(-1)).toMatchObject({
+      object: "chat.completion.chunk", choices: [], usage: { total_tokens: 10 },
+      metrics: { speculative_decoding: { num_spec_steps: 7 } },
+    });
+    const plain = await all(fake().chat.create({ messages, stream: true }));
+    expect(plain.some((c) => "usage" in c || c.choices.length === 0)).toBe(false);
+  });
+
+  test("streams every logprob, also of tokens without text", async () => {
+    const { chat, seen } = fake();
+    const chunks = await all(chat.create({ messages, logprobs: true, top_logprobs: 1, stream: true }));
+    const whole = await chat.create({ messages, logprobs: true, top_logprobs: 1 });
+    const content = chunks.flatMap((c) => c.choices.flatMap((x) => x.logprobs?.content ?? []));
+    expect(content).toEqual(whole.choices[0]!.logprobs!.content);
+    // Each token's text was asked for once a call.
+    expect(seen.asked).toEqual([[0, 2], [1], [3], [0, 2, 1, 3]]);
+  });
+
+  test("leaving a stream, or its controller, ends the request; the caller's signal is an error", async () => {
+    const { chat, seen } = fake();
+    for await (const _ of await chat.create({ messages, stream: true })) break;
+    expect(seen.left).toBe(true);
+    let chunks = 0;
+    const stream = await chat.create({ messages, stream: true });
+    for await (const _ of stream) {
+      chunks += 1;
+      stream.controller.abort();
+    }
+    expect(chunks).toBe(2);
+    const own = new AbortController();
+    const aborted = (async () => {
+      for await (const _ of await chat.create({ messages, stream: true }, { signal: own.signal })) own.abort();
+    })();
+    await expect(aborted).rejects.toMatchObject({ code: "aborted" });
+    await chat.create({ messages }, { signal: own.signal });
+    expect(seen.signal).toBe(own.signal);
+  });
+
+  test.each<[string, object, string, ...string[]]>([
+    ["tools", { tools: [{}] }, "invalid_params", "tools is not supported yet"],
+    ["tool_choice", { tool_choice: "auto" }, "invalid_params", "tool_choice is not supported yet"],
+    ["functions", { functions: [] }, "invalid_params", "functions is not supported yet"],
+    ["JSON mode", { response_format: { type: "json_object" } }, "invalid_params", "json_object", "not supported yet", "{ type: \"text\" }"],
+    ["a misspelt key", { max_token: 3 }, "invalid_params", "unknown parameter \"max_token\"", "did you mean max_tokens?"],
+    ["a key of another door", { prompt: "x" }, "invalid_params", "unknown parameter \"prompt\""],
+    ["a key of every object", { constructor: 1 }, "invalid_params", "unknown parameter \"constructor\""],
+    ["top_logprobs alone", { top_logprobs: 2 }, "invalid_params", "top_logprobs needs logprobs: true"],
+    ["a number for logprobs", { logprobs: 3 }, "invalid_params", "logprobs is 3", "top_logprobs"],
+    ["two limits", { max_tokens: 3, max_completion_tokens: 4 }, "invalid_params", "give one of them"],
+    ["stream_options without stream", { stream_options: { include_usage: true } }, "invalid_params", "needs stream: true"],
+    ["an unknown stream option", { stream: true, stream_options: { usage: true } }, "invalid_params", "stream_options.usage"],
+    ["no messages", { messages: [] }, "invalid_prompt", "messages must be an array"],
+    ["an image", { messages: [{ role: "user", content: [{ type: "image_url" }] }] }, "invalid_prompt", "messages[0].content[0]", "\"image_url\" is not supported yet"],
+    ["a message without content", { messages: [{ role: "user" }] }, "invalid_prompt", "messages[0].content is undefined"],
+    ["a message without role", { messages: [{ content: "x" }] }, "invalid_prompt", "messages[0].role"],
+    ["a tool call", { messages: [{ role: "assistant", content: "", tool_calls: [{}] }] }, "invalid_prompt", "messages[0].tool_calls is not supported yet"],
+  ])("refuses %s", async (_, body, code, ...words) => {
+    const { chat, seen } = fake();
+    const refused = chat.create({ messages, ...body } as never);
+    await expect(refused).rejects.toBeInstanceOf(EmbergramError);
+    await expect(refused).rejects.toMatchObject(refusal(code, ...words));
+    expect(seen.work).toBeUndefined();
+  });
+
+  test("what asks for nothing is no error", async () => {
+    await fake().chat.create({ messages, tools: undefined, tool_choice: "none", store: false, functions: null } as never);
+  });
+});
+
+describe("completions.create", () => {
+  test("gives a choice for each of n, prompt by prompt", async () => {
+    const { text, seen } = fake();
+    const answer = await text.create({ prompt: ["a", "b"], n: 2, logprobs: 1 });
+    expect(answer).toMatchObject({ id: expect.stringMatching(/^cmpl-/), object: "text_completion", usage: { prompt_tokens: 8, completion_tokens: 12 } });
+    expect(answer.choices.map((c) => [c.index, c.text, c.finish_reason])).toEqual([0, 1, 2, 3].map((i) => [i, "Hello", "stop"]));
+    expect(answer.choices[3]!.logprobs).toEqual({
+      tokens: ["Hel", "lo", "<eos>"], token_logprobs: [-1, -1, -1], text_offset: [0, 3, 5],
+      top_logprobs: ["Hel", "lo", "<eos>"].map((token) => ({ [token]: -1, "\u{fffd}": -0.5 })),
+    });
+    expect(seen.work).toEqual({ prompts: ["a", "b"] });
+    expect(seen.params!.max_tokens).toBeNull();
+  });
+
+  test("streams all choices, with offsets that go on", async () => {
+    const chunks = await all(fake().text.create({ prompt: [[1], [2, 3]], n: 2, logprobs: 0, stream: true, stream_options: { include_usage: true } }));
+    const texts = [0, 1, 2, 3].map((i) => chunks.flatMap((c) => c.choices).filter((c) => c.index === i));
+    expect(texts.map((parts) => parts.map((p) => p.text).join(""))).toEqual(["Hello", "Hello", "Hello", "Hello"]);
+    expect(texts[2]!.flatMap((p) => p.logprobs!.text_offset)).toEqual([0, 3, 5]);
+    expect(texts.every((parts) => parts.at(-1)!.finish_reason === "length")).toBe(true);
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { prompt_tokens: 8, completion_tokens: 12 } });
+  });
+
+  test.each([
+    ["a text", "a", ["a"]],
+    ["texts", ["a", "b"], ["a", "b"]],
+    ["ids", [1, 2], [[1, 2]]],
+    ["lists of ids", [[1], [2]], [[1], [2]]],
+  ])("takes %s", async (_, prompt, prompts) => {
+    const { text, seen } = fake();
+    await text.create({ prompt } as { prompt: string });
+    expect(seen.work).toEqual({ prompts });
+  });
+
+  test.each<[string, object, string, string]>([
+    ["echo", { echo: true }, "invalid_params", "echo is not supported yet"],
+    ["best_of", { best_of: 3 }, "invalid_params", "best_of is not supported yet"],
+    ["a misspelt key", { temprature: 1 }, "invalid_params", "did you mean temperature?"],
+    ["an empty list", { prompt: [] }, "invalid_prompt", "prompt is []"],
+    ["a mixed list", { prompt: [1, "a"] }, "invalid_prompt", "prompt is [1,\"a\"]"],
+  ])("refuses %s", async (_, body, code, words) => {
+    await expect(fake().text.create({ prompt: "x", ...body } as never)).rejects.toMatchObject(refusal(code, words));
+  });
+});

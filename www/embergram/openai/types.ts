@@ -1,0 +1,264 @@
+/** OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. */
+import type { CallOptions } from "../llm.js";
+import type { RequestSpeculation, SamplingParams } from "../types.js";
+
+/** Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. */
+export interface CreateParams {
+  /** Echoed in the answer; the loaded model answers. Default: its name. */
+  model?: string | undefined;
+  /** Choices for each prompt. Default 1. */
+  n?: number | null | undefined;
+  /** Most tokens to generate. Default: the room that is left in `max_model_len`. */
+  max_tokens?: number | null | undefined;
+  /** 0 is greedy. Default 1. */
+  temperature?: number | null | undefined;
+  /** Samples from the most likely tokens that hold this much probability. Default 1. */
+  top_p?: number | null | undefined;
+  /** Taken off the logits of tokens in the output. -2 to 2; default 0. */
+  presence_penalty?: number | null | undefined;
+  /** Taken off the logits of tokens in the output, for each time they occur. -2 to 2; default 0. */
+  frequency_penalty?: number | null | undefined;
+  /** Added to the logits of these token ids; each -100 to 100. */
+  logit_bias?: Record<string, number> | null | undefined;
+  /** Choice i samples with `seed + i`. Default: the engine's, or a fresh one. */
+  seed?: number | null | undefined;
+  /** Strings that end the output. */
+  stop?: string | string[] | null | undefined;
+  /** With `stream: true` only. */
+  stream_options?: StreamOptions | null | undefined;
+  /** Taken and not used: there is no server to tell. */
+  user?: string | undefined;
+  /** vLLM's: samples from this many most likely tokens. Default all. */
+  top_k?: SamplingParams["top_k"] | null;
+  /** vLLM's: leaves out tokens less likely than this times the most likely one. Default 0. */
+  min_p?: SamplingParams["min_p"] | null;
+  /** vLLM's: divides positive logits of tokens in prompt and output, and multiplies negative ones. Default 1. */
+  repetition_penalty?: SamplingParams["repetition_penalty"] | null;
+  /** vLLM's: tokens to generate before a stop token may come. Default 0. */
+  min_tokens?: SamplingParams["min_tokens"] | null;
+  /** vLLM's: tokens that end the output. */
+  stop_token_ids?: SamplingParams["stop_token_ids"];
+  /** vLLM's: whether to go on after the end-of-sequence token. Default false. */
+  ignore_eos?: SamplingParams["ignore_eos"] | null;
+  /** vLLM's: whether the text keeps the stop string that ended it. Default false. */
+  include_stop_str_in_output?: SamplingParams["include_stop_str_in_output"] | null;
+  /** vLLM's: whether the text leaves special tokens out. Default true. */
+  skip_special_tokens?: SamplingParams["skip_special_tokens"] | null;
+}
+
+/** What a stream tells beside the text. */
+export interface StreamOptions {
+  /** Whether a last chunk, without choices, tells the usage. Default false. */
+  include_usage?: boolean | undefined;
+}
+
+/** A part of a message. */
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+/** One turn of a conversation. An assistant's message of an earlier answer may be passed back as it is. */
+export interface ChatCompletionMessageParam {
+  role: "system" | "developer" | "user" | "assistant" | (string & {});
+  /** A text, or parts of one, which are joined. */
+  content: string | readonly TextPart[];
+  /** Part of an assistant's message; here always `null`. */
+  refusal?: null;
+}
+
+/** What `chat.completions.create` takes. */
+export interface ChatCompletionCreateParams extends CreateParams {
+  /** The conversation so far. */
+  messages: readonly ChatCompletionMessageParam[];
+  /** The newer name of `max_tokens`. */
+  max_completion_tokens?: number | null | undefined;
+  /** Whether to report how likely each token was. */
+  logprobs?: boolean | null | undefined;
+  /** How many most likely tokens to report for each, 0 to 20; needs `logprobs: true`. Default 0. */
+  top_logprobs?: number | null | undefined;
+  /** Only text. */
+  response_format?: { type: "text" } | undefined;
+  /** Whether to answer in chunks. Default false. */
+  stream?: boolean | null | undefined;
+}
+/** For one answer. */
+export interface ChatCompletionCreateParamsNonStreaming extends ChatCompletionCreateParams {
+  stream?: false | null | undefined;
+}
+/** For an answer in chunks. */
+export interface ChatCompletionCreateParamsStreaming extends ChatCompletionCreateParams {
+  stream: true;
+}
+
+/** What `completions.create` takes. */
+export interface CompletionCreateParams extends CreateParams {
+  /** A text, texts, token ids, or lists of them. */
+  prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
+  /** How many most likely tokens to report for each, 0 to 20. Default: no report. */
+  logprobs?: number | null | undefined;
+  /** Whether to answer in chunks. Default false. */
+  stream?: boolean | null | undefined;
+}
+/** For one answer. */
+export interface CompletionCreateParamsNonStreaming extends CompletionCreateParams {
+  stream?: false | null | undefined;
+}
+/** For an answer in chunks. */
+export interface CompletionCreateParamsStreaming extends CompletionCreateParams {
+  stream: true;
+}
+
+/** Tokens read and written, over all prompts and choices. */
+export interface CompletionUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: {
+    /** Prompt tokens that the prefix cache had. */
+    cached_tokens: number;
+  };
+}
+
+/** vLLM's addition: how speculation went, over all prompts and choices; `null` without. */
+export interface ResponseMetrics {
+  speculative_decoding: RequestSpeculation | null;
+}
+
+/** How likely a token was by the raw logits. */
+export interface TopLogprob {
+  /** Its text by itself. */
+  token: string;
+  /** The UTF-8 bytes of its text; `null` where the token holds only a part of a character. */
+  bytes: number[] | null;
+  logprob: number;
+}
+
+/** A chosen token, and the most likely ones in its place. */
+export interface ChatCompletionTokenLogprob extends TopLogprob {
+  top_logprobs: TopLogprob[];
+}
+
+/** How likely the tokens of an answer were. */
+export interface ChatCompletionLogprobs {
+  content: ChatCompletionTokenLogprob[];
+  refusal: null;
+}
+
+/** An answer. */
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Unix time in seconds. */
+  created: number;
+  model: string;
+  choices: ChatCompletionChoice[];
+  usage: CompletionUsage;
+  metrics: ResponseMetrics;
+}
+/** One of the `n` answers. */
+export interface ChatCompletionChoice {
+  index: number;
+  message: { role: "assistant"; content: string; refusal: null };
+  finish_reason: "stop" | "length";
+  logprobs: ChatCompletionLogprobs | null;
+}
+
+/** A part of an answer, as it comes. */
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  /** Empty in the last chunk, the one with the usage. */
+  choices: ChatCompletionChunkChoice[];
+  /** With `include_usage`: in the last chunk; `null` in all others. */
+  usage?: CompletionUsage | null;
+  /** Beside the usage. */
+  metrics?: ResponseMetrics;
+}
+/** What is new of one of the `n` answers. */
+export interface ChatCompletionChunkChoice {
+  index: number;
+  /** The role comes first, alone. */
+  delta: { role?: "assistant"; content?: string };
+  finish_reason: "stop" | "length" | null;
+  logprobs: ChatCompletionLogprobs | null;
+}
+
+/** A value a token, in order. */
+export interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  /** The chosen token and the most likely ones, by their texts. */
+  top_logprobs: Record<string, number>[];
+  /** Where each token starts: the summed lengths of the tokens before it. */
+  text_offset: number[];
+}
+
+/** The completions of one or more prompts. */
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  /** Prompt by prompt, `n` for each. */
+  choices: CompletionChoice[];
+  usage: CompletionUsage;
+  metrics: ResponseMetrics;
+}
+/** One completion. */
+export interface CompletionChoice {
+  index: number;
+  text: string;
+  finish_reason: "stop" | "length";
+  logprobs: CompletionLogprobs | null;
+}
+
+/** A streamed part of a completion: the same object, with what is new. */
+export interface CompletionChunk extends Omit<Completion, "choices" | "usage" | "metrics"> {
+  choices: (Omit<CompletionChoice, "finish_reason"> & { finish_reason: "stop" | "length" | null })[];
+  /** With `include_usage`, in the last chunk, which has no choices. */
+  usage?: CompletionUsage;
+  metrics?: ResponseMetrics;
+}
+
+/**
+ * Chunks as they come. Leaving the loop ends the request, and so does `controller.abort()`, which also ends the loop. The
+ * `signal` of the call's options makes the loop throw `aborted`.
+ */
+export interface Stream<T> extends AsyncIterable<T> {
+  readonly controller: AbortController;
+}
+
+/** `llm.chat.completions`. */
+export interface ChatCompletions {
+  /**
+   * Answers a conversation, as OpenAI's client does.
+   *
+   * @throws {EmbergramError} `invalid_params` (unknown or unsupported keys among them), `invalid_prompt`,
+   * `prompt_too_long`, `aborted`, `device_lost`. Of a stream, what only the engine knows is thrown by its first chunk.
+   */
+  create(body: ChatCompletionCreateParamsNonStreaming, options?: CallOptions): Promise<ChatCompletion>;
+  /** The same with `stream: true`: the answer in chunks. */
+  create(body: ChatCompletionCreateParamsStreaming, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+  /** The same where `stream` is known only when it runs. */
+  create(
+    body: ChatCompletionCreateParams,
+    options?: CallOptions,
+  ): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+}
+
+/** `llm.completions`. */
+export interface Completions {
+  /**
+   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the room left, not 16.
+   *
+   * @throws {EmbergramError} as {@link ChatCompletions.create}
+   */
+  create(body: CompletionCreateParamsNonStreaming, options?: CallOptions): Promise<Completion>;
+  /** The same with `stream: true`: the completions in chunks. */
+  create(body: CompletionCreateParamsStreaming, options?: CallOptions): Promise<Stream<CompletionChunk>>;
+  /** The same where `stream` is known only when it runs. */
+  create(body: CompletionCreateParams, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
+}
