@@ -1,7 +1,7 @@
 // The package: the engine as WebAssembly, its JavaScript glue, and the TypeScript bundled to `dist/`.
 //   node scripts/build.mjs [--dev]      --dev: an engine that compiles faster and runs slower
 import { brotliCompressSync } from "node:zlib";
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { root, run, wasmTools } from "./setup.mjs";
@@ -13,7 +13,7 @@ const glue = join(root, "www/embergram/engine");
 function engine(profile) {
   const bin = wasmTools();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-  run("cargo", ["build", "--locked", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
+  run("cargo", ["build", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
   const wasm = join(target, "wasm32-unknown-unknown", profile === "dev" ? "debug" : profile, "embergram_web.wasm");
   run(join(bin, "wasm-bindgen"), [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
 }
@@ -34,7 +34,11 @@ async function bundle() {
     plugins: [{ name: "host-apart", setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)) }],
   });
   copyFileSync(join(glue, "engine_bg.wasm"), join(dist, "engine_bg.wasm"));
-  run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")]);
+  // The types: those of the TypeScript, and beside them those of the glue they name.
+  const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")];
+  run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
+  mkdirSync(join(dist, "engine"));
+  copyFileSync(join(glue, "engine.d.ts"), join(dist, "engine/engine.d.ts"));
 }
 
 /** What a page downloads, in bytes after brotli. */
@@ -44,6 +48,18 @@ export function sizes() {
       .filter((name) => /\.(js|wasm)$/.test(name))
       .map((name) => [name, brotliCompressSync(readFileSync(join(dist, name))).length]),
   );
+}
+
+/** Whether `dist/` is newer than every source. */
+export function isBuilt() {
+  const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const sources = ["crate", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
+  const newest = (path) => {
+    const stat = statSync(path);
+    if (!stat.isDirectory() || path === glue) return stat.isDirectory() ? 0 : stat.mtimeMs;
+    return Math.max(...readdirSync(path).map((name) => newest(join(path, name))));
+  };
+  return sources.every((path) => newest(path) < made);
 }
 
 export async function build({ dev = false } = {}) {

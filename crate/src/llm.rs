@@ -7,9 +7,11 @@ use crate::gpu::plan::Capacity;
 use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry, Snapshot};
 use crate::model::{Loader, ModelConfig};
+use crate::sample::request_seed;
 use crate::speculate::SpeculativeConfig;
 use crate::text::{ChatTemplate, Message, Tokenizer, TokenizerSource};
 use crate::{Error, ErrorCode, Result};
+use serde::Serialize;
 
 /// Rows a step where `max_num_batched_tokens` is not given.
 const DEFAULT_ROWS: usize = 64;
@@ -79,7 +81,7 @@ impl LlmLoader {
             vocab_size: model.vocab,
             has_chat_template: template.is_some(),
         };
-        Ok(Llm { engine, template, seed: self.config.seed, info })
+        Ok(Llm { info, engine, template, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }
 }
 
@@ -147,7 +149,7 @@ fn fresh_seed() -> Result<u64> {
 }
 
 /// What is known of a loaded model.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ModelInfo {
     /// `served_model_name`, or else the file's own name for it.
     pub name: String,
@@ -160,11 +162,18 @@ pub struct ModelInfo {
 }
 
 /// A loaded model.
+///
+/// [`generate`](Self::generate) runs prompts to their ends. A caller with other things to do between two steps queues
+/// requests with [`add`](Self::add) and calls [`step`](Self::step) while it [`is_busy`](Self::is_busy).
 pub struct Llm {
     info: ModelInfo,
     engine: Engine,
     template: Option<ChatTemplate>,
     seed: Option<u64>,
+    /// Requests so far that brought no seed.
+    unseeded: u64,
+    /// What `generate` got for sequences that are not its own, for the next `step`.
+    undelivered: Vec<SequenceOutput>,
 }
 
 impl Llm {
@@ -181,6 +190,11 @@ impl Llm {
         }
     }
 
+    /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
+    pub fn detokenize(&self, ids: &[u32]) -> String {
+        self.engine.tokenizer().decode(ids, false)
+    }
+
     /// The prompt of a chat, by the model's own template.
     ///
     /// # Errors
@@ -194,41 +208,76 @@ impl Llm {
         Ok(Prompt::Tokens(self.engine.tokenizer().encode(&template.render(messages, true)?, false)?))
     }
 
-    /// Runs all prompts to their ends, in shared steps. Returns each prompt's `n` outputs, in order. When one is refused,
-    /// none of them runs.
+    /// Queues a request. Returns the ids of its `n` sequences, in order; sequence i samples with its seed + i.
+    ///
+    /// The seed is the request's own. Without one it comes of the engine's seed and of how many requests without one came
+    /// before: such requests differ from each other, and the same requests in the same order give the same tokens again,
+    /// as in vLLM. Without an engine's seed it is random.
     ///
     /// # Errors
-    /// See [`Engine::add`] and [`Engine::step`].
-    pub async fn generate(&mut self, prompts: &[Prompt], params: &SamplingParams) -> Result<Vec<Vec<SequenceOutput>>> {
-        let seed = match params.seed.or(self.seed) {
-            Some(seed) => seed,
-            None => fresh_seed()?,
+    /// See [`Engine::add`]. Nothing is queued then.
+    pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
+        let tokens = self.tokenize(prompt)?;
+        let seed = match (params.seed, self.seed) {
+            (Some(seed), _) => seed,
+            (None, Some(seed)) => request_seed(seed, self.unseeded),
+            (None, None) => fresh_seed()?,
         };
-        let mut ids = Vec::with_capacity(prompts.len());
+        let ids = self.engine.add(&tokens, params, seed)?;
+        self.unseeded += u64::from(params.seed.is_none());
+        Ok(ids)
+    }
+
+    /// Runs one step over all sequences in flight; returns what it added to each that got tokens. The last output of a
+    /// sequence has its `finish_reason`.
+    ///
+    /// # Errors
+    /// See [`Engine::step`]: all sequences in flight are lost then.
+    pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
+        let mut outputs = std::mem::take(&mut self.undelivered);
+        if self.engine.is_busy() {
+            outputs.extend(self.engine.step().await?);
+        }
+        Ok(outputs)
+    }
+
+    /// Ends a sequence between two steps. Returns its last output, or `None` when it is not in flight.
+    pub fn abort(&mut self, id: u64) -> Option<SequenceOutput> {
+        self.engine.abort(id)
+    }
+
+    /// Whether [`step`](Self::step) has something to do.
+    pub fn is_busy(&self) -> bool {
+        self.engine.is_busy() || !self.undelivered.is_empty()
+    }
+
+    /// Runs all prompts to their ends, in shared steps. Returns each prompt's `n` outputs, in order. When one is refused,
+    /// none of them runs. Sequences queued by [`add`](Self::add) run along.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add) and [`step`](Self::step).
+    pub async fn generate(&mut self, prompts: &[Prompt], params: &SamplingParams) -> Result<Vec<Vec<SequenceOutput>>> {
+        let mut outputs: Vec<Vec<SequenceOutput>> = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            let added = self.tokenize(prompt).and_then(|tokens| self.engine.add(&tokens, params, seed));
-            match added {
-                Ok(added) => ids.push(added),
+            match self.add(prompt, params) {
+                Ok(ids) => {
+                    let empty = |id| SequenceOutput { id, ..Default::default() };
+                    outputs.push(ids.into_iter().map(empty).collect());
+                }
                 Err(error) => {
-                    ids.iter().flatten().for_each(|id| {
-                        self.engine.abort(*id);
-                    });
+                    for output in outputs.iter().flatten() {
+                        self.engine.abort(output.id);
+                    }
                     return Err(error);
                 }
             }
         }
-        let mut outputs: Vec<Vec<SequenceOutput>> = ids
-            .iter()
-            .map(|ids| ids.iter().map(|id| SequenceOutput { id: *id, ..Default::default() }).collect())
-            .collect();
-        while self.engine.is_busy() {
+        while outputs.iter().flatten().any(|output| output.finish_reason.is_none()) {
             for delta in self.engine.step().await? {
-                let Some(output) = outputs.iter_mut().flatten().find(|o| o.id == delta.id) else { continue };
-                output.text.push_str(&delta.text);
-                output.token_ids.extend(delta.token_ids);
-                output.logprobs.extend(delta.logprobs);
-                output.finish_reason = delta.finish_reason;
-                output.metrics = delta.metrics;
+                match outputs.iter_mut().flatten().find(|output| output.id == delta.id) {
+                    Some(output) => output.extend(delta),
+                    None => self.undelivered.push(delta),
+                }
             }
         }
         Ok(outputs)
@@ -239,40 +288,18 @@ impl Llm {
         self.engine.set_speculation(config);
     }
 
-    /// All metrics as they are now.
+    /// All metrics as they are now; as JSON, vLLM's `LLM.get_metrics()`.
     pub fn metrics(&self) -> Snapshot {
         self.engine.metrics().snapshot()
     }
 
-    /// t
-    pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
-        let seed = match params.seed.or(self.seed) {
-            Some(seed) => seed,
-            None => fresh_seed()?,
-        };
-        let tokens = self.tokenize(prompt)?;
-        self.engine.add(&tokens, params, seed)
-    }
-    /// t
-    pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
-        self.engine.step().await
-    }
-    /// t
-    pub fn abort(&mut self, id: u64) -> Option<SequenceOutput> {
-        self.engine.abort(id)
-    }
-    /// t
-    pub fn is_busy(&self) -> bool {
-        self.engine.is_busy()
-    }
-    /// t
-    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
-        Ok(self.engine.tokenizer().decode(ids, true))
-    }
-    /// t
+    /// The same as Prometheus text exposition.
     pub fn metrics_text(&self) -> String {
-        String::new()
+        self.metrics().to_prometheus()
     }
-    /// t
-    pub fn reset_metrics(&mut self) {}
+
+    /// Sets counters and histograms back to zero; gauges stay.
+    pub fn reset_metrics(&mut self) {
+        self.engine.reset_metrics();
+    }
 }

@@ -197,7 +197,7 @@ impl<'a> Replay<'a> {
             name: format!("{}, {}", self.name, prompt.name),
             context: prompt.prompt_token_ids.clone(),
             proposer,
-            recorder: RequestRecorder::new(self.clock, k),
+            recorder: RequestRecorder::new(self.clock, prompt.prompt_token_ids.len(), k),
             next_step: 0,
         }
     }
@@ -209,7 +209,7 @@ impl<'a> Replay<'a> {
         let longest = std::mem::take(&mut self.longest);
         for sequence in sequences {
             let Some(step) = sequence.prompt.steps.get(sequence.next_step) else { continue };
-            sequence.recorder.on_scheduled(self.clock - 0.5);
+            sequence.recorder.on_scheduled(self.clock - 0.5, 0);
             if sequence.next_step == 0 {
                 stats.prompt_tokens += sequence.context.len();
             }
@@ -233,17 +233,15 @@ impl<'a> Replay<'a> {
 
         self.longest = self.longest.max(sequence.context.len() + draft.len());
 
-        // Rows after the first that differs sampled something too: it is not recorded, and must not matter.
-        let mut sampled = step.sampled.clone();
-        sampled.resize(draft.len() + 1, u32::MAX);
-        let verified = verify(&draft, &sampled).unwrap();
-        assert_eq!(verified.tokens, step.sampled, "{name}: tokens");
-        self.registry.on_draft(draft.len(), verified.num_accepted);
-        sequence.recorder.on_draft(draft.len(), verified.num_accepted);
+        let mut tokens = Vec::new();
+        let num_accepted = verify(&draft, &mut tokens, |row| step.sampled[row]);
+        assert_eq!(tokens, step.sampled, "{name}: tokens");
+        self.registry.on_draft(draft.len(), num_accepted);
+        sequence.recorder.on_draft(draft.len(), num_accepted);
 
         let prompt = sequence.prompt;
         let room = prompt.prompt_token_ids.len() + prompt.output_token_ids.len() - sequence.context.len();
-        let kept = &verified.tokens[..verified.tokens.len().min(room)];
+        let kept = &tokens[..tokens.len().min(room)];
         sequence.context.extend_from_slice(kept);
         if let Some(proposer) = &mut sequence.proposer {
             proposer.extend(kept);
@@ -266,7 +264,6 @@ impl<'a> Replay<'a> {
                 "length" => FinishReason::Length,
                 other => panic!("{}: finished by {other}", sequence.name),
             },
-            prompt_tokens: prompt.prompt_token_ids.len(),
             max_tokens: Some(self.run.max_tokens),
             parent: Some(ParentRequest { n: 1, max_generation_tokens: prompt.output_token_ids.len() }),
             ..sequence.recorder.finish(self.clock).finished()

@@ -5,7 +5,7 @@
 import initEngine, { Engine, Loader } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError } from "./error.js";
 import { adapterInfo } from "./supported.js";
-import { openModel, type ModelInput, type OpenOptions } from "./source/index.js";
+import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
 import type {
   ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
@@ -30,7 +30,7 @@ interface SequenceOutput {
   id: number;
   text: string;
   token_ids: number[];
-  draft_positions: number[];
+  draft_positions: (number | null)[];
   logprobs: TokenLogprob[][];
   finish_reason: FinishReason | null;
   metrics: RequestMetrics | null;
@@ -79,14 +79,13 @@ export class EngineHost {
       onProgress?.({ phase: "gpu", loaded: 0 });
       await initEngine(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
       const adapter = await adapterInfo();
-      const loader = await Loader.open(options);
       let last: LoadProgress = { phase: "download", loaded: 0 };
-      const source = openModel(model, {
+      const source = await openModel(model, {
         ...open,
         signal: abort.signal,
         onProgress: (progress) => onProgress?.((last = progress)),
       });
-      for await (const bytes of source) loader.push(bytes);
+      const loader = await this.#fill(source, options);
       onProgress?.({ ...last, phase: "build" });
       this.#engine = await loader.finish();
       onProgress?.({ ...last, phase: "ready" });
@@ -95,6 +94,22 @@ export class EngineHost {
       throw asEmbergramError(error);
     } finally {
       this.#aborts.delete(id);
+    }
+  }
+
+  /** Streams a model's bytes to the GPU; begins again when they turn out not to be those of one file. */
+  async #fill(source: ModelSource, options: EngineOptions): Promise<Loader> {
+    for (;;) {
+      const loader = await Loader.open(options);
+      try {
+        for (const part of source.parts) {
+          for await (const bytes of part.bytes()) loader.push(bytes);
+        }
+        return loader;
+      } catch (error) {
+        loader.free();
+        if (!(error instanceof RestartLoad)) throw error;
+      }
     }
   }
 
@@ -146,8 +161,8 @@ export class EngineHost {
     };
     try {
       prompts.forEach((prompt, i) => {
-        const own: SamplingParams = Array.isArray(params) ? params[i] : params;
-        const tokens = typeof prompt === "string" ? engine.tokenize(prompt) : Uint32Array.from(prompt);
+        const own = (Array.isArray(params) ? params[i] : params) as SamplingParams;
+        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : prompt)];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
@@ -157,7 +172,7 @@ export class EngineHost {
           };
         });
         entry.outputs.push({
-          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: [...tokens], outputs, metrics: null,
+          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: tokens, outputs, metrics: null,
         });
       });
     } catch (error) {

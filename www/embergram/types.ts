@@ -95,7 +95,7 @@ export type FinishReason = "stop" | "length" | "abort" | "error";
 
 /** How likely a token was by the raw logits. `rank` is 1 for the most likely. */
 export interface TokenLogprob {
-  id: number;
+  token_id: number;
   logprob: number;
   rank: number;
 }
@@ -160,8 +160,8 @@ export interface Delta {
   /** New text, whole characters only. */
   text: string;
   token_ids: number[];
-  /** For each token the place it had in its draft, from 0; -1 where the model itself sampled it. */
-  draft_positions: number[];
+  /** For each token the place it had in its draft, from 0; `null` where no draft had it. */
+  draft_positions: (number | null)[];
   logprobs: TokenLogprob[][] | null;
   finish_reason: FinishReason | null;
   /** With the last delta of an output. */

@@ -1,10 +1,127 @@
 //! Rows in, sampled tokens out: the only room that knows sequences, KV blocks, drafts and the plan at once.
 //!
-//! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`step`] is the loop's body.
+//! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`requests`] takes requests in and counts them out,
+//! [`scheduler`] picks a step's rows, [`step`] runs them.
 
 pub mod kv_cache;
+mod requests;
+mod scheduler;
 pub mod sequence;
-pub mod step;
+mod step;
 
-pub use sequence::{Sequence, SequenceOutput};
-pub use step::Engine;
+use std::collections::{HashMap, VecDeque};
+
+use web_time::Instant;
+
+use crate::gpu::{Plan, Row};
+use crate::metrics::{Gauge, ParentRequest, Registry};
+use crate::sample::Sampler;
+use crate::speculate::SpeculativeConfig;
+use crate::text::Tokenizer;
+use kv_cache::KvCache;
+use scheduler::Share;
+pub use sequence::{Logprob, Sequence, SequenceOutput, StopReason};
+
+/// The sequences in flight over one plan.
+pub struct Engine {
+    plan: Plan,
+    tokenizer: Tokenizer,
+    sampler: Sampler,
+    kv: KvCache,
+    metrics: Registry,
+    speculation: Option<SpeculativeConfig>,
+    vocab: usize,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
+    free_slots: Vec<usize>,
+    next_id: u64,
+    /// Requests with several sequences, by the id of the first.
+    parents: HashMap<u64, Parent>,
+    /// The longest sequence of the step before, its draft tokens among it (see [`DraftWindow`]).
+    ///
+    /// [`DraftWindow`]: crate::speculate::DraftWindow
+    longest: usize,
+    started: Instant,
+    /// The rows of the current step, and each running sequence's part of them. Kept for their memory.
+    rows: Vec<Row>,
+    shares: Vec<Share>,
+    /// The tokens a sequence got in the current step. Kept for its memory.
+    tokens: Vec<u32>,
+}
+
+/// A request with `n > 1` whose sequences have not all ended.
+struct Parent {
+    left: usize,
+    request: ParentRequest,
+}
+
+impl Engine {
+    /// An engine without requests. `vocab` is the number of logits a row has.
+    pub fn new(plan: Plan, tokenizer: Tokenizer, vocab: usize, prefix_caching: bool, metrics: Registry) -> Self {
+        let capacity = plan.capacity;
+        Self {
+            sampler: Sampler::new(tokenizer.eos_ids()),
+            kv: KvCache::new(capacity.blocks, capacity.block_size, prefix_caching),
+            plan,
+            tokenizer,
+            metrics,
+            speculation: None,
+            vocab,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            free_slots: (0..capacity.slots).rev().collect(),
+            next_id: 0,
+            parents: HashMap::new(),
+            longest: 0,
+            started: Instant::now(),
+            rows: Vec::with_capacity(capacity.rows),
+            shares: Vec::with_capacity(capacity.slots),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Speculation for requests added from now on; `None` for none.
+    pub fn set_speculation(&mut self, config: Option<SpeculativeConfig>) {
+        if let Some(config) = &config {
+            self.metrics.configure_speculation(config.num_speculative_tokens);
+        }
+        self.speculation = config;
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
+    /// Sets counters and histograms back to zero.
+    pub fn reset_metrics(&mut self) {
+        self.metrics.reset();
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether any sequence is in flight.
+    pub fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || !self.running.is_empty()
+    }
+
+    /// Seconds since the engine was made.
+    fn now(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn update_gauges(&mut self) {
+        let used = self.kv.len() - self.kv.num_free();
+        self.metrics.set(Gauge::RequestsRunning, self.running.len() as f64);
+        self.metrics.set(Gauge::RequestsWaiting, self.waiting.len() as f64);
+        self.metrics.set(Gauge::KvCacheUsage, used as f64 / self.kv.len().max(1) as f64);
+        #[cfg(target_arch = "wasm32")]
+        {
+            const PAGE: usize = 1 << 16;
+            self.metrics.set(Gauge::WasmHeapBytes, (core::arch::wasm32::memory_size(0) * PAGE) as f64);
+        }
+    }
+}

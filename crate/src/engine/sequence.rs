@@ -1,34 +1,105 @@
 //! One sequence: its tokens, its blocks, its text, and when it ends.
 
+use serde::Serialize;
+
 use crate::Result;
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
-use crate::sample::{TokenCounts, TokenLogprob, needs_logits};
-use crate::speculate::{NgramProposer, Proposer};
+use crate::sample::{Sampler, TokenCounts, TokenLogprob, needs_logits};
+use crate::speculate::{DraftWindow, NgramProposer, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 
-/// What one step added to a sequence.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+/// What one step added to a sequence, or several steps together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SequenceOutput {
-    /// The sequence's id, from `Engine::add`.
+    /// The sequence's id, from `add`.
     pub id: u64,
     /// New text, whole characters only; text that may turn out to be a stop string is held back.
     pub text: String,
     /// New tokens, cut at the one that ended the sequence.
     pub token_ids: Vec<u32>,
-    /// For each new token the sampled one and the most likely, when asked for.
-    pub logprobs: Vec<Vec<TokenLogprob>>,
+    /// For each new token its place in its step's draft, from 0, if it was drafted; null if the model alone gave it.
+    pub draft_positions: Vec<Option<u32>>,
+    /// For each new token the sampled one and the most likely; null unless asked for.
+    pub logprobs: Option<Vec<Vec<Logprob>>>,
     /// Set with the last output.
     pub finish_reason: Option<FinishReason>,
+    /// What stopped it, where that was one of the request's `stop_token_ids` or `stop` strings.
+    pub stop_reason: Option<StopReason>,
     /// Set with the last output.
     pub metrics: Option<RequestMetrics>,
 }
 
-/// A sequence between its admission and its end.
+/// A token's log probability, with its text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Logprob {
+    /// The token, its probability and its rank.
+    #[serde(flatten)]
+    pub token: TokenLogprob,
+    /// Its text; bytes that are no whole character show as U+FFFD.
+    pub decoded_token: String,
+}
+
+/// What stopped a sequence; in JSON the id or the string, as in vLLM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum StopReason {
+    /// One of `stop_token_ids`.
+    Token(u32),
+    /// One of `stop`.
+    Text(String),
+}
+
+impl SequenceOutput {
+    /// Appends what a later step added.
+    pub fn extend(&mut self, later: Self) {
+        self.text.push_str(&later.text);
+        self.token_ids.extend(later.token_ids);
+        self.draft_positions.extend(later.draft_positions);
+        if let Some(logprobs) = later.logprobs {
+            self.logprobs.get_or_insert_default().extend(logprobs);
+        }
+        self.finish_reason = later.finish_reason;
+        self.stop_reason = later.stop_reason;
+        self.metrics = later.metrics;
+    }
+
+    /// Drops the log probabilities of tokens that the cut left out.
+    pub(super) fn cut_logprobs(&mut self) {
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.truncate(self.token_ids.len());
+        }
+    }
+}
+
+/// How one sequence speculates.
+pub(super) struct Speculation {
+    config: SpeculativeConfig,
+    proposer: NgramProposer,
+    /// Draft tokens for the next step.
+    draft: Vec<u32>,
+}
+
+impl Speculation {
+    /// Speculation over a sequence that holds its prompt so far.
+    pub fn new(config: SpeculativeConfig, prompt: &[u32]) -> Result<Self> {
+        let mut proposer = NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max)?;
+        proposer.extend(prompt);
+        Ok(Self { config, proposer, draft: Vec::new() })
+    }
+}
+
+/// A sequence between its arrival and its end.
 pub struct Sequence {
     pub(super) id: u64,
+    /// The id of the first sequence of its request, where there are several.
+    pub(super) parent: Option<u64>,
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_len: usize,
+    /// Tokens at which it ends.
+    pub(super) max_len: usize,
+    /// Positions promised to it: `max_len`, and the drafts that may reach beyond.
+    pub(super) room: usize,
     /// Positions whose keys and values are in the cache.
     pub(super) computed: usize,
     /// Prompt tokens that the prefix cache had.
@@ -38,10 +109,10 @@ pub struct Sequence {
     /// Blocks promised to it at admission and not taken yet.
     pub(super) promised: usize,
     pub(super) params: SamplingParams,
-    pub(super) seed: u64,
+    seed: u64,
+    /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
     pub(super) counts: Option<TokenCounts>,
-    pub(super) proposer: Option<NgramProposer>,
-    pub(super) draft: Vec<u32>,
+    pub(super) speculation: Option<Speculation>,
     pub(super) recorder: RequestRecorder,
     detokenizer: Detokenizer,
     stops: StopStrings,
@@ -50,28 +121,27 @@ pub struct Sequence {
 impl Sequence {
     pub(super) fn new(
         id: u64,
-        prompt: Vec<u32>,
+        prompt: &[u32],
         params: SamplingParams,
         seed: u64,
-        mut proposer: Option<NgramProposer>,
+        speculation: Option<Speculation>,
         recorder: RequestRecorder,
     ) -> Result<Self> {
-        if let Some(proposer) = &mut proposer {
-            proposer.extend(&prompt);
-        }
         Ok(Self {
             id,
+            parent: None,
             prompt_len: prompt.len(),
+            max_len: prompt.len(),
+            room: prompt.len(),
             computed: 0,
             cached: 0,
             slot: 0,
             blocks: Vec::new(),
             promised: 0,
-            counts: needs_logits(&params).then(|| TokenCounts::new(&prompt)),
-            tokens: prompt,
+            counts: needs_logits(&params).then(|| TokenCounts::new(prompt)),
+            tokens: prompt.to_vec(),
             seed,
-            proposer,
-            draft: Vec::new(),
+            speculation,
             recorder,
             detokenizer: Detokenizer::new(params.skip_special_tokens),
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
@@ -79,45 +149,94 @@ impl Sequence {
         })
     }
 
-    /// Positions the sequence holds at most.
-    pub(super) fn max_len(&self, max_model_len: usize) -> usize {
-        let wanted = self.params.max_tokens.unwrap_or(max_model_len);
-        self.prompt_len.saturating_add(wanted).min(max_model_len)
+    /// The draft tokens for the next step.
+    pub(super) fn draft(&self) -> &[u32] {
+        self.speculation.as_ref().map_or(&[], |s| &s.draft)
+    }
+
+    /// The draft, to hold beside the sequence; [`give_back`](Self::give_back) returns its memory.
+    pub(super) fn take_draft(&mut self) -> Vec<u32> {
+        self.speculation.as_mut().map_or_else(Vec::new, |s| std::mem::take(&mut s.draft))
+    }
+
+    pub(super) fn give_back(&mut self, mut draft: Vec<u32>) {
+        if let Some(speculation) = &mut self.speculation {
+            draft.clear();
+            speculation.draft = draft;
+        }
+    }
+
+    /// Leaves at most `most` draft tokens.
+    pub(super) fn trim_draft(&mut self, most: usize) {
+        if let Some(speculation) = &mut self.speculation {
+            speculation.draft.truncate(most);
+        }
+    }
+
+    /// Drafts tokens for the next step; see [`DraftWindow::draft`] for `longest`.
+    pub(super) fn propose(&mut self, longest: usize, max_model_len: usize) {
+        let Some(Speculation { config, proposer, draft }) = &mut self.speculation else { return };
+        let window = DraftWindow { k: config.num_speculative_tokens, max_model_len };
+        window.draft(proposer, self.tokens.len(), longest, draft);
+    }
+
+    /// Samples the token behind all those so far from its row of logits, which is overwritten.
+    pub(super) fn sample(
+        &mut self,
+        logits: &mut [f32],
+        sampler: &mut Sampler,
+        tokenizer: &Tokenizer,
+        output: &mut SequenceOutput,
+    ) -> u32 {
+        let Some(counts) = &mut self.counts else { return 0 };
+        let position = (self.prompt_len + counts.output().len()) as u32;
+        let sampled = sampler.sample(logits, &self.params, counts, self.seed, position);
+        counts.push(sampled.token);
+        if let Some(logprobs) = sampled.logprobs {
+            let decoded = |id| tokenizer.decode(&[id], false);
+            let named = logprobs.into_iter().map(|token| Logprob { decoded_token: decoded(token.token_id), token });
+            output.logprobs.get_or_insert_default().push(named.collect());
+        }
+        sampled.token
     }
 
     /// Appends a sampled token; sets `output.finish_reason` when it is the last.
-    pub(super) fn append(&mut self, token: u32, tokenizer: &Tokenizer, max_len: usize, output: &mut SequenceOutput) {
+    pub(super) fn append(&mut self, token: u32, tokenizer: &Tokenizer, output: &mut SequenceOutput) {
         self.tokens.push(token);
-        if let Some(counts) = &mut self.counts {
-            counts.push(token);
-        }
-        if let Some(proposer) = &mut self.proposer {
-            proposer.extend(&[token]);
+        if let Some(speculation) = &mut self.speculation {
+            speculation.proposer.extend(&[token]);
         }
         output.token_ids.push(token);
-        let generated = self.tokens.len() - self.prompt_len;
-        let may_stop = generated >= self.params.min_tokens;
+        let may_stop = self.tokens.len() - self.prompt_len >= self.params.min_tokens;
         let is_eos = !self.params.ignore_eos && tokenizer.eos_ids().contains(&token);
-        if may_stop && (is_eos || self.params.stop_token_ids.contains(&token)) {
+        let is_stop = self.params.stop_token_ids.contains(&token);
+        if may_stop && (is_eos || is_stop) {
             // The token that stops is among the ids and not in the text.
             output.finish_reason = Some(FinishReason::Stop);
+            output.stop_reason = (!is_eos).then_some(StopReason::Token(token));
         } else {
             let step = self.stops.push(&self.detokenizer.push(tokenizer, token));
             output.text.push_str(&step.text);
-            if step.hit.is_some() {
+            if let Some(stop) = step.hit {
                 output.finish_reason = Some(FinishReason::Stop);
+                output.stop_reason = self.stops.get(stop).map(|text| StopReason::Text(text.to_owned()));
                 return;
             }
-            if self.tokens.len() >= max_len {
+            if self.tokens.len() >= self.max_len {
                 output.finish_reason = Some(FinishReason::Length);
             }
         }
         if output.finish_reason.is_some() {
-            let step = self.stops.push(&self.detokenizer.finish());
-            output.text.push_str(&step.text);
-            if step.hit.is_none() {
-                output.text.push_str(&self.stops.finish());
-            }
+            self.flush_text(output);
+        }
+    }
+
+    /// Puts the text that was held back into `output`.
+    pub(super) fn flush_text(&mut self, output: &mut SequenceOutput) {
+        let step = self.stops.push(&self.detokenizer.finish());
+        output.text.push_str(&step.text);
+        if step.hit.is_none() {
+            output.text.push_str(&self.stops.finish());
         }
     }
 }

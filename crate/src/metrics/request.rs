@@ -79,6 +79,10 @@ pub enum Latency {
 /// has not come to pass.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RequestMetrics {
+    /// Tokens of the prompt.
+    pub num_prompt_tokens: usize,
+    /// Those of them that the prefix cache had.
+    pub num_cached_tokens: usize,
     /// Output tokens.
     pub num_generation_tokens: usize,
     /// How often it was put back into the queue.
@@ -141,14 +145,17 @@ pub struct RequestRecorder {
 
 impl RequestRecorder {
     /// A request that comes and is queued now, speculating with at most `k` tokens a step if at all.
-    pub fn new(now: f64, k: Option<usize>) -> Self {
-        let metrics = RequestMetrics { arrival_time: now, queued_ts: now, ..Default::default() };
+    pub fn new(now: f64, num_prompt_tokens: usize, k: Option<usize>) -> Self {
+        let metrics = RequestMetrics { num_prompt_tokens, arrival_time: now, queued_ts: now, ..Default::default() };
         Self { metrics, acceptance_histogram: k.map(|k| vec![0; k + 1]), num_draft_tokens: 0 }
     }
 
-    /// It has rows in a step that starts now. Only the first time counts.
-    pub fn on_scheduled(&mut self, now: f64) {
-        self.metrics.scheduled_ts.get_or_insert(now);
+    /// It has rows in a step that starts now, and the prefix cache had this much of its prompt. Only the first time counts.
+    pub fn on_scheduled(&mut self, now: f64, num_cached_tokens: usize) {
+        if self.metrics.scheduled_ts.is_none() {
+            self.metrics.scheduled_ts = Some(now);
+            self.metrics.num_cached_tokens = num_cached_tokens;
+        }
     }
 
     /// It was put back into the queue.
@@ -217,10 +224,12 @@ impl RequestRecorder {
 }
 
 impl RequestMetrics {
-    /// What the registry observes of this request, less what its metrics do not tell: `reason`, the prompt, `max_tokens`
-    /// and `parent` are the caller's. A phase that never began took no time.
+    /// What the registry observes of this request, less what its metrics do not tell: `reason`, `max_tokens` and `parent`
+    /// are the caller's. A phase that never began took no time.
     pub fn finished(&self) -> FinishedRequest {
         FinishedRequest {
+            prompt_tokens: self.num_prompt_tokens,
+            cached_prompt_tokens: self.num_cached_tokens,
             generation_tokens: self.num_generation_tokens,
             preemptions: self.num_preemptions,
             e2e_time: self.e2e_time.unwrap_or_default(),
@@ -244,9 +253,9 @@ mod tests {
 
     #[test]
     fn times_follow_the_request() {
-        let mut request = RequestRecorder::new(10.0, None);
-        request.on_scheduled(11.0);
-        request.on_scheduled(12.0);
+        let mut request = RequestRecorder::new(10.0, 3, None);
+        request.on_scheduled(11.0, 2);
+        request.on_scheduled(12.0, 0);
         assert_eq!(request.on_tokens(13.0, 0), None);
         assert_eq!(request.on_tokens(14.0, 1), Some(Latency::FirstToken(4.0)));
         assert_eq!(request.on_tokens(16.0, 3), Some(Latency::InterToken(2.0)));
@@ -257,14 +266,14 @@ mod tests {
         assert_eq!(metrics.inference_time, Some(5.0));
         assert_eq!(metrics.e2e_time, Some(7.0));
         assert_eq!(metrics.first_token_latency, Some(4.0));
-        assert_eq!(metrics.num_generation_tokens, 4);
+        assert_eq!((metrics.num_prompt_tokens, metrics.num_cached_tokens, metrics.num_generation_tokens), (3, 2, 4));
         assert_eq!(metrics.finished().time_per_output_token(), 2.0 / 3.0);
         assert!(serde_json::to_value(&metrics).unwrap()["speculative_decoding"].is_null());
     }
 
     #[test]
     fn what_never_came_to_pass_is_null() {
-        let metrics = RequestRecorder::new(1.0, Some(2)).finish(2.0);
+        let metrics = RequestRecorder::new(1.0, 3, Some(2)).finish(2.0);
         assert_eq!((metrics.queue_time, metrics.first_token_ts, metrics.decode_time), (None, None, None));
         let speculation = metrics.speculative_decoding.unwrap();
         assert_eq!(speculation.acceptance_histogram, [0, 0, 0]);
@@ -273,7 +282,7 @@ mod tests {
 
     #[test]
     fn speculation_is_counted_by_step() {
-        let mut request = RequestRecorder::new(0.0, Some(3));
+        let mut request = RequestRecorder::new(0.0, 3, Some(3));
         for (num_draft, num_accepted) in [(3, 3), (0, 0), (2, 0), (3, 1)] {
             request.on_draft(num_draft, num_accepted);
         }

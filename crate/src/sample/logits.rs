@@ -32,12 +32,12 @@ pub(super) fn adjust(logits: &mut [f32], params: &SamplingParams, counts: &Token
         }
     }
     if penalises(params) {
-        for (token, count) in counts.seen() {
+        for (token, in_output) in counts.seen() {
             update(logits, token, |logit| {
                 let factor = params.repetition_penalty;
                 let mut logit = if logit > 0.0 { logit / factor } else { logit * factor };
-                if count.in_output > 0 {
-                    logit -= params.frequency_penalty * count.in_output as f32;
+                if in_output > 0 {
+                    logit -= params.frequency_penalty * in_output as f32;
                     logit -= params.presence_penalty;
                 }
                 logit

@@ -10,5 +10,5 @@ mod sampler;
 
 pub use counts::TokenCounts;
 pub use logits::MASK;
-pub use rng::{gumbel, uniform};
+pub use rng::{gumbel, request_seed, uniform};
 pub use sampler::{Sampled, Sampler, TokenLogprob, needs_logits};

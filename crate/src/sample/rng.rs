@@ -16,6 +16,14 @@ pub fn gumbel(seed: u64, position: u32, token: u32) -> f32 {
     to_gumbel(Noise::new(seed, position).bits(token))
 }
 
+/// The seed of request number `index` that brings none, under an engine's seed. The counter's third word keeps it apart
+/// from the draws of rows.
+pub fn request_seed(engine_seed: u64, index: u64) -> u64 {
+    let key = [engine_seed as u32, (engine_seed >> 32) as u32];
+    let words = philox([index as u32, (index >> 32) as u32, 1, 0], key);
+    u64::from(words[0]) | u64::from(words[1]) << 32
+}
+
 /// The draws of one row. Each Philox block serves four neighbouring token ids; the last one is kept.
 pub(super) struct Noise {
     key: [u32; 2],

@@ -1,5 +1,7 @@
 //! Chooses a row's token and reports its log probabilities.
 
+use serde::Serialize;
+
 use super::counts::TokenCounts;
 use super::logits::{MASK, adjust, descending, narrow, penalises, sanitize};
 use super::rng::{Noise, gumbel_bound, to_gumbel};
@@ -16,10 +18,10 @@ pub struct Sampled {
 }
 
 /// How likely a token was by the raw logits: before bias, penalties and temperature, as in vLLM.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TokenLogprob {
     /// The token.
-    pub id: u32,
+    pub token_id: u32,
     /// The natural logarithm of its probability.
     pub logprob: f32,
     /// Its place among all tokens, 1 for the most likely; equally likely tokens are ranked by id.
@@ -83,7 +85,7 @@ impl Sampler {
         let sum: f64 = raw.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).sum();
         let entry = |id: u32, rank: usize| {
             let logprob = (f64::from(raw[id as usize]) - f64::from(max) - sum.ln()) as f32;
-            TokenLogprob { id, logprob: logprob.max(MASK), rank: rank as u32 }
+            TokenLogprob { token_id: id, logprob: logprob.max(MASK), rank: rank as u32 }
         };
 
         ids.clear();
@@ -222,7 +224,7 @@ mod tests {
             let got = sample(&ROW, params, 0, 0).logprobs.unwrap();
             assert_eq!(got.len(), expected.len(), "{got:?}");
             for (got, want) in got.iter().zip(expected) {
-                assert_eq!((got.id, got.rank), (want.0, want.2));
+                assert_eq!((got.token_id, got.rank), (want.0, want.2));
                 assert!((got.logprob - want.1).abs() < 1e-6);
             }
         };

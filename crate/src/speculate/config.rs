@@ -4,7 +4,7 @@ use crate::{Error, ErrorCode, Result};
 use serde_json::Value;
 
 /// How to speculate. Absent: not at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpeculativeConfig {
     /// Most draft tokens in a step (K); 1 to [`SpeculativeConfig::MAX_TOKENS`].
     pub num_speculative_tokens: usize,

@@ -12,7 +12,7 @@ mod verify;
 pub use config::SpeculativeConfig;
 pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
-pub use verify::{Verified, verify};
+pub use verify::verify;
 
 /// What guesses the tokens that follow a sequence. One value serves one sequence.
 pub trait Proposer {

@@ -48,14 +48,6 @@ fn to_js(value: &impl Serialize) -> Result<JsValue> {
         .map_err(|e| thrown(Error::new(ErrorCode::Internal, format!("a result does not fit JS: {e}"))))
 }
 
-fn prompt(value: &JsValue) -> Result<Prompt> {
-    match value.as_string() {
-        Some(text) => Ok(Prompt::Text(text)),
-        None => from_js(value, "the prompt (a string, or an array of token ids)", ErrorCode::InvalidPrompt)
-            .map(Prompt::Tokens),
-    }
-}
-
 fn speculation(value: &JsValue) -> Result<Option<SpeculativeConfig>> {
     if value.is_null() || value.is_undefined() {
         return Ok(None);
@@ -100,11 +92,12 @@ impl Engine {
         to_js(&self.0.info())
     }
 
-    /// Queues a prompt (a string or token ids); returns the ids of its `n` sequences.
+    /// Queues a prompt of token ids; returns the ids of its `n` sequences.
     pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Result<JsValue> {
         let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
         let params = SamplingParams::from_json(&params).map_err(thrown)?;
-        let ids = self.0.add(&self::prompt(prompt)?, &params).map_err(thrown)?;
+        let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
+        let ids = self.0.add(&Prompt::Tokens(tokens), &params).map_err(thrown)?;
         to_js(&ids)
     }
 
@@ -131,8 +124,8 @@ impl Engine {
     }
 
     /// The text of token ids, special tokens left out.
-    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
-        self.0.detokenize(ids).map_err(thrown)
+    pub fn detokenize(&self, ids: &[u32]) -> String {
+        self.0.detokenize(ids)
     }
 
     /// The token ids of a chat, by the model's template.

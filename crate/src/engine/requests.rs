@@ -1,0 +1,165 @@
+//! Requests from their arrival to their end, each counted once.
+
+use super::sequence::{Sequence, SequenceOutput, Speculation};
+use super::{Engine, Parent};
+use crate::config::SamplingParams;
+use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
+use crate::{Error, ErrorCode, Result};
+
+impl Engine {
+    /// Queues `params.n` sequences of this prompt; sequence i samples with `seed + i`. Returns their ids, in order.
+    ///
+    /// # Errors
+    /// `invalid_prompt` for an empty prompt or a token outside the vocabulary, `prompt_too_long` when no token fits
+    /// behind it or the cache can never hold it, `invalid_params` for ids outside the vocabulary. Nothing is queued then.
+    pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
+        self.check_prompt(prompt)?;
+        params.check_vocabulary(self.vocab)?;
+        let capacity = self.plan.capacity;
+        let wanted = params.max_tokens.unwrap_or(capacity.positions);
+        let max_len = prompt.len().saturating_add(wanted).min(capacity.positions);
+        // Drafts may reach beyond the longest output.
+        let drafts = self.speculation.map_or(0, |c| c.num_speculative_tokens);
+        let room = max_len.saturating_add(drafts).min(capacity.positions);
+        let need = room.div_ceil(capacity.block_size);
+        if need > self.kv.len() {
+            let message = format!(
+                "the request may need {need} KV blocks, but there are {}; lower max_tokens or raise kv_cache_memory_bytes",
+                self.kv.len()
+            );
+            return Err(Error::new(ErrorCode::PromptTooLong, message));
+        }
+        let parent = (params.n > 1).then_some(self.next_id);
+        let now = self.now();
+        let mut added = Vec::with_capacity(params.n);
+        for i in 0..params.n as u64 {
+            let mut sequence = Sequence::new(
+                self.next_id + i,
+                prompt,
+                params.clone(),
+                seed.wrapping_add(i),
+                self.speculation.map(|config| Speculation::new(config, prompt)).transpose()?,
+                RequestRecorder::new(now, prompt.len(), self.speculation.map(|c| c.num_speculative_tokens)),
+            )?;
+            sequence.parent = parent;
+            sequence.max_len = max_len;
+            sequence.room = room;
+            added.push(sequence);
+        }
+        if let Some(first) = parent {
+            let request = ParentRequest { n: params.n, max_generation_tokens: 0 };
+            self.parents.insert(first, Parent { left: params.n, request });
+        }
+        self.next_id += params.n as u64;
+        let ids = added.iter().map(|s| s.id).collect();
+        self.waiting.extend(added);
+        self.update_gauges();
+        Ok(ids)
+    }
+
+    fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
+        let positions = self.plan.capacity.positions;
+        if prompt.is_empty() {
+            return Err(Error::new(ErrorCode::InvalidPrompt, "the prompt has no tokens; give at least one"));
+        }
+        if let Some(token) = prompt.iter().find(|t| **t as usize >= self.vocab) {
+            let message = format!("the prompt has token {token}; ids go from 0 to {}", self.vocab - 1);
+            return Err(Error::new(ErrorCode::InvalidPrompt, message));
+        }
+        if prompt.len() >= positions {
+            let message = format!(
+                "the prompt has {} tokens, but max_model_len is {positions} and one must be left to generate; shorten it \
+                 or load with a larger max_model_len",
+                prompt.len()
+            );
+            return Err(Error::new(ErrorCode::PromptTooLong, message));
+        }
+        Ok(())
+    }
+
+    /// Ends a sequence between two steps. Returns its last output, or `None` when it is not in flight.
+    pub fn abort(&mut self, id: u64) -> Option<SequenceOutput> {
+        let mut sequence = match self.waiting.iter().position(|s| s.id == id) {
+            Some(i) => self.waiting.remove(i)?,
+            None => {
+                let i = self.running.iter().position(|s| s.id == id)?;
+                self.take_running(i)
+            }
+        };
+        let mut output = SequenceOutput { id, finish_reason: Some(FinishReason::Abort), ..Default::default() };
+        sequence.flush_text(&mut output);
+        output.metrics = Some(self.count_finished(&sequence, FinishReason::Abort));
+        self.update_gauges();
+        Some(output)
+    }
+
+    /// Drops all sequences after a step that failed.
+    pub(super) fn fail_all(&mut self) {
+        while !self.running.is_empty() {
+            let sequence = self.take_running(0);
+            self.count_finished(&sequence, FinishReason::Error);
+        }
+        while let Some(sequence) = self.waiting.pop_front() {
+            self.count_finished(&sequence, FinishReason::Error);
+        }
+    }
+
+    /// Gives waiting sequences a slot and KV blocks, first come first served, as far as there are any.
+    pub(super) fn admit(&mut self) {
+        let now = self.now();
+        let block_size = self.plan.capacity.block_size;
+        while let (Some(next), Some(&slot)) = (self.waiting.front(), self.free_slots.last()) {
+            let Some(prefix) = self.kv.admit(&next.tokens, next.room) else { break };
+            let Some(mut sequence) = self.waiting.pop_front() else { break };
+            self.free_slots.pop();
+            sequence.slot = slot;
+            for (i, block) in prefix.iter().enumerate() {
+                self.plan.set_block(slot, i, *block);
+            }
+            let cached = prefix.len() * block_size;
+            sequence.computed = cached;
+            sequence.cached = cached;
+            sequence.promised = sequence.room.div_ceil(block_size) - prefix.len();
+            sequence.blocks = prefix;
+            sequence.recorder.on_scheduled(now, cached);
+            self.metrics.on_prefix_cache(sequence.prompt_len, cached);
+            self.running.push(sequence);
+        }
+    }
+
+    /// Takes a sequence out of the steps, and its slot and blocks back.
+    pub(super) fn take_running(&mut self, index: usize) -> Sequence {
+        let sequence = self.running.remove(index);
+        self.kv.release(&sequence.blocks, sequence.promised);
+        self.free_slots.push(sequence.slot);
+        sequence
+    }
+
+    /// Counts a sequence that ended. Each comes here once, when it leaves `waiting` or `running` for good.
+    pub(super) fn count_finished(&mut self, sequence: &Sequence, reason: FinishReason) -> RequestMetrics {
+        let metrics = sequence.recorder.finish(self.now());
+        let parent = self.parent_of(sequence.parent, metrics.num_generation_tokens);
+        self.metrics.on_request_finished(&FinishedRequest {
+            reason,
+            // vLLM fills in what is left of the context before it counts.
+            max_tokens: Some(sequence.params.max_tokens.unwrap_or(sequence.max_len - sequence.prompt_len)),
+            parent,
+            ..metrics.finished()
+        });
+        metrics
+    }
+
+    /// What to observe of the request whose sequence ended with this many tokens, if it was the request's last.
+    fn parent_of(&mut self, parent: Option<u64>, generated: usize) -> Option<ParentRequest> {
+        let Some(first) = parent else { return Some(ParentRequest { n: 1, max_generation_tokens: generated }) };
+        let entry = self.parents.get_mut(&first)?;
+        entry.left -= 1;
+        entry.request.max_generation_tokens = entry.request.max_generation_tokens.max(generated);
+        let (left, request) = (entry.left, entry.request);
+        if left > 0 {
+            return None;
+        }
+        self.parents.remove(&first);
+        Some(request)
+    }
+}

@@ -1,0 +1,63 @@
+/** What kind of thing went wrong. Codes are stable: programs may branch on them. */
+export type ErrorCode =
+  /** The bytes are not a GGUF file, contradict themselves, or are not those that were promised (sha256). */
+  | "invalid_file"
+  /** The file or the stream ended before everything in it had arrived. */
+  | "truncated_file"
+  /** A tensor type the engine has no kernel for. */
+  | "unsupported_quantization"
+  /** A model architecture, tokenizer or template the engine does not know. */
+  | "unsupported_model"
+  /** A tensor is missing or has another shape than the metadata promises. */
+  | "invalid_tensor"
+  /** An option of `Llm.load` is unknown or out of range. */
+  | "invalid_config"
+  /** A sampling parameter is unknown or out of range. */
+  | "invalid_params"
+  /** The prompt is empty, malformed, or holds tokens outside the vocabulary. */
+  | "invalid_prompt"
+  /** The prompt leaves no room in `max_model_len`, or the request can never fit the KV cache. */
+  | "prompt_too_long"
+  /** There is no WebGPU, or no adapter. */
+  | "no_webgpu"
+  /** The adapter's limits are below what the model needs. */
+  | "adapter_too_small"
+  /** The device was lost; load again. */
+  | "device_lost"
+  /** The server answered with an error status. */
+  | "http"
+  /** The connection broke or could not be made. */
+  | "network"
+  /** The browser grants this origin too little storage for the model. */
+  | "quota"
+  /** The caller aborted. */
+  | "aborted"
+  /** A fault of the engine's own. */
+  | "internal";
+
+/** The one error type of the package. The message says what was wrong, where, and what to do. */
+export class EmbergramError extends Error {
+  override readonly name = "EmbergramError";
+  /** The stable code. */
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
+  "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
+  "invalid_params", "invalid_prompt", "prompt_too_long", "no_webgpu", "adapter_too_small", "device_lost", "http",
+  "network", "quota", "aborted", "internal",
+]);
+
+/** Any thrown value as one of ours: an error with a `code` of ours keeps it, everything else is `internal`. */
+export function asEmbergramError(thrown: unknown): EmbergramError {
+  if (thrown instanceof EmbergramError) return thrown;
+  const { code, name, message } = Object(thrown) as Partial<{ code: ErrorCode; name: string; message: string }>;
+  if (CODES.has(code)) return new EmbergramError(code!, message ?? "", { cause: thrown });
+  if (name === "AbortError") return new EmbergramError("aborted", message || "the call was aborted", { cause: thrown });
+  return new EmbergramError("internal", message ?? String(thrown), { cause: thrown });
+}

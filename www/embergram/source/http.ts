@@ -1,0 +1,318 @@
+import { EmbergramError } from "../error.js";
+import { checkAborted, sleep } from "./wait.js";
+
+/** What tells one version of a file on a server from another. */
+export interface Identity {
+  etag?: string;
+  lastModified?: string;
+  /** Bytes. */
+  size?: number;
+}
+
+/** What a server said about a file. */
+export interface Remote extends Identity {
+  /** Lower-case hex, from `Repr-Digest`, `Digest` or `X-Linked-ETag`. */
+  sha256?: string;
+}
+
+/** How to talk to the server. */
+export interface HttpOptions {
+  fetch: typeof fetch;
+  signal: AbortSignal | undefined;
+  /** Attempts after the first that may fail in a row, with no byte between them. */
+  retries: number;
+  /** Milliseconds before the first retry; doubled for each further one, each drawn between half and all of it. */
+  retryDelay: number;
+  /** Milliseconds of silence after which a connection counts as broken. */
+  timeout: number;
+  /** False keeps the browser's own HTTP cache out, where OPFS holds the model already. */
+  store: boolean;
+}
+
+/** The server's file is not the one whose first bytes we have. */
+export class FileChanged extends Error {}
+
+const LONGEST_DELAY = 15_000;
+const LONGEST_RETRY_AFTER = 60_000;
+const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+/** A failure that may pass. */
+class Passing extends Error {
+  constructor(readonly final: EmbergramError, readonly retryAfter?: number) {
+    super(final.message);
+  }
+}
+
+/** Whether two answers can be about the same bytes: the strongest validator that both have decides. */
+export function sameFile(a: Identity, b: Identity): boolean {
+  if (a.size !== undefined && b.size !== undefined && a.size !== b.size) return false;
+  if (a.etag !== undefined && b.etag !== undefined) return weak(a.etag) === weak(b.etag);
+  if (a.lastModified !== undefined && b.lastModified !== undefined) return a.lastModified === b.lastModified;
+  return a.size !== undefined && a.size === b.size;
+}
+
+const weak = (etag: string) => etag.replace(/^W\//, "");
+
+/**
+ * The bytes of a file from `offset` on, over as many connections as it takes.
+ * @param known the version that the bytes before `offset` came from
+ * @param onResponse called once, before the first byte; what it throws ends the download
+ * @throws FileChanged when the server has another version now; EmbergramError `http`, `network`, `aborted`, `truncated_file`
+ */
+export async function* download(
+  url: URL, offset: number, known: Identity | undefined, options: HttpOptions, onResponse: (remote: Remote) => void | Promise<void>,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+  let at = offset;
+  let version = known;
+  let answered = false;
+  let failures = 0;
+  for (;;) {
+    try {
+      const { response, remote, start, guard } = await get(url, at, version, options);
+      try {
+        if (version !== undefined && at > 0 && !sameFile(version, remote)) throw new FileChanged();
+        version = remote;
+        if (!answered) await onResponse(remote);
+        answered = true;
+        let skip = at - start;
+        for await (const chunk of body(url, response, guard, options)) {
+          const fresh = chunk.subarray(Math.min(skip, chunk.length));
+          skip -= chunk.length - fresh.length;
+          if (fresh.length === 0) continue;
+          at += fresh.length;
+          failures = 0;
+          yield fresh;
+        }
+      } finally {
+        guard.end();
+      }
+      const { size } = remote;
+      if (size === undefined || at === size) return;
+      if (at > size) throw new EmbergramError("invalid_file", `${url.href} promised ${size} bytes and sent more. Check the server's Content-Length and Content-Range.`);
+      throw new Passing(broken(url, `ended after ${at} of ${size} bytes`));
+    } catch (error) {
+      checkAborted(options.signal);
+      if (!(error instanceof Passing)) throw error;
+      if (failures >= options.retries) throw error.final;
+      await sleep(error.retryAfter ?? delay(failures, options.retryDelay), options.signal);
+      failures += 1;
+    }
+  }
+}
+
+/**
+ * What the server says of a file without sending it; undefined where it answers no HEAD.
+ * @throws EmbergramError `http` for a file that is not there, `network`, `aborted`
+ */
+export async function probe(url: URL, options: HttpOptions): Promise<Remote | undefined> {
+  for (let failures = 0; ; failures++) {
+    const guard = new Guard(options.signal, options.timeout);
+    try {
+      const response = await ask(url, { method: "HEAD" }, guard, options);
+      if (response.ok) return describe(response, 0).remote;
+      if (response.status === 404 || response.status === 410 || RETRIED.has(response.status)) throw refused(url, response);
+      return undefined;
+    } catch (error) {
+      checkAborted(options.signal);
+      if (!(error instanceof Passing)) throw error;
+      if (failures >= options.retries) throw error.final;
+      await sleep(error.retryAfter ?? delay(failures, options.retryDelay), options.signal);
+    } finally {
+      guard.end();
+    }
+  }
+}
+
+/**
+ * Size and sha256 from a Git LFS pointer, which is a text of three lines; undefined where there is none. Only an aid:
+ * a failure here is no failure of the load.
+ */
+export async function readPointer(url: URL, options: HttpOptions): Promise<Remote | undefined> {
+  const guard = new Guard(options.signal, options.timeout);
+  try {
+    // The hub answers with the file itself where it is not in LFS: the range keeps that short.
+    const response = await ask(url, { headers: { range: "bytes=0-1023" } }, guard, options);
+    const length = Number(response.headers.get("content-length") ?? NaN);
+    if (!response.ok || !(length <= 1024)) return undefined;
+    const text = await response.text();
+    const sha256 = /^oid sha256:([0-9a-f]{64})$/m.exec(text)?.[1];
+    const size = /^size (\d+)$/m.exec(text)?.[1];
+    return text.startsWith("version https://git-lfs") && sha256 && size ? { sha256, size: Number(size) } : undefined;
+  } catch {
+    checkAborted(options.signal);
+    return undefined;
+  } finally {
+    guard.end();
+  }
+}
+
+/** Ends a request: when the caller aborts, when nothing arrives for too long, and when we are through with it. */
+class Guard {
+  private readonly controller = new AbortController();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  stalled = false;
+  readonly signal = this.controller.signal;
+  private readonly stop = () => this.controller.abort();
+
+  constructor(private readonly outer: AbortSignal | undefined, private readonly timeout: number) {
+    checkAborted(outer);
+    outer?.addEventListener("abort", this.stop);
+  }
+
+  /** Waits for something from the server, not for ever. */
+  async within<T>(promise: Promise<T>): Promise<T> {
+    this.timer = setTimeout(() => {
+      this.stalled = true;
+      this.controller.abort();
+    }, this.timeout);
+    let stop = () => {};
+    // A custom fetch, or a body of its making, may not heed the signal.
+    const stopped = new Promise<never>((_, fail) => (stop = () => fail(new Error("stopped"))));
+    this.signal.addEventListener("abort", stop);
+    if (this.signal.aborted) stop();
+    try {
+      return await Promise.race([promise, stopped]);
+    } finally {
+      clearTimeout(this.timer);
+      this.signal.removeEventListener("abort", stop);
+    }
+  }
+
+  end(): void {
+    this.outer?.removeEventListener("abort", this.stop);
+    this.controller.abort();
+  }
+}
+
+async function ask(url: URL, init: RequestInit, guard: Guard, options: HttpOptions): Promise<Response> {
+  const { fetch } = options;
+  try {
+    return await guard.within(fetch(url.href, { ...init, signal: guard.signal, ...(options.store ? {} : { cache: "no-store" }) }));
+  } catch (error) {
+    checkAborted(options.signal);
+    const reason = guard.stalled ? `no answer within ${options.timeout / 1000} s` : String((error as Error | undefined)?.message ?? error);
+    throw new Passing(new EmbergramError(
+      "network",
+      `Could not reach ${url.href} (${reason}). Check the connection and the address; another origin must allow this page through CORS (Access-Control-Allow-Origin).`,
+      { cause: error },
+    ));
+  }
+}
+
+async function get(url: URL, at: number, version: Identity | undefined, options: HttpOptions) {
+  const guard = new Guard(options.signal, options.timeout);
+  try {
+    // Asked for even from byte 0: a request with Range is never answered compressed, so lengths are those of the file.
+    const headers: Record<string, string> = { range: `bytes=${at}-` };
+    const validator = at > 0 && !isCrossOrigin(url) ? strongValidator(version) : undefined;
+    if (validator !== undefined) headers["if-range"] = validator;
+    const response = await ask(url, { headers }, guard, options);
+    if (response.status === 416) return { response, guard, ...unsatisfied(url, response, at, version) };
+    if (response.status !== 200 && response.status !== 206) throw refused(url, response);
+    const described = describe(response, at);
+    if (described.start > at || (response.status === 206 && described.start !== at)) {
+      throw new EmbergramError("http", `${url.href} answered Range ${headers["range"]} with ${response.headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
+    }
+    return { response, guard, ...described };
+  } catch (error) {
+    guard.end();
+    throw error;
+  }
+}
+
+/** `If-Range` would need a CORS preflight that file hosts do not answer: there, what the answer says is compared. */
+function isCrossOrigin(url: URL): boolean {
+  const here = (globalThis as { location?: { origin: string } }).location?.origin;
+  return here !== undefined && here !== url.origin;
+}
+
+function strongValidator(version: Identity | undefined): string | undefined {
+  return version?.etag !== undefined && !version.etag.startsWith("W/") ? version.etag : version?.lastModified;
+}
+
+/** A range that starts at the end of the file: everything is there already. */
+function unsatisfied(url: URL, response: Response, at: number, version: Identity | undefined) {
+  const told = /\*\/(\d+)/.exec(response.headers.get("content-range") ?? "")?.[1];
+  const size = told !== undefined ? Number(told) : version?.size;
+  if (at === 0) throw new EmbergramError("truncated_file", `${url.href} is empty. Check what the server holds there.`);
+  if (size !== at) throw new FileChanged();
+  const remote: Remote = { ...version, size };
+  return { remote, start: at };
+}
+
+function describe(response: Response, at: number): { remote: Remote; start: number } {
+  const { headers, status } = response;
+  const remote: Remote = {};
+  const etag = headers.get("etag");
+  const lastModified = headers.get("last-modified");
+  if (etag !== null) remote.etag = etag;
+  if (lastModified !== null) remote.lastModified = lastModified;
+  const coded = (headers.get("content-encoding") ?? "identity") !== "identity";
+  const length = headers.get("content-length");
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
+  // Another origin may hide Content-Range; then the answer can only start where it was asked to.
+  const start = status === 206 ? Number(range?.[1] ?? at) : 0;
+  if (range?.[2] !== undefined) {
+    if (range[2] !== "*") remote.size = Number(range[2]);
+  } else if (length !== null && !coded) {
+    remote.size = start + Number(length);
+  }
+  const sha256 = coded ? undefined : digestOf(headers);
+  if (sha256 !== undefined) remote.sha256 = sha256;
+  return { remote, start };
+}
+
+/** The sha256 of the whole file, as servers send it (RFC 9530, RFC 3230, the Hugging Face hub). */
+export function digestOf(headers: Headers): string | undefined {
+  const linked = /^(?:W\/)?"?([0-9a-f]{64})"?$/i.exec(headers.get("x-linked-etag") ?? "")?.[1];
+  if (linked !== undefined) return linked.toLowerCase();
+  const base64 = /(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):/i.exec(headers.get("repr-digest") ?? "")?.[1] ??
+    /(?:^|[,\s])sha-256=([A-Za-z0-9+/]{43}=)/i.exec(headers.get("digest") ?? "")?.[1];
+  return base64 === undefined ? undefined : hex(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
+}
+
+/** Lower-case hex. */
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+async function* body(url: URL, response: Response, guard: Guard, { signal, timeout }: HttpOptions) {
+  if (response.status === 416 || response.body === null) return;
+  const reader = response.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await guard.within(reader.read());
+      if (done) return;
+      yield value;
+    }
+  } catch (error) {
+    checkAborted(signal);
+    throw new Passing(broken(url, guard.stalled ? `brought nothing for ${timeout / 1000} s` : "broke"));
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function broken(url: URL, how: string): EmbergramError {
+  return new EmbergramError("network", `The connection to ${url.href} ${how}, also when tried again. Check the connection and load again: with the cache on, the download goes on where it broke.`);
+}
+
+function refused(url: URL, response: Response): EmbergramError | Passing {
+  const { status } = response;
+  const error = new EmbergramError("http", `${url.href} answered ${status} ${response.statusText}`.trimEnd() + `. ${advice(status)}`);
+  if (!RETRIED.has(status)) return error;
+  const after = Number(response.headers.get("retry-after") ?? NaN) * 1000;
+  return new Passing(error, after > 0 ? Math.min(after, LONGEST_RETRY_AFTER) : undefined);
+}
+
+function advice(status: number): string {
+  if (status === 401 || status === 403) return "The file needs permission: pass a fetch that sends an Authorization header, or use a public file.";
+  if (status === 404 || status === 410) return "Check the address, and for an hf: name the owner, repository, file name and revision.";
+  if (status === 429) return "The server asks for fewer requests: load again later.";
+  return status >= 500 ? "The server is in trouble: load again later." : "Check that a plain GET of this address, in this page, gives the file.";
+}
+
+function delay(failures: number, first: number): number {
+  const longest = Math.min(first * 2 ** failures, LONGEST_DELAY);
+  return longest / 2 + (Math.random() * longest) / 2;
+}

@@ -1,0 +1,5 @@
+export { openModel, type ModelPart, type ModelSource, type OpenOptions } from "./open.js";
+export { modelCache, type CachedModel } from "./model-cache.js";
+export { splitOf, type ModelInput, type NameOptions } from "./names.js";
+export type { Progress, ProgressPhase } from "./progress.js";
+export { RestartLoad } from "./remote.js";

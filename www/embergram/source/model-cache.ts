@@ -1,0 +1,53 @@
+import { remoteFiles, type NameOptions } from "./names.js";
+import { Entry } from "./store.js";
+
+/** One cached file; a split model has one for each part. */
+export interface CachedModel {
+  /** The address it was fetched from. */
+  url: string;
+  /** Bytes stored. */
+  bytes: number;
+  /** Whether all of it is there: an incomplete one is gone on with at the next load. */
+  complete: boolean;
+  /** Milliseconds since 1970; 0 for one never loaded to its end. */
+  lastUsed: number;
+  /** Of the whole file in hex, once complete. */
+  sha256?: string;
+}
+
+async function list(): Promise<CachedModel[]> {
+  const found: CachedModel[] = [];
+  for (const { meta, lastUsed } of await Entry.all()) {
+    if (meta === undefined) continue;
+    const bytes = meta.pieces.reduce((sum, piece) => sum + piece.size, 0);
+    found.push({ url: meta.url, bytes, complete: meta.complete, lastUsed, ...(meta.sha256 === undefined ? {} : { sha256: meta.sha256 }) });
+  }
+  return found.sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** The models kept in this origin's OPFS. In contexts without OPFS it is empty. */
+export const modelCache = {
+  /** What is there, last used first. */
+  list,
+
+  /**
+   * Removes a model, under the name it is loaded by, all parts of it. A load that runs goes on without the cache.
+   * @returns whether there was one
+   */
+  async delete(model: string | URL, options: NameOptions = {}): Promise<boolean> {
+    const urls = new Set(remoteFiles(model, options).map(({ url }) => url.href));
+    const there = (await Entry.all()).filter(({ meta }) => meta !== undefined && urls.has(meta.url));
+    for (const { key } of there) await Entry.remove(key);
+    return there.length > 0;
+  },
+
+  /** Removes all models. */
+  async clear(): Promise<void> {
+    for (const { key } of await Entry.all()) await Entry.remove(key);
+  },
+
+  /** Bytes stored in all. */
+  async size(): Promise<number> {
+    return (await list()).reduce((sum, { bytes }) => sum + bytes, 0);
+  },
+};

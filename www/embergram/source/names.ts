@@ -1,0 +1,107 @@
+import { EmbergramError } from "../error.js";
+
+/** What can be loaded: a URL, `hf:owner/repo/path/file.gguf[@revision]`, a file, or all the files of a split model. */
+export type ModelInput = string | URL | Blob | File | readonly Blob[];
+
+/** How names become addresses. */
+export interface NameOptions {
+  /** What relative URLs are relative to; by default the address of the page or worker. */
+  baseUrl?: string | URL;
+  /** Where `hf:` names are fetched from; by default `https://huggingface.co`. */
+  hfEndpoint?: string | URL;
+}
+
+/** One file to fetch. */
+export interface RemoteFile {
+  url: URL;
+  /** Where the hub answers with the file's Git LFS pointer, which holds size and sha256. */
+  pointer?: URL;
+}
+
+const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
+
+/** The number of a split GGUF's part, from its name: 1-based; undefined for a file that is whole. */
+export function splitOf(name: string): { part: number; parts: number } | undefined {
+  const match = SPLIT.exec(name);
+  return match ? { part: Number(match[1]), parts: Number(match[2]) } : undefined;
+}
+
+/**
+ * The files a name stands for: one, or all parts of a split GGUF (`-00001-of-00003.gguf`, whichever part is named).
+ * @throws EmbergramError `invalid_config` for what is no address
+ */
+export function remoteFiles(input: string | URL, options: NameOptions = {}): RemoteFile[] {
+  const first = typeof input === "string" && input.startsWith("hf:") ? hubFile(input, options) : { url: absolute(input, options) };
+  const split = splitOf(first.url.pathname);
+  if (split === undefined) return [first];
+  const { part, parts } = split;
+  if (part < 1 || part > parts) {
+    throw new EmbergramError("invalid_config", `model: ${first.url.href} is named part ${part} of ${parts}; parts count from 00001.`);
+  }
+  return Array.from({ length: parts }, (_, i) => {
+    const file: RemoteFile = { url: partUrl(first.url, i + 1) };
+    if (first.pointer) file.pointer = partUrl(first.pointer, i + 1);
+    return file;
+  });
+}
+
+function partUrl(url: URL, part: number): URL {
+  const other = new URL(url);
+  other.pathname = url.pathname.replace(SPLIT, (_, __, parts: string, end: string) => `-${String(part).padStart(5, "0")}-of-${parts}${end}`);
+  return other;
+}
+
+function absolute(input: string | URL, { baseUrl }: NameOptions): URL {
+  const base = baseUrl ?? (globalThis as { location?: { href: string } }).location?.href;
+  try {
+    return new URL(input, base);
+  } catch {
+    throw new EmbergramError(
+      "invalid_config",
+      `model: "${String(input)}" is no address${base ? ` (relative to ${String(base)})` : ""}. Give a URL, "hf:owner/repo/file.gguf", a File or a Blob` +
+        (base ? "." : "; a relative URL needs the option baseUrl here."),
+    );
+  }
+}
+
+function hubFile(name: string, { hfEndpoint = "https://huggingface.co" }: NameOptions): RemoteFile {
+  const match = /^hf:([^/@\s]+)\/([^/@\s]+)\/([^@]+?)(?:@(.+))?$/.exec(name);
+  if (match === null) {
+    throw new EmbergramError("invalid_config", `model: "${name}" should read hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision.`);
+  }
+  const [, owner, repo, path = "", revision = "main"] = match;
+  const encoded = path.split("/").map(encodeURIComponent).join("/");
+  const at = (door: string) => {
+    const address = `${String(hfEndpoint).replace(/\/+$/, "")}/${owner}/${repo}/${door}/${encodeURIComponent(revision)}/${encoded}`;
+    try {
+      return new URL(address);
+    } catch {
+      throw new EmbergramError("invalid_config", `hfEndpoint: "${String(hfEndpoint)}" is no absolute URL, such as "https://huggingface.co".`);
+    }
+  };
+  return { url: at("resolve"), pointer: at("raw") };
+}
+
+/**
+ * Files in the order of their parts.
+ * @throws EmbergramError `invalid_config` where one is missing or belongs to another model
+ */
+export function orderedFiles(files: readonly Blob[]): Blob[] {
+  const nameOf = (file: Blob | undefined) => (file as Partial<File> | undefined)?.name ?? "";
+  if (files.length === 0) throw new EmbergramError("invalid_config", "model: the list of files is empty.");
+  const split = splitOf(nameOf(files[0]));
+  if (split === undefined) {
+    if (files.length === 1) return [...files];
+    throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is not named as a part of a split GGUF (name-00001-of-00003.gguf), yet ${files.length} files were given.`);
+  }
+  const stem = nameOf(files[0]).replace(SPLIT, "");
+  const byPart = new Map(files.filter((f) => nameOf(f).replace(SPLIT, "") === stem).map((f) => [splitOf(nameOf(f))?.part, f]));
+  return Array.from({ length: split.parts }, (_, i) => {
+    const file = byPart.get(i + 1);
+    if (file === undefined || files.length !== split.parts) {
+      throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is one of ${split.parts} parts; give all ${split.parts} files as an array, and no others` +
+        (file === undefined ? ` (part ${i + 1} is missing).` : "."));
+    }
+    return file;
+  });
+}

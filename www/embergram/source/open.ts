@@ -1,0 +1,178 @@
+import { createSHA256 } from "hash-wasm";
+import { EmbergramError } from "../error.js";
+import { probe, readPointer, type HttpOptions, type Remote } from "./http.js";
+import { orderedFiles, remoteFiles, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
+import { ProgressMeter, type Progress } from "./progress.js";
+import { agree, checkQuota, remoteBytes, RestartLoad } from "./remote.js";
+import { Entry } from "./store.js";
+import { checkAborted } from "./wait.js";
+
+/** How a model is fetched, checked and kept. */
+export interface OpenOptions extends NameOptions {
+  /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
+  fetch?: typeof fetch;
+  signal?: AbortSignal;
+  /** Keeps downloads in OPFS and reads them from there; default true. Files and Blobs are never cached. */
+  cache?: boolean;
+  /** What the file's bytes must hash to (hex); for a split model one for each part. */
+  sha256?: string | readonly string[];
+  onProgress?: (progress: Progress) => void;
+  /** Attempts after a failed one, in a row without a byte between them; default 5. */
+  retries?: number;
+  /** Milliseconds before the first retry, doubled for each further one; default 500. */
+  retryDelay?: number;
+  /** Milliseconds of silence after which a connection counts as broken; default 30000. */
+  timeout?: number;
+}
+
+/** One file of a model. */
+export interface ModelPart {
+  /** The last part of the address, or the file's name. */
+  readonly name: string;
+  /** Bytes, once known: for most servers when the first have arrived. */
+  readonly size: number | undefined;
+  /**
+   * The bytes, in chunks of at most 4 MiB, which are the caller's. Read to the end, or call `return()`, or the
+   * cache entry stays locked. May be called again, for a fresh start.
+   * @throws RestartLoad when the bytes so far must be forgotten: call `bytes()` again. It happens at most twice.
+   * @throws EmbergramError `http`, `network`, `quota`, `aborted`, `invalid_file`, `truncated_file`
+   */
+  bytes(): AsyncGenerator<Uint8Array, void, undefined>;
+}
+
+/** A model's files in order: one, or all parts of a split GGUF. */
+export interface ModelSource {
+  readonly parts: readonly ModelPart[];
+}
+
+const RESTARTS = 2;
+
+/**
+ * Finds a model's files and checks what can be checked before the first byte: options, for a split model that all parts
+ * are there and fit the storage, for an `hf:` name the sha256 that the hub gives.
+ * @throws EmbergramError `invalid_config`, `http`, `network`, `quota`, `aborted`, `invalid_file`
+ */
+export async function openModel(input: ModelInput, options: OpenOptions = {}): Promise<ModelSource> {
+  checkAborted(options.signal);
+  const files = input instanceof Blob ? [input] : Array.isArray(input) ? (input as readonly Blob[]) : undefined;
+  return files !== undefined ? openFiles(orderedFiles(files), options) : openRemote(remoteFiles(input as string | URL, options), options);
+}
+
+/** The caller's sha256 of each part. */
+function expectedHashes(parts: number, sha256: OpenOptions["sha256"]): (string | undefined)[] {
+  if (sha256 === undefined) return new Array<undefined>(parts).fill(undefined);
+  const all = typeof sha256 === "string" ? [sha256] : sha256;
+  if (all.length !== parts) {
+    throw new EmbergramError("invalid_config", `sha256: the model has ${parts} file${parts > 1 ? "s" : ""}, and ${all.length} hashes were given; give one for each, in order.`);
+  }
+  return all.map((hash) => {
+    if (!/^[0-9a-f]{64}$/i.test(hash)) throw new EmbergramError("invalid_config", `sha256: "${hash}" is not 64 hexadecimal digits.`);
+    return hash.toLowerCase();
+  });
+}
+
+function openFiles(files: readonly Blob[], options: OpenOptions): ModelSource {
+  const hashes = expectedHashes(files.length, options.sha256);
+  const meter = new ProgressMeter(files.length, options.onProgress);
+  files.forEach((file, i) => meter.setSize(i, file.size));
+  return {
+    parts: files.map((file, i) => {
+      const name = (file as Partial<File>).name ?? "model.gguf";
+      return { name, size: file.size, bytes: () => fileBytes(file, name, hashes[i], options.signal, (n) => meter.set(i, n, "file", false)) };
+    }),
+  };
+}
+
+async function* fileBytes(file: Blob, name: string, expected: string | undefined, signal: AbortSignal | undefined, onBytes: (loaded: number) => void) {
+  const hasher = expected === undefined ? undefined : await createSHA256();
+  hasher?.init();
+  const reader = file.stream().getReader();
+  let loaded = 0;
+  try {
+    for (;;) {
+      checkAborted(signal);
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        throw new EmbergramError("invalid_file", `The file "${name}" could not be read (${String(error)}). If it was moved or changed, choose it again.`, { cause: error });
+      });
+      if (done) break;
+      hasher?.update(value);
+      loaded += value.length;
+      onBytes(loaded);
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+  const sha256 = hasher?.digest("hex");
+  if (sha256 !== expected) throw new EmbergramError("invalid_file", `The file "${name}" has the sha256 ${sha256}, not ${expected}. Choose the file that is meant, or correct the option sha256.`);
+}
+
+async function openRemote(files: readonly RemoteFile[], options: OpenOptions): Promise<ModelSource> {
+  const hashes = expectedHashes(files.length, options.sha256);
+  const caching = options.cache ?? true;
+  const http: HttpOptions = {
+    fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    signal: options.signal,
+    retries: options.retries ?? 5,
+    retryDelay: options.retryDelay ?? 500,
+    timeout: options.timeout ?? 30_000,
+    store: true,
+  };
+  const meter = new ProgressMeter(files.length, options.onProgress);
+  const parts = await Promise.all(files.map(async ({ url, pointer }, i) => {
+    const cacheable = caching && (url.protocol === "http:" || url.protocol === "https:");
+    const entry = cacheable ? await Entry.of(url.href) : undefined;
+    const meta = await entry?.meta();
+    const cached = meta?.complete === true && (hashes[i] === undefined || hashes[i] === meta.sha256);
+    let told: Remote | undefined;
+    if (!cached) {
+      told = pointer && (await readPointer(pointer, http));
+      agree(url, hashes[i], told?.sha256);
+      if (files.length > 1) told ??= await probe(url, http);
+    }
+    const missing = cached ? 0 : (told?.size ?? 0) - (meta?.pieces ?? []).reduce((sum, piece) => sum + piece.size, 0);
+    const part = new RemotePart(url, meter, i, (onSize) => remoteBytes({
+      url,
+      // What OPFS keeps need not lie in the HTTP cache as well.
+      http: { ...http, store: entry === undefined },
+      entry,
+      expected: hashes[i],
+      told,
+      onSize,
+      onBytes: (loaded, phase, kept) => meter.set(i, loaded, phase, kept),
+    }));
+    part.setSize(cached ? meta.size : told?.size);
+    return { part, missing: entry === undefined ? 0 : Math.max(0, missing) };
+  }));
+  // Each part is checked when its own download starts; a split model must fit as a whole.
+  const missing = parts.reduce((sum, part) => sum + part.missing, 0);
+  if (parts.length > 1 && missing > 0) await checkQuota(files[0]!.url, missing);
+  return { parts: parts.map(({ part }) => part) };
+}
+
+class RemotePart implements ModelPart {
+  readonly name: string;
+  size: number | undefined;
+  private restarts = 0;
+
+  constructor(
+    private readonly url: URL, private readonly meter: ProgressMeter, private readonly index: number,
+    private readonly read: (onSize: (size: number | undefined) => void) => AsyncGenerator<Uint8Array, void, undefined>,
+  ) {
+    this.name = url.pathname.slice(url.pathname.lastIndexOf("/") + 1) || "model.gguf";
+  }
+
+  setSize(size: number | undefined): void {
+    this.size = size ?? this.size;
+    this.meter.setSize(this.index, size);
+  }
+
+  async *bytes(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* this.read((size) => this.setSize(size));
+    } catch (error) {
+      if (!(error instanceof RestartLoad) || this.restarts++ < RESTARTS) throw error;
+      throw new EmbergramError("invalid_file", `${this.url.href} keeps changing while it is loaded (${error.message}). Load again when the server's file is settled, or with cache: false.`, { cause: error });
+    }
+  }
+}

@@ -1,0 +1,21 @@
+import { EmbergramError } from "../error.js";
+
+/** Throws `aborted` when the caller has aborted. */
+export function checkAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new EmbergramError("aborted", "Loading the model was aborted.", { cause: signal.reason });
+}
+
+/** Waits; rejects with `aborted` as soon as the caller aborts. */
+export async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  checkAborted(signal);
+  await new Promise<void>((done) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener("abort", end);
+  });
+  checkAborted(signal);
+}
