@@ -10,6 +10,7 @@ export interface Chart {
    * @param spoken what the chart shows, in words
    */
   update(data: uPlot.AlignedData, now: string, spoken: string): void;
+  remove(): void;
 }
 
 /** A line. Without `color` the accent's. */
@@ -89,7 +90,7 @@ export function barChart(parent: HTMLElement, options: Options, tint?: (x: numbe
 
 function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x: Partial<uPlot.Scale>, whole = false): Chart {
   const { id, title, value, tick = value, place, top = 0, fixed = false, wide = false } = options;
-  const now = make("output", { id: `${id}-now`, textContent: "–" });
+  const now = make("strong", { id: `${id}-now`, textContent: "–" });
   const drawing = make("div", { className: "drawing", role: "img" });
   const figure = make("figure", { id, className: wide ? "chart wide" : "chart" }, make("figcaption", {}, make("span", {}, title), now), drawing);
   drawing.setAttribute("aria-label", `${title}: nothing yet`);
@@ -107,7 +108,7 @@ function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x:
       width: 240,
       height: 132,
       legend: { show: false },
-      padding: [8, 10, 0, 0],
+      padding: [14, 10, 0, 0],
       cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false } },
       scales: {
         x: { time: false, ...x },
@@ -124,10 +125,11 @@ function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x:
     drawing,
   );
   charts.add(plot);
-  new ResizeObserver(([entry]) => {
+  const resizes = new ResizeObserver(([entry]) => {
     const { width, height } = entry!.contentRect;
     plot.setSize({ width: Math.floor(width), height: Math.floor(height) });
-  }).observe(drawing);
+  });
+  resizes.observe(drawing);
 
   /** What is under the pointer, in words. */
   function under(u: uPlot): string | undefined {
@@ -147,6 +149,12 @@ function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x:
       drawing.setAttribute("aria-label", `${title}: ${spoken}`);
       plot.setData(data);
       now.textContent = under(plot) ?? rest;
+    },
+    remove() {
+      resizes.disconnect();
+      charts.delete(plot);
+      plot.destroy();
+      figure.remove();
     },
   };
 }

@@ -14,6 +14,26 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Says something to those who listen to the page instead of looking at it. */
+export function speak(text: string): void {
+  byId("spoken").textContent = text;
+}
+
+/** Runs `update`; when it takes the focused one of these buttons away, the one that took its place gets the focus. */
+export function keepFocus(buttons: readonly HTMLButtonElement[], update: () => void): void {
+  const focused = buttons.find((button) => button === document.activeElement);
+  const usable = (button: HTMLButtonElement) => !button.disabled && !button.hidden;
+  update();
+  if (focused && !usable(focused)) buttons.find(usable)?.focus();
+}
+
+/** Whether a form's fields are in range; points the first that is not out, and unfolds what hides it. */
+export function valid(form: HTMLFormElement): boolean {
+  const folded = form.querySelector(":invalid")?.closest("details");
+  if (folded) folded.open = true;
+  return form.reportValidity();
+}
+
 /** Makes a `role="tablist"` work: click, arrow keys, Home and End; tells which tab was chosen. */
 export function tabs(tablist: Element, onChange: (tab: HTMLElement) => void): void {
   const all = [...tablist.querySelectorAll<HTMLElement>("[role=tab]")];

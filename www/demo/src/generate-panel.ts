@@ -1,7 +1,7 @@
 /** Prompt and chat: streams text, stops, sums up. */
 import { EmbergramError, type ChatMessage, type Delta, type Llm, type RequestOutput } from "embergram";
 import { hideError, showError } from "./alert.js";
-import { byId, make, tabs } from "./dom.js";
+import { byId, keepFocus, make, tabs } from "./dom.js";
 import * as format from "./format.js";
 import type { Monitor } from "./monitor.js";
 import { readSettings, type Settings } from "./settings.js";
@@ -83,13 +83,15 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
     const view = new TokenView(answer.lastElementChild as HTMLElement, vocabulary!);
     try {
       await stream((signal) => llm.chatStream(messages, params, { signal }), view, chatOutput);
-      history.push(asked, { role: "assistant", content: view.text });
-    } catch (error) {
-      // A turn that failed is as if it had not been: the message is there to send again.
-      question.remove();
-      answer.remove();
-      message.value = asked.content;
-      throw error;
+    } finally {
+      if (view.text !== "") {
+        history.push(asked, { role: "assistant", content: view.text });
+      } else {
+        // A turn without an answer is as if it had not been: the message is there to send again.
+        question.remove();
+        answer.remove();
+        message.value = asked.content;
+      }
     }
   }
 
@@ -102,7 +104,9 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
     hideError();
     aborter = new AbortController();
     store.set({ busy: "generate" });
-    summary.textContent = "Reading the prompt…";
+    summary.textContent = "Generating…";
+    byId("rate").textContent = "–";
+    byId("generated").textContent = "";
     try {
       await llm.setSpeculativeConfig(settings.speculation);
       await monitor.during(() => (chat ? reply(llm, settings) : complete(llm, settings)));
@@ -145,8 +149,10 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
   function update(): void {
     const { llm, busy } = store.state;
     const noTemplate = chat && llm?.model.has_chat_template === false;
-    run.disabled = !llm || busy !== null || noTemplate;
-    stop.disabled = busy !== "generate";
+    keepFocus([run, stop], () => {
+      run.disabled = !llm || busy !== null || noTemplate;
+      stop.disabled = busy !== "generate";
+    });
     newChat.disabled = busy !== null;
     byId("generate").toggleAttribute("data-busy", busy === "generate");
     if (llm !== loaded) {
@@ -157,6 +163,7 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
       promptOutput.replaceChildren();
       summary.textContent = llm ? "Ready." : "Load a model to begin.";
       byId("rate").textContent = "–";
+      byId("generated").textContent = "";
     }
     if (noTemplate && !busy) summary.textContent = "This model has no chat template: use Prompt.";
   }
@@ -178,7 +185,7 @@ class Meter {
     }
     const elapsed = (now - this.#began) / 1000;
     byId("rate").textContent = elapsed > 0 ? format.fixed((this.tokens - this.#first) / elapsed, 1) : "–";
-    byId("summary").textContent = `${this.tokens} tokens…`;
+    byId("generated").textContent = `${this.tokens} tokens ·`;
   }
 }
 

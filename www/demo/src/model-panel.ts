@@ -1,7 +1,7 @@
 /** Choosing, loading and unloading a model; the adapter; what the browser keeps. */
 import { Llm, modelCache, type LoadProgress, type ModelInput, type ModelInfo } from "embergram";
 import { hideError, showError } from "./alert.js";
-import { byId, make } from "./dom.js";
+import { byId, keepFocus, make, speak, valid } from "./dom.js";
 import * as format from "./format.js";
 import type { Monitor } from "./monitor.js";
 import type { Store } from "./store.js";
@@ -59,7 +59,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
 
   async function load(): Promise<void> {
     const model = chosenModel();
-    if (model === null || !form.reportValidity()) return;
+    if (model === null || !valid(form)) return;
     hideError();
     const data = new FormData(form);
     const number = (name: string) => (data.get(name) ? { [name]: Number(data.get(name)) } : {});
@@ -80,6 +80,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       status.textContent = `Ready after ${format.seconds((performance.now() - begin) / 1000)}.`;
       await monitor.restart(llm);
       store.set({ llm });
+      speak(`${llm.model.name} is ready.`);
     } catch (error) {
       bar.value = 0;
       status.textContent = stop.signal.aborted ? "Cancelled." : "The model did not load.";
@@ -110,15 +111,13 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     byId("cached-size").textContent = all.length > 0 ? `${all.length} file${all.length > 1 ? "s" : ""}, ${format.bytes(total)}` : "none";
     byId("cached-list").replaceChildren(...all.map(({ url, bytes, complete }) => {
       const name = decodeURIComponent(new URL(url).pathname.split("/").at(-1)!);
-      const use = make("button", { type: "button" }, "Use");
+      const use = make("button", { type: "button", ariaLabel: `Use ${name}` }, "Use");
       use.addEventListener("click", () => {
         address.value = url;
         choose("address");
         address.focus();
       });
-      const remove = make("button", { type: "button" }, "Delete");
-      remove.setAttribute("aria-label", `Delete ${name}`);
-      use.setAttribute("aria-label", `Use ${name}`);
+      const remove = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
       remove.addEventListener("click", () => void modelCache.delete(url).catch(showError).then(listCached));
       const size = `${format.bytes(bytes)}${complete ? "" : ", incomplete"}`;
       return make("li", {}, make("span", { className: "name", title: url }, name), make("span", { className: "hint numbers" }, size), use, remove);
@@ -141,22 +140,31 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   });
   const input = byId<HTMLInputElement>("file");
   input.addEventListener("change", () => chooseFiles(input.files));
+  const dragging = (is: boolean) => document.body.toggleAttribute("data-dragging", is);
   addEventListener("dragover", (event) => {
-    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    dragging(true);
+  });
+  addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) dragging(false);
   });
   addEventListener("drop", (event) => {
+    dragging(false);
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     chooseFiles(event.dataTransfer.files);
   });
 
   store.watch(({ llm, busy }) => {
-    button.disabled = busy !== null || !supported;
-    button.hidden = busy === "load";
-    button.textContent = llm ? "Load another" : "Load";
-    cancel.hidden = busy !== "load";
-    unload.hidden = !llm;
-    unload.disabled = busy !== null;
+    keepFocus([button, cancel, unload], () => {
+      button.disabled = busy !== null || !supported;
+      button.hidden = busy === "load";
+      button.textContent = llm ? "Load another" : "Load";
+      cancel.hidden = busy !== "load";
+      unload.hidden = !llm;
+      unload.disabled = busy !== null;
+    });
     showFacts(llm?.model);
   });
   monitor.watch((history) => {
@@ -175,7 +183,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   });
   void Llm.supported().then(({ webgpu, reason, adapter }) => {
     supported = webgpu;
-    byId("adapter").textContent = adapter?.name ?? "No WebGPU";
+    byId("adapter").textContent = adapter ? `${adapter.name}${adapter.software ? " (software)" : ""}` : "no WebGPU";
     byId("software").hidden = !adapter?.software;
     byId("unsupported").hidden = webgpu;
     byId("unsupported").textContent = reason ? `Models cannot run here: ${reason}.` : "";

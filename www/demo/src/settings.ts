@@ -1,6 +1,6 @@
 /** The form of a request's settings. */
 import type { SamplingParams, SpeculativeConfig } from "embergram";
-import { byId } from "./dom.js";
+import { byId, valid } from "./dom.js";
 
 export interface Settings {
   params: SamplingParams;
@@ -12,13 +12,7 @@ export interface Settings {
 /** The settings; `null` when one is out of range, which the browser then points out. */
 export function readSettings(): Settings | null {
   const form = byId<HTMLFormElement>("settings");
-  const firstWrong = form.querySelector<HTMLElement>(":invalid");
-  if (firstWrong) {
-    const folded = firstWrong.closest("details");
-    if (folded) folded.open = true;
-    form.reportValidity();
-    return null;
-  }
+  if (!valid(form)) return null;
   const data = new FormData(form);
   const text = (name: string) => String(data.get(name) ?? "");
   const number = (name: string) => (text(name).trim() === "" ? undefined : Number(text(name)));

@@ -1,9 +1,8 @@
 /** Tuning: every prompt at every K, compared. */
 import type { SpeculativeConfig, TuneResult, TuneRow } from "embergram";
-import uPlot from "uplot";
 import { hideError, showError } from "./alert.js";
-import { barChart, lineChart, type Line } from "./chart.js";
-import { byId, make } from "./dom.js";
+import { barChart, lineChart, type Chart, type Line } from "./chart.js";
+import { byId, keepFocus, make, valid } from "./dom.js";
 import * as format from "./format.js";
 import type { Monitor } from "./monitor.js";
 import { chooseSpeculation, readSettings, speculativeConfig } from "./settings.js";
@@ -49,12 +48,14 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
     id: "chart-speeds", title: "Tokens/s by K", value: (y) => `${format.fixed(y, 1)} tokens/s`, tick: (y) => format.fixed(y, 1),
     place: (x) => names[x] ?? "", top: 1, wide: true,
   });
-  const curves = byId("curves");
+  const legend = byId("tune-lines");
+  let curves: Chart | undefined;
+  showCurves([]);
 
   async function tune(): Promise<void> {
     const { llm, busy } = store.state;
     const settings = readSettings();
-    if (!llm || busy || !settings || !validKs() || !form.reportValidity()) return;
+    if (!llm || busy || !settings || !validKs() || !valid(form)) return;
     const samples = prompts.value.split(/\n\s*\n/).map((text) => text.trim()).filter(Boolean);
     const configs = listed().map(speculativeConfig);
     hideError();
@@ -127,20 +128,19 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
     const lines = drafting.map((row, i): Line => ({ label: `K = ${nameOf(row.config)}`, ...LINES[i % LINES.length] }));
     const longest = Math.max(0, ...drafting.map((row) => row.per_position_acceptance_rate.length));
     const at = Array.from({ length: longest }, (_, i) => i);
-    curves.replaceChildren();
-    if (lines.length === 0) return;
-    const chart = lineChart(curves, {
+    curves?.remove();
+    curves = lineChart(parent, {
       id: "chart-curves", title: "Acceptance by draft position", value: format.percent, tick: (y) => `${format.fixed(y * 100, 0)} %`,
       place: (x) => (Number.isInteger(x) ? String(x) : ""), top: 1, fixed: true, wide: true,
     }, lines);
     const ys = drafting.map((row) => at.map((i) => row.per_position_acceptance_rate[i] ?? null));
     const spoken = drafting.map((row, i) => `${lines[i]!.label}: ${row.per_position_acceptance_rate.map(format.percent).join(" ")}`);
-    chart.update([at, ...ys] as uPlot.AlignedData, "", spoken.join("; "));
-    curves.append(make("ul", { className: "lines" }, ...lines.map(({ label, color }) => {
+    curves.update([at, ...ys], "", spoken.join("; ") || "nothing yet");
+    legend.replaceChildren(...lines.map(({ label, color }) => {
       const item = make("li", {}, label);
       item.style.setProperty("--series", `var(${color})`);
       return item;
-    })));
+    }));
   }
 
   form.addEventListener("submit", (event) => {
@@ -155,8 +155,11 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
     status.textContent = "Applied to the settings above.";
   });
   store.watch(({ llm, busy }) => {
-    byId<HTMLButtonElement>("tune-run").disabled = !llm || busy !== null;
-    stop.disabled = busy !== "tune";
+    const run = byId<HTMLButtonElement>("tune-run");
+    keepFocus([run, stop], () => {
+      run.disabled = !llm || busy !== null;
+      stop.disabled = busy !== "tune";
+    });
     apply.disabled = !result || busy !== null;
   });
 }
