@@ -68,7 +68,8 @@ export function lineChart(parent: HTMLElement, options: Options, lines: readonly
     points: { show: (_, __, first, last) => last - first < 24, size: 6, fill: () => color(property) },
     ...(dash ? { dash } : {}),
   }));
-  return chart(parent, options, series, {});
+  const x = { range: (_: uPlot, min: number, max: number): [number, number] => [min ?? 0, Math.max(max ?? 0, (min ?? 0) + 1)] };
+  return chart(parent, options, series, x);
 }
 
 /** Bars at x = 0, 1, 2, … with names; `tint` colours each by its place. */
@@ -108,7 +109,7 @@ function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x:
       width: 240,
       height: 132,
       legend: { show: false },
-      padding: [14, 10, 0, 0],
+      padding: [14, 14, 0, 0],
       cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false } },
       scales: {
         x: { time: false, ...x },

@@ -32,6 +32,11 @@ export function fixed(value: Maybe, decimals: number): string {
   return known(value) ? value.toFixed(decimals) : NONE;
 }
 
+/** A rate: the fewer it is, the more decimals. */
+export function rate(value: Maybe): string {
+  return known(value) ? value.toFixed(value < 99.95 ? 1 : 0) : NONE;
+}
+
 /** Thousands apart. */
 export function count(value: Maybe): string {
   return known(value) ? value.toLocaleString("en") : NONE;

@@ -184,7 +184,7 @@ class Meter {
       this.#first = tokens;
     }
     const elapsed = (now - this.#began) / 1000;
-    byId("rate").textContent = elapsed > 0 ? format.fixed((this.tokens - this.#first) / elapsed, 1) : "–";
+    byId("rate").textContent = elapsed > 0 ? format.rate((this.tokens - this.#first) / elapsed) : "–";
     byId("generated").textContent = `${this.tokens} tokens ·`;
   }
 }
@@ -200,7 +200,7 @@ function describe({ metrics, outputs, prompt_token_ids }: RequestOutput): string
   const output = outputs[0]!;
   const tokens = output.token_ids.length;
   const parts = [`${prompt_token_ids.length} + ${tokens} tokens`, `first after ${format.seconds(metrics?.first_token_latency)}`];
-  if (metrics?.decode_time && tokens > 1) parts.push(`${format.fixed((tokens - 1) / metrics.decode_time, 1)} tokens/s`);
+  if (metrics?.decode_time && tokens > 1) parts.push(`${format.rate((tokens - 1) / metrics.decode_time)} tokens/s`);
   const speculation = metrics?.speculative_decoding;
   if (speculation && speculation.num_spec_steps > 0) {
     parts.push(`${format.percent(speculation.draft_acceptance_rate)} of drafts accepted`, `mean length ${format.fixed(speculation.mean_acceptance_length, 2)}`);

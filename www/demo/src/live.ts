@@ -1,7 +1,7 @@
 /** The live charts: what `getMetrics()` says, over time and now. */
 import { barChart, lineChart } from "./chart.js";
 import { byId } from "./dom.js";
-import { fixed, percent, seconds } from "./format.js";
+import { fixed, percent, rate as rated, seconds } from "./format.js";
 import type { Monitor, Sample } from "./monitor.js";
 import { bars, mean, type Bar } from "./reading.js";
 import { TINTS } from "./token-view.js";
@@ -23,7 +23,7 @@ export function setUpLive(monitor: Monitor): void {
     return bar.upper === Infinity ? "more" : `≤ ${seconds(bar.upper)}`;
   };
 
-  const rate = lineChart(parent, { id: "chart-rate", title: "Tokens/s", value: oneDecimal, tick: (y) => fixed(y, y < 10 ? 1 : 0), place: time, top: 1, wide: true }, line("Tokens/s"));
+  const rate = lineChart(parent, { id: "chart-rate", title: "Tokens/s", value: rated, tick: rated, place: time, top: 1, wide: true }, line("Tokens/s"));
   const acceptance = lineChart(parent, { id: "chart-acceptance", title: "Acceptance rate", value: percent, tick: (y) => `${fixed(y * 100, 0)} %`, place: time, top: 1, fixed: true }, line("Acceptance rate"));
   const length = lineChart(parent, { id: "chart-length", title: "Mean acceptance length", value: (y) => fixed(y, 2), tick: oneDecimal, place: time, top: 2 }, line("Mean acceptance length"));
   const positions = barChart(
@@ -43,7 +43,7 @@ export function setUpLive(monitor: Monitor): void {
     const over = (f: (sample: Sample) => number | null | undefined) => history.map((sample) => f(sample) ?? null);
     const drawn = (ys: (number | null)[]): [number[], (number | null)[]] => (ys.some((y) => y != null) ? [at, ys] : [[], []]);
 
-    const latest = fixed(rates.at(-1), 1);
+    const latest = rated(rates.at(-1));
     rate.update(drawn(rates), latest, `${latest} now`);
 
     const accepted = percent(speculation?.acceptance_rate);

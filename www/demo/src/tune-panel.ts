@@ -45,7 +45,7 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
 
   prompts.value = PROMPTS;
   const speeds = barChart(parent, {
-    id: "chart-speeds", title: "Tokens/s by K", value: (y) => `${format.fixed(y, 1)} tokens/s`, tick: (y) => format.fixed(y, 1),
+    id: "chart-speeds", title: "Tokens/s by K", value: (y) => `${format.rate(y)} tokens/s`, tick: format.rate,
     place: (x) => names[x] ?? "", top: 1, wide: true,
   });
   const legend = byId("tune-lines");
@@ -101,15 +101,15 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
     names = rows.map(({ config }) => nameOf(config));
     speeds.update(
       [rows.map((_, i) => i), rows.map((row) => row.tokens_per_second)],
-      `best ${format.fixed(Math.max(...rows.map((row) => row.tokens_per_second)), 1)}`,
-      rows.map((row, i) => `${names[i]}: ${format.fixed(row.tokens_per_second, 1)}`).join(", "),
+      `best ${format.rate(Math.max(...rows.map((row) => row.tokens_per_second)))}`,
+      rows.map((row, i) => `${names[i]}: ${format.rate(row.tokens_per_second)}`).join(", "),
     );
     showCurves(rows);
     const plain = rows.find((row) => row.config === null)?.tokens_per_second;
     byId("tune-rows").replaceChildren(...rows.map((row) => {
       const drafted = row.num_drafts > 0;
       const cells = [
-        format.fixed(row.tokens_per_second, 1),
+        format.rate(row.tokens_per_second),
         plain ? `${format.fixed(row.tokens_per_second / plain, 2)} ×` : "–",
         format.percent(drafted ? row.acceptance_rate : null),
         format.fixed(drafted ? row.mean_acceptance_length : null, 2),
