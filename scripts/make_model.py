@@ -11,6 +11,7 @@ always the same way, so that an n-gram proposer has drafts accepted and rejected
 import argparse
 import re
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from gguf import GGUFWriter, TokenType
@@ -88,29 +89,28 @@ def tiny_tokenizer() -> Tokenizer:
 def llama3_tokenizer(rng: np.random.Generator) -> Tokenizer:
     """As many tokens and merges as Llama 3 has, of like lengths."""
     alphabet = byte_alphabet()
-    letters = [alphabet[ord(c)] for c in "etaoinshrdlucmfwygpbvk ETAOINSHRDLU0123456789.,-_"]
-    tokens = dict.fromkeys(alphabet)
-    words = list(letters)
-    merges = []
+    letters = "Ġetaoinshrdl"
+    # All short pieces, so that a longer word can be split in several ways, which Llama 3 lists as merges of their own.
+    short = [[*map("".join, product(letters, repeat=n))] for n in range(1, 5)]
+    words = [piece for pieces in short for piece in pieces]
+    tokens = dict.fromkeys([*alphabet, *words])
+
+    def pick(pieces: list[str]) -> str:
+        return pieces[int(rng.integers(len(pieces)))]
+
     while len(tokens) < 128000:
-        # Mostly a known piece and one more letter, sometimes two pieces.
-        left = words[int(rng.integers(len(words)))]
-        right = letters[int(rng.integers(len(letters)))] if rng.random() < 0.6 else words[int(rng.integers(len(words)))]
-        if left + right not in tokens and len(left + right) <= 24:
-            tokens[left + right] = None
-            words.append(left + right)
-            merges.append(f"{left} {right}")
-    # Llama 3's merges list every way to split a token in two.
-    known = dict.fromkeys(merges)
-    for word in words:
-        for at in range(1, len(word)):
-            if len(known) < 280147 and word[:at] in tokens and word[at:] in tokens:
-                known[f"{word[:at]} {word[at:]}"] = None
+        left = pick(words) if rng.random() < 0.35 else pick(short[int(rng.integers(4))])
+        word = left + pick(short[int(rng.integers(4))])
+        if word not in tokens and len(word) <= 16:
+            tokens[word] = None
+            words.append(word)
+    splits = ((w[:at], w[at:]) for w in words for at in range(1, len(w)))
+    merges = [f"{left} {right}" for left, right in splits if left in tokens and right in tokens][:280147]
     named = {0: "begin_of_text", 1: "end_of_text", 6: "start_header_id", 7: "end_header_id", 8: "eom_id", 9: "eot_id"}
     control = [f"<|{named.get(i, f'reserved_special_token_{i}')}|>" for i in range(256)]
     first = len(tokens)
     return Tokenizer(
-        "llama-bpe", [*tokens, *control], [*known], range(first, first + 256), control[0], control[1], control[9], True, LLAMA3
+        "llama-bpe", [*tokens, *control], merges, range(first, first + 256), control[0], control[1], control[9], True, LLAMA3
     )
 
 

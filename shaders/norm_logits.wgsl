@@ -1,33 +1,17 @@
-// Final RMS norm and the output projection, for the rows that are sampled. One invocation makes four logits.
+// Final RMS norm and the output projection, for the rows that are sampled.
 {% from "common/weights.wgsl" import weights %}
-{% from "common/tile.wgsl" import zero, accumulate, inverse_rms %}
 {% include "common/step.wgsl" %}
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> squares: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>;
+{% include "common/norm.wgsl" %}
 @group(0) @binding(5) var<storage, read> matrix: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> logits: array<f32>;
 {{ weights("group", "matrix", w[0].ty, w[0].p) }}
-@compute @workgroup_size(16)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let o = id.x * 4u;
-  if (o >= {{ vocab }}u) { return; }
+fn finish(quad: u32, output: u32, v: vec4<f32>) {
+  let at = output * {{ vocab }}u + quad * 4u;
   {%- for j in range(4) %}
-  let o{{ j }} = min(o + {{ j }}u, {{ vocab - 1 }}u) * {{ d // 32 }}u;
-  {%- endfor %}
-  {%- for t in range(T) %}
-  let row_{{ t }} = rows[min(id.y * {{ T }}u + {{ t }}u, step.outputs - 1u)].w;
-  let x_at_{{ t }} = row_{{ t }} * {{ d // 4 }}u;
-  {%- endfor %}
-  {{- inverse_rms(T, d, eps) }}
-  {{- zero(T, ["a", "b", "c", "e"]) }}
-  {{- accumulate(T, d // 32, "x", "gain", [("a", "group", "o0"), ("b", "group", "o1"), ("c", "group", "o2"), ("e", "group", "o3")]) }}
-  {%- for t in range(T) %}
-  if (id.y * {{ T }}u + {{ t }}u < step.outputs) {
-    let at = (id.y * {{ T }}u + {{ t }}u) * {{ vocab }}u + o;
-    {%- for n in ["a", "b", "c", "e"] %}
-    if (o + {{ loop.index0 }}u < {{ vocab }}u) { logits[at + {{ loop.index0 }}u] = {{ n }}_{{ t }} * inv_{{ t }}; }
-    {%- endfor %}
-  }
+  {{ "if (quad * 4u + " ~ j ~ "u < " ~ vocab ~ "u) { " if vocab % 4 }}logits[at + {{ j }}u] = v[{{ j }}];{{ " }" if vocab % 4 }}
   {%- endfor %}
 }
+{%- set input, norm, over = "x", true, "outputs" %}
+{%- set last = vocab - 1 %}
+{%- set sections = [{"quads": (vocab + 3) // 4, "finish": "finish", "terms": [("group", "min(quad * 4u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 1u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 2u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 3u, " ~ last ~ "u)")]}] %}
+{% include "common/tile_" ~ tuning ~ ".wgsl" %}

@@ -1,11 +1,13 @@
 //! Prints the cost of a step by rows, c(R)/c(1), as one JSON object: medians of interleaved rounds on this adapter.
-//! `cargo run --release --example step_cost -- MODEL.gguf`
+//! Before it, the seconds of each kernel for one row and for six, each dispatch submitted and waited for alone.
+//! `cargo run --release --example step_cost -- MODEL.gguf [kernels]`; `kernels` stops after those. EMBERGRAM_TUNING is
+//! `cpu` or `gpu` to force a tuning.
 
 use std::io::Read;
 use std::time::Instant;
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
+use embergram::gpu::{Gpu, Plan, Row, Tuning};
 use embergram::model::Loader;
 
 const ROWS: [usize; 6] = [1, 2, 4, 6, 8, 16];
@@ -14,7 +16,12 @@ const ROUNDS: usize = 7;
 fn main() {
     let path = std::env::args().nth(1).expect("usage: step_cost MODEL.gguf");
     pollster::block_on(async {
-        let gpu = Gpu::open().await.unwrap();
+        let mut gpu = Gpu::open().await.unwrap();
+        match std::env::var("EMBERGRAM_TUNING").as_deref() {
+            Ok("cpu") => gpu.tuning = Tuning::Cpu,
+            Ok("gpu") => gpu.tuning = Tuning::Gpu,
+            _ => {}
+        }
         let mut loader = Loader::new(&gpu);
         let mut file = std::fs::File::open(path).unwrap();
         let mut chunk = vec![0; 1 << 20];
@@ -28,15 +35,30 @@ fn main() {
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
         let mut plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();
         (0..16).for_each(|i| plan.set_block(0, i, i as u32));
+        let rows = |n: usize| -> Vec<Row> {
+            let row = |position| Row { token: position, slot: 0, position, output: true };
+            (100..100 + n as u32).map(row).collect()
+        };
+        // By kernel, each dispatch on its own: where the time goes.
+        for n in [1, 6] {
+            let mut sums = std::collections::BTreeMap::new();
+            for round in 0..4 {
+                plan.step(&rows(n), false).await.unwrap();
+                for (kernel, seconds) in plan.kernel_seconds(&rows(n)) {
+                    *sums.entry(kernel).or_insert(0.0) += if round > 0 { seconds / 3.0 } else { 0.0 };
+                }
+            }
+            println!("{}", serde_json::json!({ "rows": n, "seconds": sums }));
+        }
+        if std::env::args().nth(2).as_deref() == Some("kernels") {
+            return;
+        }
         let mut times = vec![Vec::new(); ROWS.len()];
         // The first round warms up.
         for round in 0..=ROUNDS {
-            for (rows, times) in ROWS.iter().zip(&mut times) {
-                let rows: Vec<Row> = (100..100 + *rows as u32)
-                    .map(|position| Row { token: position, slot: 0, position, output: true })
-                    .collect();
+            for (n, times) in ROWS.iter().zip(&mut times) {
                 let start = Instant::now();
-                plan.step(&rows, false).await.unwrap();
+                plan.step(&rows(*n), false).await.unwrap();
                 if round > 0 {
                     times.push(start.elapsed().as_secs_f64());
                 }

@@ -8,7 +8,7 @@ use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry, Snapshot};
 use crate::model::{Loader, ModelConfig};
 use crate::sample::request_seed;
-use crate::speculate::SpeculativeConfig;
+use crate::speculate::{SpeculativeConfig, StepCost};
 use crate::text::{ChatTemplate, Message, Tokenizer, TokenizerSource};
 use crate::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -286,6 +286,17 @@ impl Llm {
     /// Speculation for the requests that come; the model stays as it is.
     pub fn set_speculation(&mut self, config: Option<SpeculativeConfig>) {
         self.engine.set_speculation(config);
+    }
+
+    /// What steps cost by rows, as measured so far; steps with prompt rows are not among them.
+    pub fn step_costs(&self) -> Vec<StepCost> {
+        self.engine.step_costs()
+    }
+
+    /// Lets `num_speculative_tokens: "auto"` go by these costs, `(rows, cost)` ascending, and not by what it measures, so
+    /// that the depths it picks are the same in each run. Empty: back to what is measured.
+    pub fn fix_step_costs(&mut self, table: &[(usize, f64)]) {
+        self.engine.fix_step_costs(table);
     }
 
     /// All metrics as they are now; as JSON, vLLM's `LLM.get_metrics()`.

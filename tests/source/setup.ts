@@ -34,23 +34,25 @@ export async function start() {
   };
   put();
   const browser = await launch();
+  const tab = async (): Promise<Page> => {
+    const page = await browser.page(`${server.origin}/`);
+    await page.waitForFunction("typeof run === 'function'");
+    return page;
+  };
+  const keeper = await tab();
   return {
     server,
     browser,
     /** A tab with the harness loaded. */
-    async tab(): Promise<Page> {
-      const page = await browser.page(`${server.origin}/`);
-      await page.waitForFunction("typeof run === 'function'");
-      return page;
-    },
+    tab,
+    /** A tab that stays open. */
+    keeper,
     /** Empty cache, no files but the harness, no faults. */
     async fresh(): Promise<void> {
       server.reset();
       put();
-      for (const page of browser.context.pages().slice(1)) await page.close();
-      const page = await this.tab();
-      await run(page, "page", { do: "clear" });
-      await page.close();
+      for (const page of browser.context.pages()) if (page !== keeper) await page.close();
+      await run(keeper, "page", { do: "clear" });
       server.requests.length = 0;
     },
     async stop(): Promise<void> {

@@ -124,11 +124,21 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
     /** The same server under another origin. */
     otherOrigin: `http://localhost:${bound}`,
     requests,
-    /** The requests for one path. */
+    /** The requests for one path. @param {string} path */
     of: (path) => requests.filter((r) => r.path === path),
-    /** Serves these bytes at a path; headers without `etag` get none. */
+    /**
+     * Serves these bytes at a path.
+     * @param {string} path
+     * @param {Uint8Array} bytes
+     * @param {Record<string, string>} [headers] without `etag` there is none
+     */
     file(path, bytes, headers = { etag: '"v1"' }) { files.set(path, { bytes, headers }); },
-    /** Decides each answer of a path: (request, how many came before plus one) => Fault. Undefined takes it away. */
+    /**
+     * Decides each answer of a path.
+     * @param {string} path
+     * @param {(seen: Seen, count: number) => Fault | undefined} [decide] `count`: 1 for the first request of this method;
+     *   left out, the path behaves again
+     */
     fault(path, decide) {
       if (decide) faults.set(path, decide);
       else faults.delete(path);

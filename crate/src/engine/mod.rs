@@ -16,7 +16,7 @@ use web_time::Instant;
 use crate::gpu::{Plan, Row};
 use crate::metrics::{Gauge, ParentRequest, Registry};
 use crate::sample::Sampler;
-use crate::speculate::SpeculativeConfig;
+use crate::speculate::{Bid, Shares, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
 use kv_cache::KvCache;
 use scheduler::Share;
@@ -42,6 +42,10 @@ pub struct Engine {
     /// [`DraftWindow`]: crate::speculate::DraftWindow
     longest: usize,
     started: Instant,
+    /// What steps cost by rows, and how guesses fared in all sequences: what `"auto"` goes by.
+    costs: StepCosts,
+    acceptance: Shares,
+    bids: Vec<Bid>,
     /// The rows of the current step, and each running sequence's part of them. Kept for their memory.
     rows: Vec<Row>,
     shares: Vec<Share>,
@@ -74,6 +78,9 @@ impl Engine {
             parents: HashMap::new(),
             longest: 0,
             started: Instant::now(),
+            costs: StepCosts::new(capacity.rows),
+            acceptance: Shares::default(),
+            bids: Vec::new(),
             rows: Vec::with_capacity(capacity.rows),
             shares: Vec::with_capacity(capacity.slots),
             tokens: Vec::new(),
@@ -96,6 +103,16 @@ impl Engine {
     /// Sets counters and histograms back to zero.
     pub fn reset_metrics(&mut self) {
         self.metrics.reset();
+    }
+
+    /// What steps cost by rows, as measured.
+    pub fn step_costs(&self) -> Vec<StepCost> {
+        self.costs.measured().collect()
+    }
+
+    /// Lets `"auto"` go by these costs and not by what it measures; see [`StepCosts::fix`].
+    pub fn fix_step_costs(&mut self, table: &[(usize, f64)]) {
+        self.costs.fix(table);
     }
 
     /// The tokenizer.

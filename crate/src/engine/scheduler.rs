@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::gpu::Row;
+use crate::speculate::{Bid, choose_bids};
 
 /// A sequence's part of a step: how many rows, and how many of them, the last, are sampled.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,32 @@ pub(super) struct Share {
 }
 
 impl Engine {
+    /// Cuts the drafts of `"auto"` to the tokens that pay for their rows. A prompt's rows in the same step are left out of
+    /// the reckoning: they come to the same whatever is drafted.
+    pub(super) fn choose_depths(&mut self) {
+        self.bids.clear();
+        let mut base = 0;
+        for (index, sequence) in self.running.iter().enumerate() {
+            if sequence.tokens.len() - sequence.computed > 1 {
+                continue;
+            }
+            base += 1;
+            match &sequence.speculation {
+                Some(speculation) if speculation.config.adaptive => {
+                    let gains = speculation.gains(&self.acceptance);
+                    self.bids.extend(gains.map(|gain| Bid { sequence: index, gain }));
+                }
+                _ => base += sequence.draft().len(),
+            }
+        }
+        choose_bids(&self.costs, base, &mut self.bids);
+        for (index, sequence) in self.running.iter_mut().enumerate() {
+            if sequence.speculation.as_ref().is_some_and(|s| s.config.adaptive) {
+                sequence.trim_draft(self.bids.iter().filter(|bid| bid.sequence == index).count());
+            }
+        }
+    }
+
     /// Fills `rows` and `shares`, oldest sequence first, within the budget of the plan's rows: what is not computed yet,
     /// and behind a sequence's newest token its draft.
     pub(super) fn schedule(&mut self) {

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
 use crate::sample::{Sampler, TokenCounts, TokenLogprob, needs_logits};
-use crate::speculate::{DraftWindow, NgramProposer, Proposer, SpeculativeConfig};
+use crate::speculate::{Acceptance, DraftWindow, NgramProposer, Proposer, Shares, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 
 /// What one step added to a sequence, or several steps together.
@@ -74,10 +74,13 @@ impl SequenceOutput {
 
 /// How one sequence speculates.
 pub(super) struct Speculation {
-    config: SpeculativeConfig,
+    pub config: SpeculativeConfig,
     proposer: NgramProposer,
-    /// Draft tokens for the next step.
-    draft: Vec<u32>,
+    acceptance: Acceptance,
+    /// What the proposer offers for the next step.
+    guess: Vec<u32>,
+    /// How many tokens of it are the step's draft.
+    depth: usize,
 }
 
 impl Speculation {
@@ -85,7 +88,25 @@ impl Speculation {
     pub fn new(config: SpeculativeConfig, prompt: &[u32]) -> Result<Self> {
         let mut proposer = NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max)?;
         proposer.extend(prompt);
-        Ok(Self { config, proposer, draft: Vec::new() })
+        Ok(Self { config, proposer, acceptance: Acceptance::default(), guess: Vec::new(), depth: 0 })
+    }
+
+    /// The tokens that each token of the draft is expected to bring.
+    pub fn gains<'a>(&'a self, all: &'a Shares) -> impl Iterator<Item = f64> + 'a {
+        self.acceptance.gains(all).take(self.depth)
+    }
+
+    /// Guesses what follows `context_len` tokens; see [`DraftWindow::draft`] for `longest`.
+    pub fn propose(&mut self, context_len: usize, longest: usize, max_model_len: usize) {
+        let k = self.config.num_speculative_tokens;
+        if self.config.adaptive {
+            // vLLM's placeholders near the end of the context are rows that bring nothing.
+            let room = max_model_len.saturating_sub(context_len).saturating_sub(1);
+            self.proposer.propose(k.min(room), &mut self.guess);
+        } else {
+            DraftWindow { k, max_model_len }.draft(&self.proposer, context_len, longest, &mut self.guess);
+        }
+        self.depth = self.guess.len();
     }
 }
 
@@ -151,33 +172,29 @@ impl Sequence {
 
     /// The draft tokens for the next step.
     pub(super) fn draft(&self) -> &[u32] {
-        self.speculation.as_ref().map_or(&[], |s| &s.draft)
-    }
-
-    /// The draft, to hold beside the sequence; [`give_back`](Self::give_back) returns its memory.
-    pub(super) fn take_draft(&mut self) -> Vec<u32> {
-        self.speculation.as_mut().map_or_else(Vec::new, |s| std::mem::take(&mut s.draft))
-    }
-
-    pub(super) fn give_back(&mut self, mut draft: Vec<u32>) {
-        if let Some(speculation) = &mut self.speculation {
-            draft.clear();
-            speculation.draft = draft;
-        }
+        self.speculation.as_ref().map_or(&[], |s| &s.guess[..s.depth])
     }
 
     /// Leaves at most `most` draft tokens.
     pub(super) fn trim_draft(&mut self, most: usize) {
         if let Some(speculation) = &mut self.speculation {
-            speculation.draft.truncate(most);
+            speculation.depth = speculation.depth.min(most);
         }
     }
 
-    /// Drafts tokens for the next step; see [`DraftWindow::draft`] for `longest`.
-    pub(super) fn propose(&mut self, longest: usize, max_model_len: usize) {
-        let Some(Speculation { config, proposer, draft }) = &mut self.speculation else { return };
-        let window = DraftWindow { k: config.num_speculative_tokens, max_model_len };
-        window.draft(proposer, self.tokens.len(), longest, draft);
+    /// The guess and how many tokens of it are the draft, to hold beside the sequence.
+    pub(super) fn take_guess(&mut self) -> (Vec<u32>, usize) {
+        let take = |s: &mut Speculation| (std::mem::take(&mut s.guess), std::mem::take(&mut s.depth));
+        self.speculation.as_mut().map_or_else(Default::default, take)
+    }
+
+    /// Returns the memory of [`take_guess`](Self::take_guess), and learns from the tokens that came.
+    pub(super) fn give_back(&mut self, guess: Vec<u32>, tokens: &[u32], all: &mut Shares) {
+        if let Some(speculation) = &mut self.speculation {
+            speculation.acceptance.observe(&guess, tokens, all);
+            speculation.guess = guess;
+            speculation.guess.clear();
+        }
     }
 
     /// Samples the token behind all those so far from its row of logits, which is overwritten.

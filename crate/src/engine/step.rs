@@ -16,9 +16,15 @@ impl Engine {
     /// `device_lost`; the sequences in flight are dropped then, and counted as failed.
     pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
         self.admit();
+        self.choose_depths();
         self.schedule();
+        let started = Instant::now();
         let outputs = match self.run().await {
-            Ok(step) => Ok(self.finish_step(step)),
+            Ok(step) => {
+                let outputs = self.finish_step(step);
+                self.count_cost(started.elapsed().as_secs_f64());
+                Ok(outputs)
+            }
             Err(error) => {
                 self.fail_all();
                 Err(error)
@@ -47,6 +53,14 @@ impl Engine {
             readback_bytes: (step.tokens.len() + step.logits.len()) * 4,
         });
         Ok(step)
+    }
+
+    /// Learns what a step of so many rows costs, from submitting it to having taken its samples in. A prompt's rows are
+    /// not sampled and cost less.
+    fn count_cost(&mut self, seconds: f64) {
+        if self.shares.iter().all(|share| share.rows == share.outputs) {
+            self.costs.record(self.rows.len(), seconds);
+        }
     }
 
     /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended.
@@ -94,12 +108,12 @@ impl Engine {
         stats: &mut IterationStats,
     ) -> SequenceOutput {
         let now = self.now();
-        let Self { running, sampler, tokenizer, metrics, tokens, vocab, longest, .. } = self;
+        let Self { running, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
         let sequence = &mut running[index];
         let mut output = SequenceOutput { id: sequence.id, ..Default::default() };
 
-        let draft = sequence.take_draft();
-        let num_accepted = verify(&draft, tokens, |row| {
+        let (guess, depth) = sequence.take_guess();
+        let num_accepted = verify(&guess[..depth], tokens, |row| {
             let row = first_row + row;
             if sequence.counts.is_none() {
                 return step.tokens[row];
@@ -107,9 +121,12 @@ impl Engine {
             let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
             sequence.sample(logits, sampler, tokenizer, &mut output)
         });
-        metrics.on_draft(draft.len(), num_accepted);
-        sequence.recorder.on_draft(draft.len(), num_accepted);
-        sequence.give_back(draft);
+        if !guess.is_empty() {
+            metrics.on_depth(depth);
+        }
+        metrics.on_draft(depth, num_accepted);
+        sequence.recorder.on_draft(depth, num_accepted);
+        sequence.give_back(guess, tokens, acceptance);
         sequence.computed = sequence.tokens.len() + num_accepted;
 
         for (i, &token) in tokens.iter().enumerate() {
@@ -124,9 +141,9 @@ impl Engine {
             metrics.on_tokens(latency);
         }
         stats.generation_tokens += output.token_ids.len();
-        if output.finish_reason.is_none() && sequence.speculation.is_some() {
+        if let (None, Some(speculation)) = (output.finish_reason, &mut sequence.speculation) {
             let started = Instant::now();
-            sequence.propose(*longest, self.plan.capacity.positions);
+            speculation.propose(sequence.tokens.len(), *longest, self.plan.capacity.positions);
             metrics.on_proposal(started.elapsed().as_secs_f64());
         }
         output

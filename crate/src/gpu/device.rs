@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use burn_wgpu::{MemoryConfiguration, WgpuSetup, wgpu};
 
+use super::tuning::{Tuning, fixed_subgroup};
 use crate::{Error, ErrorCode, Result};
 
 /// An open device: wgpu's handles, and burn's device on the same queue.
@@ -16,6 +17,10 @@ pub struct Gpu {
     pub burn: Device,
     /// Name, vendor and kind of the adapter.
     pub adapter: wgpu::AdapterInfo,
+    /// How kernels are written out; set before a plan is made to try the other.
+    pub tuning: Tuning,
+    /// Lanes of a subgroup where kernels may rely on it, else 0.
+    pub subgroup: u32,
 }
 
 impl Gpu {
@@ -61,6 +66,7 @@ impl Gpu {
             .setup(setup)
             .init()
             .map_err(|e| Error::new(ErrorCode::Internal, format!("burn refused the device: {e}")))?;
-        Ok(Self { device, queue, burn, adapter: info })
+        let (tuning, subgroup) = (Tuning::of(&info), fixed_subgroup(&info, device.features()));
+        Ok(Self { device, queue, burn, adapter: info, tuning, subgroup })
     }
 }

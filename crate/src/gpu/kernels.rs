@@ -13,11 +13,15 @@ macro_rules! shaders {
 
 const SHADERS: &[(&str, &str)] = shaders![
     "common/weights.wgsl",
-    "common/tile.wgsl",
     "common/step.wgsl",
+    "common/cache.wgsl",
+    "common/norm.wgsl",
+    "common/tile_cpu.wgsl",
+    "common/tile_gpu.wgsl",
     "embed.wgsl",
     "norm_qkv_rope.wgsl",
-    "attention.wgsl",
+    "attention_cpu.wgsl",
+    "attention_gpu.wgsl",
     "project_residual.wgsl",
     "norm_gate_up_silu.wgsl",
     "norm_logits.wgsl",

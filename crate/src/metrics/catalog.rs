@@ -65,6 +65,7 @@ pub(super) enum Hist {
     PrefillKvComputed,
     StepTime,
     DraftTime,
+    Depth,
     Dispatches,
     /// Keep it last.
     Rows,
@@ -227,6 +228,11 @@ pub(super) const CATALOG: &[Entry] = &[
     entry("vllm:cache_config_info", Source::CacheConfig, "The configuration of the KV cache, as labels."),
     histogram("embergram:step_time_seconds", H::StepTime, "From submitting a step to having its samples."),
     histogram("embergram:draft_time_seconds", H::DraftTime, "Proposing the draft tokens of one step of a request."),
+    histogram(
+        "embergram:draft_depth",
+        H::Depth,
+        "Draft tokens of a step of a request for which the proposer offered some; 0 where auto found none that paid.",
+    ),
     histogram("embergram:dispatches_per_step", H::Dispatches, "Compute dispatches of a step."),
     histogram("embergram:rows_per_step", H::Rows, "Rows of a step: prompt, decode and draft tokens."),
     counter("embergram:readback_bytes", C::ReadbackBytes, "Bytes read back from the GPU."),

@@ -32,6 +32,9 @@ pub(super) const STEP_TIME: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 
 /// One proposal, seconds.
 pub(super) const DRAFT_TIME: &[f64] = &[1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.01];
 
+/// Draft tokens of a request's step.
+pub(super) const DEPTH: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 16.0, 32.0, 64.0];
+
 /// Dispatches of a step.
 pub(super) const DISPATCHES: &[f64] = &[25.0, 50.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1200.0, 2400.0];
 

@@ -123,6 +123,11 @@ impl Registry {
         }
     }
 
+    /// Of what the proposer offered for a step of a request, so many tokens were drafted.
+    pub fn on_depth(&mut self, depth: usize) {
+        self.observe(Hist::Depth, depth as f64);
+    }
+
     /// A proposal took so long.
     pub fn on_proposal(&mut self, seconds: f64) {
         self.observe(Hist::DraftTime, seconds);
@@ -279,6 +284,7 @@ impl Hist {
         Self::PrefillKvComputed,
         Self::StepTime,
         Self::DraftTime,
+        Self::Depth,
         Self::Dispatches,
         Self::Rows,
     ];
@@ -300,6 +306,7 @@ impl Hist {
             Self::Preemptions => histogram::PREEMPTIONS.into(),
             Self::StepTime => histogram::STEP_TIME.into(),
             Self::DraftTime => histogram::DRAFT_TIME.into(),
+            Self::Depth => histogram::DEPTH.into(),
             Self::Dispatches => histogram::DISPATCHES.into(),
             Self::Rows => histogram::ROWS.into(),
         }

@@ -39,6 +39,11 @@ impl Weights {
         &self.parameters[name]
     }
 
+    /// The memory of all parameters, to be kept while something is bound to it.
+    pub fn words(&self) -> Vec<DeviceWords> {
+        self.parameters.values().map(|p| p.words.clone()).collect()
+    }
+
     /// The output projection: its own, or the tied embedding.
     pub fn output(&self) -> &Parameter {
         self.parameters.get("output").unwrap_or_else(|| self.get("token_embd"))

@@ -8,13 +8,22 @@ use serde_json::Value;
 pub struct SpeculativeConfig {
     /// Most draft tokens in a step (K); 1 to [`SpeculativeConfig::MAX_TOKENS`].
     pub num_speculative_tokens: usize,
+    /// Whether each step drafts only as many as pay, down to none: `num_speculative_tokens: "auto"`, with
+    /// `max_speculative_tokens` as the K above.
+    pub adaptive: bool,
     /// Shortest n-gram to look up; at least 1.
     pub prompt_lookup_min: usize,
     /// Longest n-gram to look up; at least `prompt_lookup_min`.
     pub prompt_lookup_max: usize,
 }
 
-const KEYS: [&str; 4] = ["method", "num_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max"];
+const KEYS: [&str; 5] =
+    ["method", "num_speculative_tokens", "max_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max"];
+
+const AUTO: &str = "auto";
+
+/// The bound of `"auto"` where none is given.
+const DEFAULT_AUTO_MAX: usize = 8;
 
 /// What vLLM looks up when neither bound is given.
 const DEFAULT_LOOKUP: usize = 5;
@@ -45,15 +54,28 @@ impl SpeculativeConfig {
             None => return Err(invalid("speculative_config.method is missing; write method: \"ngram\"".into())),
         }
         let at = |key| positive(key, object.get(key));
-        let Some(num_speculative_tokens) = at("num_speculative_tokens")? else {
+        let adaptive = object.get("num_speculative_tokens").is_some_and(|value| value == AUTO);
+        let bound = at("max_speculative_tokens")?;
+        let (key, num_speculative_tokens) = if adaptive {
+            ("max_speculative_tokens", bound.unwrap_or(DEFAULT_AUTO_MAX))
+        } else if bound.is_some() {
             return Err(invalid(
-                "speculative_config.num_speculative_tokens is missing; give the most draft tokens a step, for example 5"
+                "speculative_config.max_speculative_tokens goes with num_speculative_tokens: \"auto\"; leave it out, or \
+                 write \"auto\""
+                    .into(),
+            ));
+        } else if let Some(k) = at("num_speculative_tokens")? {
+            ("num_speculative_tokens", k)
+        } else {
+            return Err(invalid(
+                "speculative_config.num_speculative_tokens is missing; give the most draft tokens a step, for example 5, \
+                 or \"auto\""
                     .into(),
             ));
         };
         if num_speculative_tokens > Self::MAX_TOKENS {
             return Err(invalid(format!(
-                "speculative_config.num_speculative_tokens is {num_speculative_tokens}; it must be at most {}",
+                "speculative_config.{key} is {num_speculative_tokens}; it must be at most {}",
                 Self::MAX_TOKENS
             )));
         }
@@ -66,7 +88,7 @@ impl SpeculativeConfig {
                  {prompt_lookup_max}; it must be at most that"
             )));
         }
-        Ok(Self { num_speculative_tokens, prompt_lookup_min, prompt_lookup_max })
+        Ok(Self { num_speculative_tokens, adaptive, prompt_lookup_min, prompt_lookup_max })
     }
 }
 
@@ -77,7 +99,10 @@ fn positive(key: &str, value: Option<&Value>) -> Result<Option<usize>> {
         Some(number) if number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number) => {
             Ok(Some(number as usize))
         }
-        _ => Err(invalid(format!("speculative_config.{key} is {value}; it must be a whole number of at least 1"))),
+        _ => {
+            let auto = if key == "num_speculative_tokens" { ", or \"auto\"" } else { "" };
+            Err(invalid(format!("speculative_config.{key} is {value}; it must be a whole number of at least 1{auto}")))
+        }
     }
 }
 
@@ -106,13 +131,35 @@ mod tests {
     }
 
     #[test]
+    fn auto_has_a_bound() {
+        let read = |value| SpeculativeConfig::from_json(&value).unwrap();
+        let auto = read(json!({"method": "ngram", "num_speculative_tokens": "auto"}));
+        assert!(auto.adaptive && auto.num_speculative_tokens == 8);
+        let auto = read(json!({"method": "ngram", "num_speculative_tokens": "auto", "max_speculative_tokens": 3}));
+        assert!(auto.adaptive && auto.num_speculative_tokens == 3);
+        assert!(!read(json!({"method": "ngram", "num_speculative_tokens": 3})).adaptive);
+    }
+
+    #[test]
     fn an_error_names_the_key_and_what_would_be_right() {
         for (value, parts) in [
             (json!(5), vec!["must be an object"]),
             (json!({"num_speculative_tokens": 3}), vec!["method", "ngram"]),
             (json!({"method": "eagle", "num_speculative_tokens": 3}), vec!["eagle", "ngram"]),
             (json!({"method": "ngram"}), vec!["num_speculative_tokens", "missing"]),
-            (json!({"method": "ngram", "num_speculative_tokens": "auto"}), vec!["auto", "whole number"]),
+            (json!({"method": "ngram", "num_speculative_tokens": "Auto"}), vec!["Auto", "whole number", "\"auto\""]),
+            (
+                json!({"method": "ngram", "num_speculative_tokens": 3, "max_speculative_tokens": 5}),
+                vec!["max_speculative_tokens", "\"auto\""],
+            ),
+            (
+                json!({"method": "ngram", "num_speculative_tokens": "auto", "max_speculative_tokens": 0}),
+                vec!["max_speculative_tokens is 0", "at least 1"],
+            ),
+            (
+                json!({"method": "ngram", "num_speculative_tokens": "auto", "max_speculative_tokens": 5000}),
+                vec!["max_speculative_tokens is 5000", "1024"],
+            ),
             (json!({"method": "ngram", "num_speculative_tokens": 0}), vec!["at least 1"]),
             (json!({"method": "ngram", "num_speculative_tokens": 1.5}), vec!["1.5"]),
             (json!({"method": "ngram", "num_speculative_tokens": 5000}), vec!["5000", "1024"]),

@@ -2,14 +2,20 @@
 //!
 //! A [`Proposer`] guesses from a sequence's own tokens, a [`DraftWindow`] fits the guess to what is left of the context,
 //! the engine runs it as further rows of that sequence, and [`verify()`] keeps what the model would have sampled anyway.
+//! With `"auto"`, [`choose_bids`] weighs what each row costs ([`StepCosts`]) against what it is likely to bring
+//! ([`Acceptance`]).
 //! Nothing here touches a tensor, and nothing here can change a token: a bad guess costs time only.
 
 mod config;
+mod cost;
+mod depth;
 mod draft;
 mod ngram;
 mod verify;
 
 pub use config::SpeculativeConfig;
+pub use cost::{StepCost, StepCosts};
+pub use depth::{Acceptance, Bid, Shares, choose_bids};
 pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
 pub use verify::verify;

@@ -54,7 +54,9 @@ function partUrl(url: URL, part: number): URL {
 function absolute(input: string | URL, { baseUrl }: NameOptions): URL {
   const base = baseUrl ?? (globalThis as { location?: { href: string } }).location?.href;
   try {
-    return new URL(input, base);
+    const url = new URL(input, base);
+    url.hash = "";
+    return url;
   } catch {
     throw new EmbergramError(
       "invalid_config",
@@ -96,12 +98,11 @@ export function orderedFiles(files: readonly Blob[]): Blob[] {
   }
   const stem = nameOf(files[0]).replace(SPLIT, "");
   const byPart = new Map(files.filter((f) => nameOf(f).replace(SPLIT, "") === stem).map((f) => [splitOf(nameOf(f))?.part, f]));
-  return Array.from({ length: split.parts }, (_, i) => {
-    const file = byPart.get(i + 1);
-    if (file === undefined || files.length !== split.parts) {
-      throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is one of ${split.parts} parts; give all ${split.parts} files as an array, and no others` +
-        (file === undefined ? ` (part ${i + 1} is missing).` : "."));
-    }
-    return file;
-  });
+  const ordered = Array.from({ length: split.parts }, (_, i) => byPart.get(i + 1));
+  const missing = ordered.flatMap((file, i) => (file === undefined ? [i + 1] : []));
+  if (missing.length > 0 || files.length !== split.parts) {
+    throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is one of ${split.parts} parts; give all ${split.parts} files as an array, and no others` +
+      (missing.length > 0 ? ` (part ${missing.join(", ")} is missing).` : "."));
+  }
+  return ordered.filter((file) => file !== undefined);
 }

@@ -21,7 +21,7 @@ export interface OpenOptions extends NameOptions {
   retries?: number;
   /** Milliseconds before the first retry, doubled for each further one; default 500. */
   retryDelay?: number;
-  /** Milliseconds of silence after which a connection counts as broken; default 30000. */
+  /** Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. */
   timeout?: number;
 }
 

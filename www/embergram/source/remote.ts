@@ -2,7 +2,7 @@ import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
 import { download, FileChanged, type HttpOptions, type Remote } from "./http.js";
 import type { ProgressPhase } from "./progress.js";
-import { Entry, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
+import { Entry, hasRoom, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
 import { checkAborted, sleep } from "./wait.js";
 import { CacheWriter } from "./writer.js";
 
@@ -27,8 +27,7 @@ export interface RemoteRequest {
   onBytes(loaded: number, phase: ProgressPhase, cached: boolean): void;
 }
 
-/** How long another tab's download may bring nothing before we fetch for ourselves, in ms. */
-const FOLLOW = 15_000;
+/** Milliseconds between looks at another context's download. */
 const POLL = 150;
 
 /**
@@ -44,7 +43,7 @@ export async function* remoteBytes(request: RemoteRequest): AsyncGenerator<Uint8
   const handover = (meta?: Meta, held?: Held): Handover => ({ offset, given, known, meta, held });
   if (entry === undefined) return yield* fetched(request, handover());
 
-  for (let quiet = 0; quiet < FOLLOW; ) {
+  for (let quiet = 0; quiet < http.timeout; ) {
     checkAborted(http.signal);
     const meta = await entry.meta();
     if (meta !== undefined) {
@@ -202,19 +201,13 @@ export function agree(url: URL, expected: string | undefined, sent: string | und
 }
 
 /**
- * Whether this origin may store so many more bytes.
+ * Makes sure that this origin may store so many more bytes.
  * @throws EmbergramError `quota`
  */
 export async function checkQuota(url: URL, bytes: number): Promise<void> {
-  const { quota, usage } = await navigator.storage.estimate();
-  if (quota === undefined || usage === undefined) return;
-  const free = Math.max(0, quota - usage);
-  // Room for the browser's own book-keeping.
-  if (bytes * 1.01 + (1 << 16) <= free) return;
+  if (await hasRoom(bytes)) return;
   throw new EmbergramError(
     "quota",
-    `${url.href} needs ${megabytes(bytes)} of storage, and the browser grants this origin ${megabytes(free)} more. Delete cached models (modelCache.list(), modelCache.delete(url)), free disk space, or load with cache: false.`,
+    `${url.href} needs ${(bytes / 1e6).toFixed(1)} MB of storage, more than the browser grants this origin. Delete cached models (modelCache.list(), modelCache.delete(url)), free disk space, or load with cache: false.`,
   );
 }
-
-const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;

@@ -2,15 +2,15 @@
 // One invocation is one head of one row; positions are taken in ascending order, so a row's result depends on nothing
 // but its slot's cache. Later positions are never read: a cache place not yet written may hold anything.
 {% include "common/step.wgsl" %}
+{% include "common/cache.wgsl" %}
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> block_table: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
-@compute @workgroup_size(4)
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+@compute @workgroup_size(8)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let head = id.x;
-  let row = id.y;
-  if (head >= {{ heads }}u || row >= step.rows) { return; }
+  let head = id.x % {{ heads }}u;
+  let row = id.x / {{ heads }}u;
+  if (row >= step.rows) { return; }
   let slot = rows[row].y;
   let last = rows[row].z;
   let at = row * {{ q_d // 4 }}u + head * {{ head_dim // 4 }}u;
@@ -22,8 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var top = -3.0e38;
   var total = 0.0;
   for (var p = 0u; p <= last; p++) {
-    let block = block_table[slot * step.max_blocks + p / {{ block_size }}u];
-    let k_at = (block * {{ block_size }}u + p % {{ block_size }}u) * {{ kv_d // 4 }}u + kv_head;
+    let k_at = cache_at(slot, p) + kv_head;
     var s = 0.0;
     {%- for i in range(head_dim // 4) %}
     s += dot(q{{ i }}, kv[k_at + {{ i }}u]);

@@ -1,0 +1,220 @@
+//! Records dispatches: pipelines made once for each shape, bind groups once for each dispatch.
+
+use std::collections::HashMap;
+
+use burn_wgpu::wgpu;
+use minijinja::{context, value::merge_maps};
+
+use super::kernels::{Kernels, layout};
+use super::{Gpu, weights::DeviceWords};
+use crate::model::loader::{Matrix, Parameter};
+use crate::{Error, ErrorCode, Result};
+
+/// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
+pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
+
+/// The pipelines of one kernel: for each tile where it works on tiles, else one.
+pub(super) type Pipelines = Vec<wgpu::ComputePipeline>;
+
+/// What the second dimension of a dispatch counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Rows,
+    Outputs,
+}
+
+/// How many workgroups a dispatch has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Grid {
+    /// So many for each tile of rows.
+    Tiles(usize),
+    /// So many for each row.
+    Each(usize),
+    /// So many invocations for each row, in workgroups of so many.
+    Flat(usize, usize),
+}
+
+/// One recorded dispatch.
+pub(super) struct Dispatch {
+    pub name: &'static str,
+    /// Which of the plan's pipelines.
+    pub kernel: usize,
+    group: wgpu::BindGroup,
+    grid: Grid,
+    over: Over,
+}
+
+impl Dispatch {
+    /// Records it for so many rows and outputs. `one_tile` takes the largest tile however few the rows are.
+    pub fn encode(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        pipelines: &[Pipelines],
+        rows: usize,
+        outputs: usize,
+        one_tile: bool,
+    ) {
+        let n = if self.over == Over::Rows { rows } else { outputs };
+        if n == 0 {
+            return;
+        }
+        let largest = TILES.len() - 1;
+        let tile = if one_tile { largest } else { TILES.iter().position(|t| *t >= n).unwrap_or(largest) };
+        let (pipeline, x, y) = match self.grid {
+            Grid::Tiles(x) => (tile, x, n.div_ceil(TILES[tile])),
+            Grid::Each(x) => (0, x, n),
+            Grid::Flat(each, workgroup) => (0, (n * each).div_ceil(workgroup), 1),
+        };
+        pass.set_pipeline(&pipelines[self.kernel][pipeline]);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(x as u32, y as u32, 1);
+    }
+}
+
+/// Something bound to a kernel, and whether the kernel writes it.
+pub(super) struct Bound<'a>(wgpu::BindingResource<'a>, bool);
+
+/// Memory that a kernel can bind.
+pub(super) trait Memory {
+    fn resource(&self) -> wgpu::BindingResource<'_>;
+}
+
+impl Memory for wgpu::Buffer {
+    fn resource(&self) -> wgpu::BindingResource<'_> {
+        self.as_entire_binding()
+    }
+}
+
+impl Memory for DeviceWords {
+    fn resource(&self) -> wgpu::BindingResource<'_> {
+        self.binding()
+    }
+}
+
+/// `memory`, bound to be read only.
+pub(super) fn reads(memory: &impl Memory) -> Bound<'_> {
+    Bound(memory.resource(), false)
+}
+
+/// `memory`, bound to be written.
+pub(super) fn writes(memory: &impl Memory) -> Bound<'_> {
+    Bound(memory.resource(), true)
+}
+
+/// Collects a plan's dispatches.
+pub(super) struct Recorder<'a> {
+    gpu: &'a Gpu,
+    kernels: Kernels,
+    /// What every shader may name: the model's shape and the tuning.
+    values: minijinja::Value,
+    step: &'a wgpu::Buffer,
+    rows: &'a wgpu::Buffer,
+    layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
+    known: HashMap<String, usize>,
+    pub pipelines: Vec<Pipelines>,
+    pub dispatches: Vec<Dispatch>,
+}
+
+impl<'a> Recorder<'a> {
+    pub fn new(gpu: &'a Gpu, step: &'a wgpu::Buffer, rows: &'a wgpu::Buffer, shape: minijinja::Value) -> Self {
+        let values = context! {
+            tuning => gpu.tuning.name(),
+            subgroup => gpu.subgroup,
+            // naga has subgroups without the directive and refuses it; a browser wants it.
+            enable_subgroups => gpu.subgroup > 0 && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
+            parts => gpu.tuning.parts(),
+            parts_per_workgroup => 16,
+            ..shape
+        };
+        Self {
+            gpu,
+            kernels: Kernels::new(),
+            values,
+            step,
+            rows,
+            layouts: HashMap::new(),
+            known: HashMap::new(),
+            pipelines: Vec::new(),
+            dispatches: Vec::new(),
+        }
+    }
+
+    /// A product with the matrices of `parameters`, `inner` weights a row, over tiles of rows; `quads` says how many
+    /// times four outputs each section of the shader has.
+    pub fn product(
+        &mut self,
+        shader: &'static str,
+        over: Over,
+        inner: usize,
+        quads: &[usize],
+        parameters: &[&Parameter],
+        bindings: &[Bound<'_>],
+    ) -> Result<()> {
+        let per_workgroup = self.gpu.tuning.quads_per_workgroup(inner);
+        let values = context! {
+            inner, team => self.gpu.tuning.team(inner), quads_per_workgroup => per_workgroup, ..matrices(parameters)
+        };
+        let x = quads.iter().map(|q| q.div_ceil(per_workgroup)).sum();
+        self.dispatch(shader, over, Grid::Tiles(x), values, bindings)
+    }
+
+    /// A dispatch of `shader`, with `values` for its template besides those of every shader. Its bindings after step and
+    /// rows are `bindings`.
+    ///
+    /// # Errors
+    /// `adapter_too_small` where the adapter's limits are below what the shader binds or runs.
+    pub fn dispatch(
+        &mut self,
+        shader: &'static str,
+        over: Over,
+        grid: Grid,
+        values: minijinja::Value,
+        bindings: &[Bound<'_>],
+    ) -> Result<()> {
+        let gpu = self.gpu;
+        let kinds: String = bindings.iter().map(|b| if b.1 { 'w' } else { 'r' }).collect();
+        // `rows` is bound besides.
+        let limit = gpu.device.limits().max_storage_buffers_per_shader_stage as usize;
+        if bindings.len() + 1 > limit {
+            return Err(Error::new(
+                ErrorCode::AdapterTooSmall,
+                format!(
+                    "{shader} binds {} storage buffers, but adapter '{}' allows {limit}; WebGPU's least is 8",
+                    bindings.len() + 1,
+                    gpu.adapter.name
+                ),
+            ));
+        }
+        let layout = self.layouts.entry(shader).or_insert_with(|| layout(gpu, shader, &format!("ur{kinds}")));
+        let key = format!("{shader} {values:?}");
+        let kernel = match self.known.get(&key) {
+            Some(kernel) => *kernel,
+            None => {
+                let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
+                let made = tiles.iter().map(|tile| {
+                    let values = merge_maps([context! { T => tile }, values.clone(), self.values.clone()]);
+                    self.kernels.pipeline(gpu, shader, layout, &values)
+                });
+                self.pipelines.push(made.collect::<Result<_>>()?);
+                self.known.insert(key, self.pipelines.len() - 1);
+                self.pipelines.len() - 1
+            }
+        };
+        let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
+        let entries: Vec<_> = (0..)
+            .zip(common.iter().chain(bindings.iter().map(|b| &b.0)))
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource: resource.clone() })
+            .collect();
+        let group =
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries });
+        self.dispatches.push(Dispatch { name: shader, kernel, group, grid, over });
+        Ok(())
+    }
+}
+
+/// `w` for a shader: type and planes of each matrix of `parameters`.
+pub(super) fn matrices(parameters: &[&Parameter]) -> minijinja::Value {
+    let one = |m: &Matrix| context! { ty => m.ty.name(), p => m.planes };
+    let w: Vec<_> = parameters.iter().flat_map(|p| &p.matrices).map(one).collect();
+    context! { w }
+}

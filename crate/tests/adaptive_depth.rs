@@ -1,0 +1,144 @@
+//! `num_speculative_tokens: "auto"` against every fixed K, without a model: token sequences are replayed step by step, and
+//! a step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
+
+use embergram::speculate::{Acceptance, Bid, NgramProposer, Proposer, Shares, StepCosts, choose_bids, verify};
+use serde_json::Value;
+
+const MAX: usize = 8;
+
+/// What a step costs, by rows: SmolLM2 on lavapipe, where rows are dear (docs/architecture.md), and a GPU-like one.
+const DEAR: &[(usize, f64)] = &[(1, 1.0), (2, 1.45), (4, 2.36), (6, 3.28), (8, 4.21), (16, 8.42)];
+const CHEAP: &[(usize, f64)] = &[(1, 1.0), (2, 1.03), (4, 1.08), (6, 1.15), (8, 1.2), (16, 1.5)];
+
+enum Depth {
+    Fixed(usize),
+    Auto,
+}
+
+/// The cost of generating `output` behind `prompt`, after others of which `all` has learnt.
+fn cost(prompt: &[u32], output: &[u32], depth: &Depth, costs: &StepCosts, all: &mut Shares) -> f64 {
+    let mut proposer = NgramProposer::new(2, 4).unwrap();
+    proposer.extend(prompt);
+    let mut acceptance = Acceptance::default();
+    let (mut guess, mut tokens, mut bids) = (Vec::new(), Vec::new(), Vec::new());
+    let mut total = 0.0;
+    let mut done = 0;
+    // The first token comes with the prefill, which costs all alike.
+    proposer.extend(&output[..1]);
+    done += 1;
+    while done < output.len() {
+        let k = match depth {
+            Depth::Fixed(k) => *k,
+            Depth::Auto => MAX,
+        };
+        proposer.propose(k, &mut guess);
+        let drafted = match depth {
+            Depth::Fixed(_) => guess.len(),
+            Depth::Auto => {
+                bids.clear();
+                bids.extend(acceptance.gains(all).take(guess.len()).map(|gain| Bid { sequence: 0, gain }));
+                choose_bids(costs, 1, &mut bids);
+                bids.len()
+            }
+        };
+        total += costs.known(1 + drafted).unwrap();
+        // Behind the end anything may come; nothing is drafted right there.
+        verify(&guess[..drafted], &mut tokens, |row| output.get(done + row).copied().unwrap_or(u32::MAX));
+        acceptance.observe(&guess, &tokens, all);
+        tokens.truncate(output.len() - done);
+        proposer.extend(&tokens);
+        done += tokens.len();
+    }
+    total
+}
+
+fn recorded() -> Vec<(String, Vec<u32>, Vec<u32>)> {
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/vllm_golden.json")).unwrap();
+    let golden: Value = serde_json::from_slice(&file).unwrap();
+    let ids = |v: &Value| v.as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect::<Vec<_>>();
+    let prompts = golden["runs"]["0"]["prompts"].as_array().unwrap();
+    prompts.iter().map(|p| (p["name"].to_string(), ids(&p["prompt_token_ids"]), ids(&p["output_token_ids"]))).collect()
+}
+
+/// A generator of numbers, so that the texts are the same in each run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    /// Text of words: few are frequent, and some follow others often, so that pairs come again by chance.
+    fn prose(&mut self, len: usize) -> Vec<u32> {
+        let mut text = vec![0];
+        while text.len() < len {
+            let before = u64::from(text[text.len() - 1]);
+            let word = if self.below(3) == 0 {
+                (before * 7 + self.below(3)) % 400
+            } else {
+                self.below(400).min(self.below(400))
+            };
+            text.push(word as u32);
+        }
+        text
+    }
+
+    /// A copy in which one token in `each` is another.
+    fn edited(&mut self, text: &[u32], each: u64) -> Vec<u32> {
+        text.iter().map(|&t| if self.below(each) == 0 { 1000 + self.below(50) as u32 } else { t }).collect()
+    }
+}
+
+/// Sets of (prompt, output) of one kind; a workload's cost is that of all its texts.
+fn workloads() -> Vec<(String, Vec<(Vec<u32>, Vec<u32>)>)> {
+    let mut random = Random(7);
+    let mut all: Vec<(String, Vec<(Vec<u32>, Vec<u32>)>)> = recorded()
+        .into_iter()
+        .map(|(name, prompt, output)| (format!("recorded {name}"), vec![(prompt, output)]))
+        .collect();
+    all.push(("all recorded".into(), recorded().into_iter().map(|(_, p, o)| (p, o)).collect()));
+    for each in [1_000_000, 30, 12, 6, 3] {
+        let texts = (0..10).map(|_| {
+            let prompt = random.prose(150);
+            let output = random.edited(&prompt, each)[..128].to_vec();
+            (prompt, output)
+        });
+        all.push((format!("copy, one of {each} tokens edited"), texts.collect()));
+    }
+    let prose = (0..10).map(|_| (random.prose(30), random.prose(128)));
+    all.push(("prose".into(), prose.collect()));
+    let both = (0..10).map(|_| {
+        let prompt = random.prose(100);
+        let output = [random.prose(50), prompt[..60].to_vec(), random.prose(50)].concat();
+        (prompt, output)
+    });
+    all.push(("prose, a copy, prose".into(), both.collect()));
+    all
+}
+
+#[test]
+fn auto_costs_at_most_a_twentieth_more_than_the_best_fixed_depth() {
+    for (kind, table) in [("dear rows", DEAR), ("cheap rows", CHEAP)] {
+        let mut costs = StepCosts::new(0);
+        costs.fix(table);
+        for (name, texts) in workloads() {
+            let all = |depth: Depth| {
+                let mut shares = Shares::default();
+                texts.iter().map(|(p, o)| cost(p, o, &depth, &costs, &mut shares)).sum::<f64>()
+            };
+            let (best_k, best) =
+                (0..=MAX).map(|k| (k, all(Depth::Fixed(k)))).min_by(|a, b| a.1.total_cmp(&b.1)).expect("nine depths");
+            let auto = all(Depth::Auto);
+            println!(
+                "{kind}, {name}: auto {auto:.1}, best K = {best_k} {best:.1}, ratio {:.3}, K=0 {:.1}",
+                best / auto,
+                all(Depth::Fixed(0))
+            );
+            assert!(best / auto >= 0.95, "{kind}, {name}: auto costs {auto:.1}, K = {best_k} costs {best:.1}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The engine around its step, on a tiny model and a real adapter: batches, prefix reuse, aborts, seeds, and what is
+//! counted of them.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::{Random, counter, finish, metric, params, tiny, tokens};
+use embergram::ErrorCode;
+use embergram::engine::SequenceOutput;
+use embergram::llm::{Llm, Prompt};
+use embergram::metrics::FinishReason;
+use embergram::text::Message;
+use serde_json::{Value, json};
+
+fn config() -> Value {
+    json!({
+        "max_model_len": 256, "max_num_seqs": 4, "max_num_batched_tokens": 32, "seed": 9,
+        "speculative_config": {
+            "method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3,
+        },
+    })
+}
+
+fn words(seed: u64, len: usize) -> Prompt {
+    let mut random = Random(seed);
+    Prompt::Tokens((0..len).map(|_| 259 + random.below(90) as u32).collect())
+}
+
+fn add(llm: &mut Llm, prompt: &Prompt, p: Value) -> Vec<u64> {
+    llm.add(prompt, &params(p)).unwrap()
+}
+
+fn step(llm: &mut Llm) -> Vec<SequenceOutput> {
+    pollster::block_on(llm.step()).unwrap()
+}
+
+/// Requests by how they ended: stop, length, abort, error.
+fn finished(llm: &Llm) -> [u64; 4] {
+    ["stop", "length", "abort", "error"].map(|reason| counter(llm, "vllm:request_success", Some(reason)))
+}
+
+fn gauge(llm: &Llm, name: &str) -> f64 {
+    metric(llm, name, None)["value"].as_f64().unwrap()
+}
+
+fn histogram(llm: &Llm, name: &str) -> (u64, f64) {
+    let metric = metric(llm, name, None);
+    (metric["count"].as_u64().unwrap(), metric["sum"].as_f64().unwrap())
+}
+
+#[test]
+fn requests_run_together_as_alone_and_each_is_counted_once() {
+    let mut llm = tiny(config());
+    batches(&mut llm);
+    aborts(&mut llm);
+    several_sequences_of_one_request(&mut llm);
+    seeds(&mut llm);
+    reset(&mut llm);
+    exposition(&mut llm);
+    prefixes(&mut llm);
+}
+
+fn batches(llm: &mut Llm) {
+    // More than the engine runs at once, and longer than a step's rows.
+    let prompts: Vec<_> = (0..8).map(|i| words(i, 5 + 9 * i as usize)).collect();
+    let p = json!({ "temperature": 0.4, "seed": 11, "max_tokens": 30, "ignore_eos": true });
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        let ids = add(llm, prompt, p.clone());
+        alone.extend(finish(llm, &ids));
+    }
+    let ids: Vec<_> = prompts.iter().flat_map(|prompt| add(llm, prompt, p.clone())).collect();
+    assert_eq!(gauge(llm, "vllm:num_requests_waiting"), 8.0);
+    let started = step(llm);
+    assert!(!started.is_empty());
+    assert_eq!((gauge(llm, "vllm:num_requests_running"), gauge(llm, "vllm:num_requests_waiting")), (4.0, 4.0));
+    assert!(gauge(llm, "vllm:kv_cache_usage_perc") > 0.0);
+    ids.iter().for_each(|id| assert!(llm.abort(*id).is_some()));
+
+    let together = pollster::block_on(llm.generate(&prompts, &params(p))).unwrap();
+    for (alone, together) in alone.iter().zip(together.iter().flatten()) {
+        assert_eq!((&alone.token_ids, &alone.text), (&together.token_ids, &together.text));
+    }
+    assert_eq!(finished(llm), [0, 16, 8, 0]);
+    for name in ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"] {
+        assert_eq!(gauge(llm, name), 0.0, "{name}");
+    }
+    assert_eq!(histogram(llm, "vllm:request_params_max_tokens"), (24, 24.0 * 30.0));
+    let first_tokens = histogram(llm, "vllm:time_to_first_token_seconds").0;
+    assert_eq!(first_tokens, 16 + started.len() as u64);
+    // A draft is proposed after each step that gave a sequence tokens, unless it ended.
+    let later = histogram(llm, "vllm:inter_token_latency_seconds").0;
+    assert_eq!(histogram(llm, "embergram:draft_time_seconds").0, first_tokens + later - 16);
+}
+
+fn aborts(llm: &mut Llm) {
+    llm.reset_metrics();
+    let p = json!({ "temperature": 0, "max_tokens": 40, "ignore_eos": true, "stop": ["zzz"] });
+    let expected = pollster::block_on(llm.generate(&[words(1, 20)], &params(p.clone()))).unwrap();
+    let ids: Vec<_> = (0..6).flat_map(|i| add(llm, &words(i, 20), p.clone())).collect();
+    let mut seen = vec![Vec::<u32>::new(); 2];
+    for output in (0..6).flat_map(|_| step(llm)) {
+        let index = ids.iter().position(|id| *id == output.id).unwrap();
+        seen.get_mut(index).into_iter().for_each(|tokens| tokens.extend(&output.token_ids));
+    }
+    // One that runs, one that waits, one that is not there.
+    let running = llm.abort(ids[0]).unwrap();
+    assert_eq!(running.finish_reason, Some(FinishReason::Abort));
+    assert_eq!(running.metrics.unwrap().num_generation_tokens, seen[0].len());
+    let waiting = llm.abort(ids[5]).unwrap().metrics.unwrap();
+    assert_eq!((waiting.num_generation_tokens, waiting.first_token_ts, waiting.queue_time), (0, None, None));
+    assert!(llm.abort(ids[0]).is_none() && llm.abort(12345).is_none());
+    let outputs = finish(llm, &ids[1..5]);
+    seen[1].extend(&outputs[0].token_ids);
+    assert_eq!(seen[1], expected[0][0].token_ids, "the others go on as if nothing had been");
+    assert_eq!(finished(llm), [0, 5, 2, 0]);
+    assert_eq!(gauge(llm, "vllm:kv_cache_usage_perc"), 0.0);
+
+    // Of a list with a prompt that is refused none runs.
+    let error = pollster::block_on(llm.generate(&[words(1, 20), tokens(&[])], &params(p.clone()))).unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidPrompt);
+    assert!(!llm.is_busy());
+    let error = llm.add(&words(1, 256), &params(p)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PromptTooLong);
+    assert_eq!(finished(llm), [0, 5, 3, 0]);
+}
+
+fn several_sequences_of_one_request(llm: &mut Llm) {
+    llm.reset_metrics();
+    let p = json!({ "n": 3, "temperature": 0.8, "seed": 5, "max_tokens": 12, "ignore_eos": true });
+    let ids = add(llm, &words(3, 10), p);
+    for _ in 0..4 {
+        step(llm);
+    }
+    llm.abort(ids[1]);
+    assert_eq!(histogram(llm, "vllm:request_params_n"), (0, 0.0), "only when the last has ended");
+    let outputs = finish(llm, &[ids[0], ids[2]]);
+    assert_ne!(outputs[0].token_ids, outputs[1].token_ids);
+    assert_eq!(histogram(llm, "vllm:request_params_n"), (1, 3.0));
+    assert_eq!(histogram(llm, "vllm:request_max_num_generation_tokens"), (1, 12.0));
+    assert_eq!(histogram(llm, "vllm:request_prompt_tokens"), (3, 30.0));
+    assert_eq!(finished(llm), [0, 2, 1, 0]);
+}
+
+fn seeds(llm: &mut Llm) {
+    let p = json!({ "temperature": 1.5, "max_tokens": 12, "ignore_eos": true });
+    let prompts = [words(4, 10), words(4, 10)];
+    let outputs = pollster::block_on(llm.generate(&prompts, &params(p.clone()))).unwrap();
+    assert_ne!(outputs[0][0].token_ids, outputs[1][0].token_ids, "requests without a seed differ");
+    let mut seeded = p;
+    seeded["seed"] = json!(1);
+    let outputs = pollster::block_on(llm.generate(&prompts, &params(seeded))).unwrap();
+    assert_eq!(outputs[0][0].token_ids, outputs[1][0].token_ids, "requests with the same seed do not");
+}
+
+fn reset(llm: &mut Llm) {
+    assert!(counter(llm, "vllm:generation_tokens", None) > 0);
+    llm.reset_metrics();
+    let all = serde_json::to_value(llm.metrics()).unwrap();
+    for metric in all.as_array().unwrap() {
+        match metric["type"].as_str().unwrap() {
+            "counter" => assert_eq!(metric["value"], 0, "{metric}"),
+            "vector" => assert!(metric["values"].as_array().unwrap().iter().all(|v| v == 0), "{metric}"),
+            "histogram" => assert_eq!((&metric["count"], &metric["sum"]), (&json!(0), &json!(0.0)), "{metric}"),
+            _ => {}
+        }
+    }
+}
+
+/// The text exposition, as Prometheus' own parser reads it, holds the samples of the JSON.
+fn exposition(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 20, "ignore_eos": true });
+    pollster::block_on(llm.generate(&[words(6, 40), words(7, 20)], &params(p))).unwrap();
+    let python = std::env::var("EMBERGRAM_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/check_exposition.py");
+    let mut child =
+        Command::new(&python).arg(script).stdin(Stdio::piped()).spawn().expect("python3, or EMBERGRAM_PYTHON");
+    let both = json!({ "json": llm.metrics(), "text": llm.metrics_text() });
+    child.stdin.take().unwrap().write_all(both.to_string().as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{python} {script} found a difference, or prometheus_client is missing");
+}
+
+fn prefixes(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true });
+    let said = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let mut chat = vec![said("user", "the people and the water that there would be at night with other people")];
+    let mut without = config();
+    without["enable_prefix_caching"] = json!(false);
+    let mut without = tiny(without);
+    let mut cached = Vec::new();
+    for turn in 0..3 {
+        let prompt = llm.chat_prompt(&chat).unwrap();
+        let len = llm.tokenize(&prompt).unwrap().len();
+        let before = ["vllm:prefix_cache_hits", "vllm:prompt_tokens_cached"].map(|name| counter(llm, name, None));
+        let rows = histogram(llm, "embergram:rows_per_step").1;
+        let ids = add(llm, &prompt, p.clone());
+        let output = finish(llm, &ids).remove(0);
+        let metrics = output.metrics.unwrap();
+        assert_eq!(metrics.num_prompt_tokens, len);
+        for (name, before) in ["vllm:prefix_cache_hits", "vllm:prompt_tokens_cached"].iter().zip(before) {
+            assert_eq!(counter(llm, name, None) - before, metrics.num_cached_tokens as u64, "{name}");
+        }
+        assert_eq!(metrics.num_cached_tokens % 16, 0, "whole blocks");
+        // Rows: what was not cached of the prompt, then in each later step the newest token and the draft.
+        let rows = (histogram(llm, "embergram:rows_per_step").1 - rows) as usize;
+        let speculation = metrics.speculative_decoding.unwrap();
+        let accepted = speculation.num_accepted_draft_tokens as usize;
+        let kept = output.draft_positions.iter().flatten().count();
+        // When the end cuts a draft, its last step's own token is cut too.
+        let own_cut = usize::from(output.draft_positions.last().is_some_and(Option::is_some));
+        let steps = 24 - kept + own_cut - 1;
+        let expected = len - metrics.num_cached_tokens + steps + speculation.num_draft_tokens as usize;
+        assert!(accepted >= kept);
+        assert_eq!(rows, expected, "turn {turn}: only what is new is prefilled");
+
+        // An engine that computes everything anew says the same.
+        let ids = add(&mut without, &prompt, p.clone());
+        assert_eq!(output.token_ids, finish(&mut without, &ids)[0].token_ids, "turn {turn}");
+        cached.push((metrics.num_cached_tokens, len));
+        chat.push(said("assistant", &output.text));
+        chat.push(said("user", "what about the other house"));
+    }
+    assert_eq!(cached[0].0, 0);
+    for turn in 1..3 {
+        // The turn before ends with the words that ask for an answer; up to there all whole blocks serve again.
+        assert_eq!(cached[turn].0, cached[turn - 1].1 / 16 * 16, "{cached:?}");
+    }
+}

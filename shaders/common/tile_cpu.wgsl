@@ -1,0 +1,80 @@
+{#- The product of a matrix and a tile of `T` activation rows, for CPU adapters: registers only, no barrier.
+
+    A kernel sets, then includes this file: `sections`, each with `quads` (how many four outputs), `terms` (for each of the
+    four a weight function and the row of the matrix, of `quad`) and `finish`, its `fn (quad, slot, sums)`; `input`, the
+    activations' buffer; `norm`, whether they are normed first; `over`, rows or outputs.
+
+    An invocation makes four outputs of every row of the tile, summed over groups of 32 weights, in each over its eight
+    vec4: the same order whatever T is. A software driver loads for each lane on its own, also where all want the same
+    value, so where subgroups have a known size each lane loads another vec4 of the activations and hands it round. #}
+{%- set groups = inner // 32 %}
+{%- set quads_at = namespace(first=0) %}
+@compute @workgroup_size({{ quads_per_workgroup }})
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32
+    {{- ", @builtin(subgroup_invocation_id) lane: u32" if subgroup }}) {
+  {%- for t in range(T) %}
+  let slot_{{ t }} = wg.y * {{ T }}u + {{ t }}u;
+  {%- set clamped = "min(slot_" ~ t ~ ", step." ~ over ~ " - 1u)" %}
+  let row_{{ t }} = {{ "rows[" ~ clamped ~ "].w" if over == "outputs" else clamped }};
+  {%- endfor %}
+  {%- if norm %}{% for t in range(T) %}
+  var part_{{ t }} = 0.0;
+  {%- if subgroup %}
+  for (var i = 0u; i < {{ d // 16 }}u; i += {{ subgroup }}u) {
+    let at = i + lane;
+    let four = dot(squares[row_{{ t }} * {{ d // 16 }}u + min(at, {{ d // 16 - 1 }}u)], vec4<f32>(1.0));
+    part_{{ t }} += select(0.0, four, at < {{ d // 16 }}u);
+  }
+  let total_{{ t }} = {% for l in range(subgroup) %}{{ " + " if not loop.first }}subgroupBroadcast(part_{{ t }}, {{ l }}u){% endfor %};
+  {%- else %}
+  for (var i = 0u; i < {{ d // 16 }}u; i++) { part_{{ t }} += dot(squares[row_{{ t }} * {{ d // 16 }}u + i], vec4<f32>(1.0)); }
+  let total_{{ t }} = part_{{ t }};
+  {%- endif %}
+  let inv_{{ t }} = inverseSqrt(total_{{ t }} / {{ d }}.0 + {{ eps }});
+  {%- endfor %}{% endif %}
+  {%- for section in sections %}
+  {%- set count = (section.quads + quads_per_workgroup - 1) // quads_per_workgroup %}
+  {{ "else " if not loop.first }}if (wg.x < {{ quads_at.first + count }}u) {
+    let own = (wg.x - {{ quads_at.first }}u) * {{ quads_per_workgroup }}u + local;
+    let quad = min(own, {{ section.quads - 1 }}u);
+    {%- for f, row in section.terms %}
+    let w_at_{{ loop.index0 }} = ({{ row }}) * {{ groups }}u;
+    {%- endfor %}
+    {%- for t in range(T) %}{% for j in range(4) %}
+    var s_{{ j }}_{{ t }} = 0.0;
+    {%- endfor %}{% endfor %}
+    for (var g = 0u; g < {{ groups }}u; g++) {
+      {%- if subgroup %}{% for k in range(8 // subgroup) %}
+      let piece_{{ k }} = g * 8u + {{ k * subgroup }}u + lane;
+      {%- if norm %}
+      let gain_{{ k }} = gain[piece_{{ k }}];
+      {%- endif %}
+      {%- for t in range(T) %}
+      let part_{{ k }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + piece_{{ k }}]{{ " * gain_" ~ k if norm }};
+      {%- endfor %}{% endfor %}{% endif %}
+      {%- for f, row in section.terms %}
+      let w_{{ loop.index0 }} = {{ f }}(w_at_{{ loop.index0 }} + g);
+      {%- endfor %}
+      {%- for i in range(8) %}
+      {%- if norm and not subgroup %}
+      let gain_{{ i }} = gain[g * 8u + {{ i }}u];
+      {%- endif %}
+      {%- for t in range(T) %}
+      {%- if subgroup %}
+      let x_{{ i }}_{{ t }} = subgroupBroadcast(part_{{ i // subgroup }}_{{ t }}, {{ i % subgroup }}u);
+      {%- else %}
+      let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + g * 8u + {{ i }}u]{{ " * gain_" ~ i if norm }};
+      {%- endif %}
+      {%- for j in range(4) %}
+      s_{{ j }}_{{ t }} += dot(w_{{ j }}[{{ i }}], x_{{ i }}_{{ t }});
+      {%- endfor %}{% endfor %}{% endfor %}
+    }
+    {%- for t in range(T) %}
+    if (own < {{ section.quads }}u && slot_{{ t }} < step.{{ over }}) {
+      {{ section.finish }}(quad, slot_{{ t }}, vec4<f32>(s_0_{{ t }}, s_1_{{ t }}, s_2_{{ t }}, s_3_{{ t }}){{ " * inv_" ~ t if norm }});
+    }
+    {%- endfor %}
+  }
+  {%- set quads_at.first = quads_at.first + count %}
+  {%- endfor %}
+}

@@ -1,0 +1,61 @@
+// The real model in a real Chromium against vLLM's recordings: its tokens and text, and with speculation its counters.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { open, recordings } from "./harness.mjs";
+
+let browser;
+let page;
+beforeAll(async () => {
+  browser = await open();
+  page = await browser.page();
+});
+afterAll(() => browser?.close());
+
+// Recordings that differ only in K have the same tokens; all of them take an hour on two cores.
+const full = process.env.EMBERGRAM_FULL === "1";
+const chosen = recordings().flatMap(({ name, runs }) => {
+  const depths = Object.keys(runs);
+  return (full ? depths : depths.filter((k) => k === "0" || depths.length === 1)).map((k) => ({ name, k, ...runs[k] }));
+});
+
+// Counts that hang on the engine's own batching and block size, or on time, are not among these.
+const EXACT = [
+  "vllm:spec_decode_num_drafts", "vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens",
+  "vllm:spec_decode_num_accepted_tokens_per_pos", "vllm:prompt_tokens", "vllm:generation_tokens", "vllm:request_success",
+];
+
+/** Runs in the page. `together`: all prompts in shared steps, as the recording had them. */
+async function run({ config, max_tokens, max_model_len, prompts, together }) {
+  const { Llm } = globalThis.embergram;
+  const llm = await Llm.load({ model: "/model.gguf", max_model_len, max_num_batched_tokens: 96, ...config });
+  const params = { temperature: 0, max_tokens };
+  const outputs = [];
+  if (together) outputs.push(...(await llm.generate(prompts, params)));
+  else for (const prompt of prompts) outputs.push(...(await llm.generate([prompt], params)));
+  const metrics = await llm.getMetrics();
+  await llm.unload();
+  return { outputs, metrics };
+}
+
+describe.each(chosen)("$name, K = $k", ({ name, k, config, max_tokens, max_model_len, prompts, metrics: recorded }) => {
+  test("the same tokens, text and counters", async () => {
+    // Without drafts the counters do not depend on which prompts share a step, and together they take less time.
+    const together = k === "0" || name.includes("batch");
+    const { speculative_config = null } = config;
+    const result = await page.evaluate(run, {
+      config: { speculative_config }, max_tokens, max_model_len, together, prompts: prompts.map((p) => p.prompt_token_ids),
+    });
+    for (const [i, { outputs: [output] }] of result.outputs.entries()) {
+      expect(output.token_ids, prompts[i].name).toEqual(prompts[i].output_token_ids);
+      expect(output.text, prompts[i].name).toBe(prompts[i].text);
+      expect(output.finish_reason).toBe(prompts[i].finish_reason);
+    }
+    const strip = ({ labels: { model_name, ...labels }, ...metric }) => ({ ...metric, labels });
+    const exact = (metrics) => metrics.filter(({ name }) => EXACT.includes(name)).map(strip);
+    expect(exact(result.metrics)).toEqual(exact(recorded));
+    for (const name of ["vllm:inter_token_latency_seconds", "vllm:iteration_tokens_total"]) {
+      if (together && k === "0") continue;
+      const count = (metrics) => metrics.find((m) => m.name === name).count;
+      expect(count(result.metrics), name).toBe(count(recorded));
+    }
+  });
+});
