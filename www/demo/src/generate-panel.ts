@@ -8,18 +8,16 @@ import { readSettings, type Settings } from "./settings.js";
 import type { Store } from "./store.js";
 import { TINTS, TokenView, Vocabulary } from "./token-view.js";
 
-const PROMPT = `Question: How do I sum a list of numbers in Python?
-Answer: Here is a function that adds up a list of numbers:
+const PROMPT = `def add(a, b):
+    """Return the sum of a and b."""
+    return a + b
 
-def sum_list(numbers):
-    total = 0
-    for number in numbers:
-        total += number
-    return total
+def sub(a, b):
+    """Return the difference of a and b."""
+    return a - b
 
-Here is the same function with a docstring:
-
-def sum_list(numbers):
+def mul(a, b):
+    """Return the product of a and b."""
 `;
 
 export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
