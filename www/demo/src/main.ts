@@ -1,0 +1,20 @@
+import { setUpAlert } from "./alert.js";
+import { repaint } from "./chart.js";
+import { setUpGeneratePanel } from "./generate-panel.js";
+import { setUpLive } from "./live.js";
+import { setUpModelPanel } from "./model-panel.js";
+import { Monitor } from "./monitor.js";
+import { setUpRawPanel } from "./raw-panel.js";
+import { Store } from "./store.js";
+import { setUpTheme } from "./theme.js";
+import { setUpTunePanel } from "./tune-panel.js";
+
+const store = new Store();
+const monitor = new Monitor();
+setUpTheme(repaint);
+setUpAlert();
+setUpModelPanel(store, monitor);
+setUpGeneratePanel(store, monitor);
+setUpLive(monitor);
+setUpTunePanel(store, monitor);
+setUpRawPanel(store, monitor);
