@@ -57,6 +57,7 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     batches(&mut llm);
     aborts(&mut llm);
     several_sequences_of_one_request(&mut llm);
+    others_run_along(&mut llm);
     seeds(&mut llm);
     a_long_prompt_holds_nobody_up(&mut llm);
     auto_goes_by_costs(&mut llm);
@@ -146,6 +147,16 @@ fn several_sequences_of_one_request(llm: &mut Llm) {
     assert_eq!(histogram(llm, "vllm:request_max_num_generation_tokens"), (1, 12.0));
     assert_eq!(histogram(llm, "vllm:request_prompt_tokens"), (3, 30.0));
     assert_eq!(finished(llm), [0, 2, 1, 0]);
+}
+
+fn others_run_along(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 12, "ignore_eos": true });
+    let expected = pollster::block_on(llm.generate(&[words(2, 9)], &params(p.clone()))).unwrap();
+    let ids = add(llm, &words(2, 9), p.clone());
+    let own = pollster::block_on(llm.generate(&[words(4, 30)], &params(p))).unwrap();
+    assert_eq!(own[0][0].token_ids.len(), 12);
+    assert!(llm.is_busy(), "what came for the other is still to be had");
+    assert_eq!(finish(llm, &ids)[0].token_ids, expected[0][0].token_ids);
 }
 
 fn seeds(llm: &mut Llm) {
