@@ -1,6 +1,6 @@
 // The demo page from end to end: the built page, the package's own worker and engine, real models, a real Chromium.
 import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { buildDemo } from "../../scripts/demo.mjs";
 import { serve } from "../../scripts/serve.mjs";
@@ -24,9 +24,9 @@ beforeAll(() => buildDemo(), 1_800_000);
 describe("with a tiny model", () => {
   beforeAll(async () => {
     await start();
-    await user.loadServed("tiny");
+    await user.loadServed(basename(TINY, ".gguf"));
   }, 600_000);
-  afterAll(() => close());
+  afterAll(() => close?.());
   beforeEach(async () => {
     await user.set({ speculation: 5, max_tokens: 48, temperature: 0, top_p: "", seed: "", lookup_min: 2, lookup_max: 4 });
     await page.keyboard.press("Escape");
@@ -42,7 +42,7 @@ describe("with a tiny model", () => {
     expect(await user.text("#fact-context")).toBe("512 tokens");
     expect(await user.text("#fact-gpu")).toBe(bytes(await user.metric("embergram:gpu_memory_bytes")));
     expect(await user.text("#fact-heap")).toBe(bytes(await user.metric("embergram:wasm_heap_bytes")));
-    expect(await page.locator("#cached-list .name").allInnerTexts()).toEqual(["tiny.gguf"]);
+    expect(await page.locator("#cached-list .name").allInnerTexts()).toEqual([basename(TINY)]);
   });
 
   test("tints accepted draft tokens, and without speculation the text is the same", async () => {
@@ -247,9 +247,9 @@ describe("with SmolLM2", () => {
   beforeAll(async () => {
     mkdirSync(shots, { recursive: true });
     await start();
-    await user.loadServed("SmolLM2");
+    await user.loadServed(basename(SMOLLM2, ".gguf"));
   }, 600_000);
-  afterAll(() => close());
+  afterAll(() => close?.());
 
   test("the default prompt goes on as vLLM has it, tinted where vLLM accepted drafts", async () => {
     const { num_speculative_tokens, prompt_lookup_min, prompt_lookup_max } = golden.config.speculative_config;
