@@ -50,7 +50,7 @@ class User {
 
   async loadServed(name) {
     await this.page.check("[name=source][value=server]", { force: true });
-    const value = await this.page.$eval("#server-models", (select, name) => [...select.options].find((o) => o.text.startsWith(name)).value, name);
+    const value = await this.page.$eval("#server-models", (select, name) => [...select.options].find((o) => o.text.startsWith(`${name},`)).value, name);
     await this.page.selectOption("#server-models", value);
     return this.load();
   }

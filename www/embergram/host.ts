@@ -24,7 +24,7 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
 export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[] };
 
 /** Told of every delta: which prompt of the call, and what was added. */
-export type OnDelta = (prompt: number, delta: Delta) => void;
+export type OnDelta = (prompt: number, delta: Delta) => unknown;
 
 /** What one step added to a sequence, as the engine gives it. */
 interface SequenceOutput {
@@ -290,13 +290,14 @@ export class EngineHost {
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;
-    call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    const told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
     call.open -= 1;
     if (call.open > 0) return;
     this.#calls.delete(place.call);
-    call.resolve(call.outputs);
+    // Deltas cross by a port of their own, and nothing orders two ports: the result waits until the last has arrived.
+    void Promise.resolve(told).then(() => call.resolve(call.outputs), call.reject);
   }
 
   /** The error as ours; one that leaves the engine unusable is remembered. */
