@@ -25,7 +25,7 @@ describe("with a tiny model", () => {
   beforeAll(async () => {
     await start();
     await user.loadServed(basename(TINY, ".gguf"));
-  }, 600_000);
+  }, 1_800_000);
   afterAll(() => close?.());
   beforeEach(async () => {
     await user.set({ speculation: 5, max_tokens: 48, temperature: 0, top_p: "", seed: "", lookup_min: 2, lookup_max: 4 });
@@ -248,7 +248,7 @@ describe("with SmolLM2", () => {
     mkdirSync(shots, { recursive: true });
     await start();
     await user.loadServed(basename(SMOLLM2, ".gguf"));
-  }, 600_000);
+  }, 1_800_000);
   afterAll(() => close?.());
 
   test("the default prompt goes on as vLLM has it, tinted where vLLM accepted drafts", async () => {
