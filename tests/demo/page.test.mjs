@@ -230,9 +230,9 @@ describe("with a tiny model", () => {
     const host = await serve({ "/elsewhere.gguf": TINY }, { headers: { "access-control-allow-origin": "*" } });
     expect(await user.loadAddress(`${host.url}/elsewhere.gguf`)).toMatch(/^Ready/);
     await host.close();
-    await page.click("[aria-label='Use elsewhere.gguf']");
+    await page.press("[aria-label='Use elsewhere.gguf']", "Enter");
     expect(await user.load()).toMatch(/^Ready/);
-    await page.click("[aria-label='Delete elsewhere.gguf']");
+    await page.press("[aria-label='Delete elsewhere.gguf']", "Enter");
     await page.locator("[aria-label='Delete elsewhere.gguf']").waitFor({ state: "detached" });
     await user.load();
     expect(await user.alertCode()).toBe("network");
