@@ -89,10 +89,11 @@ export class EngineHost {
       });
       const loader = await this.#fill(source, options);
       onProgress?.({ ...last, phase: "build" });
-      this.#engine = loader.finish();
-      await warmUp(this.#engine, adapter);
+      const engine = loader.finish();
+      await warmUp(engine, adapter);
+      this.#engine = engine;
       onProgress?.({ ...last, phase: "ready" });
-      return { ...(this.#engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
+      return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
     } catch (error) {
       throw asEmbergramError(error);
     } finally {
