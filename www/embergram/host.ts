@@ -105,14 +105,31 @@ export class EngineHost {
   async #fill(source: ModelSource, options: EngineOptions): Promise<Loader> {
     for (;;) {
       const loader = await Loader.open(options);
+      const streams = source.parts.map((part) => part.bytes());
       try {
-        for (const part of source.parts) {
-          for await (const bytes of part.bytes()) loader.push(bytes);
+        // What was read of further parts to see their headers, which must all be known before the first tensor comes.
+        const begun: Uint8Array[][] = [];
+        for (const [i, stream] of streams.entries()) {
+          begun[i] = [];
+          for (let known = i === 0; !known; ) {
+            const { done, value } = await stream.next();
+            if (done) break;
+            begun[i]!.push(value);
+            known = loader.announce(value);
+          }
+        }
+        for (const [i, stream] of streams.entries()) {
+          if (i > 0) loader.nextPart();
+          for (const bytes of begun[i]!) loader.push(bytes);
+          for await (const bytes of stream) loader.push(bytes);
         }
         return loader;
       } catch (error) {
         loader.free();
         if (!(error instanceof RestartLoad)) throw error;
+      } finally {
+        // Lets go of the cache entries.
+        for (const stream of streams) await stream.return();
       }
     }
   }
