@@ -3,7 +3,8 @@
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
 import initEngine, { Engine, Loader } from "./engine/engine.js";
-import { EmbergramError, asEmbergramError } from "./error.js";
+import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
+import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
 import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
 import type {
@@ -18,6 +19,8 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
   engine: EngineOptions;
   /** Where the WebAssembly module is; default beside this script. */
   wasmUrl?: string;
+  /** The module itself, gzipped, in place of an address. */
+  wasm?: Blob;
 }
 
 /** Prompts of one call: texts or ids, or conversations for the model's template. */
@@ -42,6 +45,8 @@ interface Call {
   sequences: number[];
   open: number;
   onDelta: OnDelta | undefined;
+  /** Settles when the last delta has arrived, where that takes time. */
+  told: unknown;
   resolve(outputs: RequestOutput[]): void;
   reject(error: EmbergramError): void;
 }
@@ -73,12 +78,12 @@ export class EngineHost {
 
   /** Loads a model. A load that fails leaves the host as it was. */
   async load(id: number, request: LoadRequest, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
-    const { model, engine: options, wasmUrl, ...open } = request;
+    const { model, engine: options, wasmUrl, wasm, ...open } = request;
     const abort = new AbortController();
     this.#aborts.set(id, abort);
     try {
       onProgress?.({ phase: "gpu", loaded: 0 });
-      await initEngine(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
+      await start(wasmUrl, wasm);
       const adapter = await adapterInfo();
       let last: LoadProgress = { phase: "download", loaded: 0 };
       const source = await openModel(model, {
@@ -95,6 +100,7 @@ export class EngineHost {
       throw asEmbergramError(error);
     } finally {
       this.#aborts.delete(id);
+      release(onProgress);
     }
   }
 
@@ -126,20 +132,25 @@ export class EngineHost {
   ): Promise<RequestOutput[]> {
     const abort = new AbortController();
     this.#aborts.set(call, abort);
+    let entry: Call | undefined;
     try {
       const engine = await this.#free();
       abort.signal.throwIfAborted();
-      const entry = this.#add(engine, call, work, params, onDelta);
-      if (entry.sequences.length === 0) return [];
+      const added = (entry = this.#add(engine, call, work, params, onDelta));
+      if (added.sequences.length === 0) return [];
       return await new Promise<RequestOutput[]>((resolve, reject) => {
-        this.#calls.set(call, Object.assign(entry, { resolve, reject }));
-        abort.signal.addEventListener("abort", () => void this.#abort(call));
+        this.#calls.set(call, Object.assign(added, { resolve, reject }));
+        // Where the engine is gone, so is the call.
+        abort.signal.addEventListener("abort", () => void this.#abort(call).catch(() => {}));
         void this.#loop();
       });
     } catch (error) {
       throw asEmbergramError(error);
     } finally {
       this.#aborts.delete(call);
+      // Deltas cross by a port of their own: the end must not overtake the last of them.
+      await entry?.told;
+      release(onDelta);
     }
   }
 
@@ -158,7 +169,7 @@ export class EngineHost {
       );
     }
     const entry: Call = {
-      outputs: [], sequences: [], open: 0, onDelta, resolve: () => {}, reject: () => {},
+      outputs: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
     };
     try {
       prompts.forEach((prompt, i) => {
@@ -234,18 +245,29 @@ export class EngineHost {
     guarded(() => engine.setSpeculativeConfig(config));
   }
 
-  /** Frees the engine; requests in flight are aborted. */
+  /** Frees the engine; requests in flight are aborted, later ones refused. */
   async unload(): Promise<void> {
-    for (const call of [...this.#calls.keys()]) await this.#abort(call);
-    const engine = await this.#free();
+    const failed = this.#dead;
+    const unloaded = (this.#dead = unloadedError());
+    await this.#rest();
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    this.#sequences.clear();
+    for (const call of calls) call.reject(unloaded);
+    const engine = this.#engine;
     this.#engine = undefined;
-    this.#dead = new EmbergramError("aborted", "the model was unloaded; load it again with Llm.load");
-    engine.free();
+    // A module that trapped cannot even free.
+    if (!failed) engine?.free();
+  }
+
+  /** Waits for the end of the step under way. */
+  async #rest(): Promise<void> {
+    while (this.#step) await this.#step.then(() => {}, () => {});
   }
 
   /** The engine, when no step is under way. */
   async #free(): Promise<Engine> {
-    while (this.#step) await this.#step.then(() => {}, () => {});
+    await this.#rest();
     if (this.#dead) throw this.#dead;
     if (!this.#engine) throw new EmbergramError("internal", "no model is loaded; call load first");
     return this.#engine;
@@ -290,7 +312,7 @@ export class EngineHost {
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;
-    call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    call.told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
     call.open -= 1;
@@ -305,6 +327,14 @@ export class EngineHost {
     if (marked.code === "device_lost" || marked.code === "internal") this.#dead = marked;
     return marked;
   }
+}
+
+/** Instantiates the engine's module, the first time. */
+async function start(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
+  if (url !== undefined) return void (await initEngine({ module_or_path: url }));
+  if (gzipped === undefined) return void (await initEngine());
+  const bytes = gzipped.stream().pipeThrough(new DecompressionStream("gzip"));
+  await initEngine({ module_or_path: new Response(bytes, { headers: { "content-type": "application/wasm" } }) });
 }
 
 function guarded<T>(f: () => T): T {

@@ -1,5 +1,5 @@
 /** The object people use: a loaded model. */
-import { connect, type ConnectOptions, type Connection } from "./connect.js";
+import { connect, type ConnectOptions, type Connection, type HostApi } from "./connect.js";
 import { EmbergramError } from "./error.js";
 import type { LoadRequest, Work } from "./host.js";
 import { chatCompletions, completions } from "./openai/index.js";
@@ -13,7 +13,7 @@ import type {
 } from "./types.js";
 
 /** Options of {@link Llm.load}. */
-export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal"> {
+export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal" | "wasm"> {
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load; it rejects with code `aborted`. */
@@ -62,7 +62,7 @@ export class Llm {
       name: model.name,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
-      tokenTexts: (ids: readonly number[]) => connection.host.tokenTexts(ids),
+      tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
     };
     const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = (messages, params = {}, options = {}) =>
       this.#run({ chats: conversations(messages) }, params, options);
@@ -81,10 +81,10 @@ export class Llm {
     const baseUrl = options.baseUrl ?? globalThis.location?.href;
     const connection = await connect({ worker, workerUrl });
     try {
-      const { host, callback } = connection;
-      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, baseUrl, fetch });
-      const progress = onProgress && callback(onProgress);
-      const info = await abortable(connection, signal, (id) => host.load(id, request, progress));
+      const { wasm } = connection;
+      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, wasm, baseUrl, fetch });
+      const progress = onProgress && connection.callback(onProgress);
+      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress));
       return new Llm(connection, info, options.speculative_config ?? null);
     } catch (error) {
       connection.close();
@@ -126,32 +126,32 @@ export class Llm {
 
   /** The token ids of a text, special tokens added as the model wants. */
   async tokenize(text: string): Promise<number[]> {
-    return this.#connection.host.tokenize(text);
+    return this.#connection.call((host) => host.tokenize(text));
   }
 
   /** The text of token ids, special tokens left out. */
   async detokenize(ids: readonly number[]): Promise<string> {
-    return this.#connection.host.detokenize(ids);
+    return this.#connection.call((host) => host.detokenize(ids));
   }
 
   /** All metrics, in the shape of vLLM's `LLM.get_metrics()`. */
   async getMetrics(): Promise<Metric[]> {
-    return this.#connection.host.metrics();
+    return this.#connection.call((host) => host.metrics());
   }
 
   /** The same as Prometheus text exposition. */
   async getMetricsText(): Promise<string> {
-    return this.#connection.host.metricsText();
+    return this.#connection.call((host) => host.metricsText());
   }
 
   /** Sets every counter back to zero. */
   async resetMetrics(): Promise<void> {
-    return this.#connection.host.resetMetrics();
+    return this.#connection.call((host) => host.resetMetrics());
   }
 
   /** Speculation for the requests that come; `null` for none. The model stays loaded. */
   async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
-    await this.#connection.host.setSpeculativeConfig(config);
+    await this.#connection.call((host) => host.setSpeculativeConfig(config));
     this.#speculativeConfig = config;
   }
 
@@ -177,10 +177,15 @@ export class Llm {
     return tune(this, isPrompt(prompts) ? [prompts] : prompts, configs, params, options);
   }
 
-  /** Frees the model and its worker; calls in flight reject with code `aborted`. */
+  /** Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. */
   async unload(): Promise<void> {
-    await this.#connection.host.unload();
-    this.#connection.close();
+    try {
+      await this.#connection.call((host) => host.unload());
+    } catch {
+      // Unloaded before, or the worker is gone: either way nothing is left to free.
+    } finally {
+      this.#connection.close();
+    }
   }
 
   /** `unload`, at the end of an `await using`. */
@@ -193,7 +198,7 @@ export class Llm {
     params: SamplingParams | readonly SamplingParams[],
     { signal }: CallOptions,
   ): Promise<RequestOutput[]> {
-    return abortable(this.#connection, signal, (id) => this.#connection.host.run(id, work, params));
+    return abortable(this.#connection, signal, (host, id) => host.run(id, work, params));
   }
 
   async *#stream(work: Work, params: SamplingParams, options: CallOptions): AsyncGenerator<Delta, RequestOutput> {
@@ -219,7 +224,7 @@ export class Llm {
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
     const onDelta = this.#connection.callback((prompt: number, delta: Delta) => deltas.push([prompt, delta]));
-    const done = abortable(this.#connection, either, (id) => this.#connection.host.run(id, work, params, onDelta));
+    const done = abortable(this.#connection, either, (host, id) => host.run(id, work, params, onDelta));
     done.then(() => deltas.end(), (error) => deltas.end(error));
     try {
       yield* deltas;
@@ -230,18 +235,18 @@ export class Llm {
   }
 }
 
-/** Runs a call of the host that `signal` ends, and that fails when the worker does. */
+/** Runs a call of the host that `signal` ends. */
 async function abortable<T>(
-  { host, failed }: Connection,
+  connection: Connection,
   signal: AbortSignal | undefined,
-  start: (id: number) => Promise<T>,
+  start: (host: HostApi, id: number) => Promise<T>,
 ): Promise<T> {
   if (signal?.aborted) throw new EmbergramError("aborted", "the call was aborted before it began");
   const id = ++lastCall;
-  const cancel = () => void host.cancel(id);
+  const cancel = () => void connection.call((host) => host.cancel(id)).catch(() => {});
   signal?.addEventListener("abort", cancel);
   try {
-    return await Promise.race([start(id), failed]);
+    return await connection.call((host) => start(host, id));
   } finally {
     signal?.removeEventListener("abort", cancel);
   }
