@@ -11,5 +11,5 @@ fn finish(quad: u32, row: u32, v: vec4<f32>) {
   out[row * {{ ff // 2 }}u + quad] = v.xy / (1.0 + exp(-v.xy)) * v.zw;
 }
 {%- set input, norm, over = "x", true, "rows" %}
-{%- set sections = [{"quads": ff // 2, "finish": "finish", "terms": [("gate_group", "quad * 2u"), ("gate_group", "quad * 2u + 1u"), ("up_group", "quad * 2u"), ("up_group", "quad * 2u + 1u")]}] %}
+{%- set sections = [{"quads": ff // 2, "weights": ["gate_group", "up_group"], "finish": "finish"}] %}
 {% include "common/tile_" ~ tuning ~ ".wgsl" %}

@@ -12,6 +12,5 @@ fn finish(quad: u32, output: u32, v: vec4<f32>) {
   {%- endfor %}
 }
 {%- set input, norm, over = "x", true, "outputs" %}
-{%- set last = vocab - 1 %}
-{%- set sections = [{"quads": (vocab + 3) // 4, "finish": "finish", "terms": [("group", "min(quad * 4u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 1u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 2u, " ~ last ~ "u)"), ("group", "min(quad * 4u + 3u, " ~ last ~ "u)")]}] %}
+{%- set sections = [{"quads": (vocab + 3) // 4, "weights": ["group"], "last": vocab - 1, "finish": "finish"}] %}
 {% include "common/tile_" ~ tuning ~ ".wgsl" %}

@@ -28,7 +28,7 @@ fn finish_v(quad: u32, row: u32, v: vec4<f32>) {
 }
 {%- set input, norm, over = "x", true, "rows" %}
 {%- set sections = [
-  {"quads": q_d // 4, "finish": "finish_q", "terms": [("q_group", "quad * 4u"), ("q_group", "quad * 4u + 1u"), ("q_group", "quad * 4u + 2u"), ("q_group", "quad * 4u + 3u")]},
-  {"quads": kv_d // 4, "finish": "finish_k", "terms": [("k_group", "quad * 4u"), ("k_group", "quad * 4u + 1u"), ("k_group", "quad * 4u + 2u"), ("k_group", "quad * 4u + 3u")]},
-  {"quads": kv_d // 4, "finish": "finish_v", "terms": [("v_group", "quad * 4u"), ("v_group", "quad * 4u + 1u"), ("v_group", "quad * 4u + 2u"), ("v_group", "quad * 4u + 3u")]}] %}
+  {"quads": q_d // 4, "weights": ["q_group"], "finish": "finish_q"},
+  {"quads": kv_d // 4, "weights": ["k_group"], "finish": "finish_k"},
+  {"quads": kv_d // 4, "weights": ["v_group"], "finish": "finish_v"}] %}
 {% include "common/tile_" ~ tuning ~ ".wgsl" %}

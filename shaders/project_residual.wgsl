@@ -14,5 +14,5 @@ fn finish(quad: u32, row: u32, sum: vec4<f32>) {
   squares[at] = dot(v, v);
 }
 {%- set input, norm, over = "activations", false, "rows" %}
-{%- set sections = [{"quads": d // 4, "finish": "finish", "terms": [("group", "quad * 4u"), ("group", "quad * 4u + 1u"), ("group", "quad * 4u + 2u"), ("group", "quad * 4u + 3u")]}] %}
+{%- set sections = [{"quads": d // 4, "weights": ["group"], "finish": "finish"}] %}
 {% include "common/tile_" ~ tuning ~ ".wgsl" %}

@@ -247,10 +247,9 @@ impl Llm {
     /// # Errors
     /// See [`Engine::step`]: all sequences in flight are lost then.
     pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
+        let new = if self.engine.is_busy() { self.engine.step().await? } else { Vec::new() };
         let mut outputs = std::mem::take(&mut self.undelivered);
-        if self.engine.is_busy() {
-            outputs.extend(self.engine.step().await?);
-        }
+        outputs.extend(new);
         Ok(outputs)
     }
 

@@ -1,7 +1,7 @@
 //! `num_speculative_tokens: "auto"` against every fixed K, without a model: token sequences are replayed step by step, and
 //! a step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
 
-use embergram::speculate::{Acceptance, Bid, NgramProposer, Proposer, Shares, StepCosts, choose_bids, verify};
+use embergram::speculate::{Acceptance, Bid, HoldRates, NgramProposer, Proposer, StepCosts, choose_bids, verify};
 use serde_json::Value;
 
 const MAX: usize = 8;
@@ -16,7 +16,7 @@ enum Depth {
 }
 
 /// The cost of generating `output` behind `prompt`, after others of which `all` has learnt.
-fn cost(prompt: &[u32], output: &[u32], depth: &Depth, costs: &StepCosts, all: &mut Shares) -> f64 {
+fn cost(prompt: &[u32], output: &[u32], depth: &Depth, costs: &StepCosts, all: &mut HoldRates) -> f64 {
     let mut proposer = NgramProposer::new(2, 4).unwrap();
     proposer.extend(prompt);
     let mut acceptance = Acceptance::default();
@@ -129,8 +129,8 @@ fn auto_costs_at_most_a_twentieth_more_than_the_best_fixed_depth() {
         costs.fix(table);
         for (name, texts) in workloads() {
             let all = |depth: Depth| {
-                let mut shares = Shares::default();
-                texts.iter().map(|(p, o)| cost(p, o, &depth, &costs, &mut shares)).sum::<f64>()
+                let mut rates = HoldRates::default();
+                texts.iter().map(|(p, o)| cost(p, o, &depth, &costs, &mut rates)).sum::<f64>()
             };
             let (best_k, best) =
                 (0..=MAX).map(|k| (k, all(Depth::Fixed(k)))).min_by(|a, b| a.1.total_cmp(&b.1)).expect("nine depths");

@@ -57,9 +57,11 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     batches(&mut llm);
     aborts(&mut llm);
     several_sequences_of_one_request(&mut llm);
+    others_run_along(&mut llm);
     seeds(&mut llm);
     a_long_prompt_holds_nobody_up(&mut llm);
     auto_goes_by_costs(&mut llm);
+    random_traffic(&mut llm);
     reset(&mut llm);
     exposition(&mut llm);
     prefixes(&mut llm);
@@ -147,6 +149,16 @@ fn several_sequences_of_one_request(llm: &mut Llm) {
     assert_eq!(finished(llm), [0, 2, 1, 0]);
 }
 
+fn others_run_along(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 12, "ignore_eos": true });
+    let expected = pollster::block_on(llm.generate(&[words(2, 9)], &params(p.clone()))).unwrap();
+    let ids = add(llm, &words(2, 9), p.clone());
+    let own = pollster::block_on(llm.generate(&[words(4, 30)], &params(p))).unwrap();
+    assert_eq!(own[0][0].token_ids.len(), 12);
+    assert!(llm.is_busy(), "what came for the other is still to be had");
+    assert_eq!(finish(llm, &ids)[0].token_ids, expected[0][0].token_ids);
+}
+
 fn seeds(llm: &mut Llm) {
     let p = json!({ "temperature": 1.5, "max_tokens": 12, "ignore_eos": true });
     let prompts = [words(4, 10), words(4, 10)];
@@ -196,6 +208,62 @@ fn auto_goes_by_costs(llm: &mut Llm) {
     let costs = llm.step_costs();
     assert!(costs.iter().any(|c| c.rows == 1 && c.steps > 20) && costs.iter().all(|c| c.seconds > 0.0), "{costs:?}");
     llm.set_speculation(config(json!(3)));
+}
+
+/// Requests come, go and are aborted as chance has it: counters only rise, and in the end they are the sums of what the
+/// sequences themselves report, each counted under its one reason.
+fn random_traffic(llm: &mut Llm) {
+    llm.reset_metrics();
+    let mut random = Random(5);
+    let (mut open, mut ended) = (Vec::new(), Vec::new());
+    let mut before = Vec::new();
+    for turn in 0..120 {
+        match random.below(4) {
+            0 if turn < 90 => {
+                let p = json!({
+                    "temperature": 0.3, "n": 1 + random.below(3), "max_tokens": 1 + random.below(30), "stop": random.pick(&["e", "zzz"]),
+                });
+                open.extend(add(llm, &words(random.next() % 20, 1 + random.below(60)), p));
+            }
+            1 if !open.is_empty() => ended.extend(llm.abort(open[random.below(open.len())])),
+            _ => ended.extend(step(llm).into_iter().filter(|o| o.finish_reason.is_some())),
+        }
+        open.retain(|id| ended.iter().all(|o: &SequenceOutput| o.id != *id));
+        let now = rising(llm);
+        assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "a counter fell in turn {turn}");
+        before = now;
+    }
+    ended.extend(finish(llm, &open));
+    let metrics: Vec<_> = ended.iter().map(|o| o.metrics.as_ref().unwrap()).collect();
+    let of = |reason| ended.iter().filter(|o| o.finish_reason == Some(reason)).count() as u64;
+    let reasons = [FinishReason::Stop, FinishReason::Length, FinishReason::Abort, FinishReason::Error].map(of);
+    assert!(reasons[0] > 0 && reasons[1] > 5 && reasons[2] > 5, "{reasons:?}");
+    assert_eq!(finished(llm), reasons);
+    assert_eq!(histogram(llm, "vllm:request_prompt_tokens").0, ended.len() as u64);
+    let generated: usize = metrics.iter().map(|m| m.num_generation_tokens).sum();
+    assert_eq!(counter(llm, "vllm:generation_tokens", None), generated as u64);
+    assert_eq!(histogram(llm, "vllm:request_generation_tokens"), (ended.len() as u64, generated as f64));
+    let speculation = || metrics.iter().filter_map(|m| m.speculative_decoding.as_ref());
+    for (name, sum) in [
+        ("drafts", speculation().map(|s| s.num_spec_steps).sum::<u64>()),
+        ("draft_tokens", speculation().map(|s| s.num_draft_tokens).sum()),
+        ("accepted_tokens", speculation().map(|s| s.num_accepted_draft_tokens).sum()),
+    ] {
+        assert!(sum > 0);
+        assert_eq!(counter(llm, &format!("vllm:spec_decode_num_{name}"), None), sum, "{name}");
+    }
+}
+
+/// Everything that only rises: counters, elements of vectors, buckets.
+fn rising(llm: &Llm) -> Vec<u64> {
+    let all = serde_json::to_value(llm.metrics()).unwrap();
+    let numbers = |m: &Value| match m["type"].as_str().unwrap() {
+        "counter" => vec![m["value"].as_u64().unwrap()],
+        "vector" => m["values"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect(),
+        "histogram" => m["buckets"].as_object().unwrap().values().map(|v| v.as_u64().unwrap()).collect(),
+        _ => vec![],
+    };
+    all.as_array().unwrap().iter().flat_map(numbers).collect()
 }
 
 fn reset(llm: &mut Llm) {

@@ -1,8 +1,8 @@
 {#- The product of a matrix and a tile of `T` activation rows, for CPU adapters: registers only, no barrier.
 
-    A kernel sets, then includes this file: `sections`, each with `quads` (how many four outputs), `terms` (for each of the
-    four a weight function and the row of the matrix, of `quad`) and `finish`, its `fn (quad, slot, sums)`; `input`, the
-    activations' buffer; `norm`, whether they are normed first; `over`, rows or outputs.
+    A kernel sets, then includes this file: `sections`, each with `quads` (how many four outputs), `weights` (the weight function
+    of all four, or of two and two), `last` (the matrix's last row, where four do not divide its rows) and `finish`, its
+    `fn (quad, slot, sums)`; `input`, the activations' buffer; `norm`, whether they are normed first; `over`, rows or outputs.
 
     An invocation makes four outputs of every row of the tile, summed over groups of 32 weights, in each over its eight
     vec4: the same order whatever T is. A software driver loads for each lane on its own, also where all want the same
@@ -37,8 +37,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   {{ "else " if not loop.first }}if (wg.x < {{ quads_at.first + count }}u) {
     let own = (wg.x - {{ quads_at.first }}u) * {{ quads_per_workgroup }}u + local;
     let quad = min(own, {{ section.quads - 1 }}u);
-    {%- for f, row in section.terms %}
-    let w_at_{{ loop.index0 }} = ({{ row }}) * {{ groups }}u;
+    {%- set each = 4 // (section.weights | length) %}
+    {%- for j in range(4) %}
+    {%- set output = "quad * " ~ each ~ "u + " ~ j % each ~ "u" %}
+    let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ groups }}u;
     {%- endfor %}
     {%- for t in range(T) %}{% for j in range(4) %}
     var s_{{ j }}_{{ t }} = 0.0;
@@ -52,8 +54,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- for t in range(T) %}
       let part_{{ k }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + piece_{{ k }}]{{ " * gain_" ~ k if norm }};
       {%- endfor %}{% endfor %}{% endif %}
-      {%- for f, row in section.terms %}
-      let w_{{ loop.index0 }} = {{ f }}(w_at_{{ loop.index0 }} + g);
+      {%- for j in range(4) %}
+      let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g);
       {%- endfor %}
       {%- for i in range(8) %}
       {%- if norm and not subgroup %}

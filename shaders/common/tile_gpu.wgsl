@@ -29,15 +29,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   {{ "else " if not loop.first }}if (wg.x < {{ quads_at.first + count }}u) {
     let first = (wg.x - {{ quads_at.first }}u) * {{ teams }}u;
     let quad = min(first + local / {{ team }}u, {{ section.quads - 1 }}u);
-    {%- for f, row in section.terms %}
-    let w_at_{{ loop.index0 }} = ({{ row }}) * {{ groups }}u;
+    {%- set each = 4 // (section.weights | length) %}
+    {%- for j in range(4) %}
+    {%- set output = "quad * " ~ each ~ "u + " ~ j % each ~ "u" %}
+    let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ groups }}u;
     {%- endfor %}
     {%- for t in range(T) %}{% for j in range(4) %}
     var s_{{ j }}_{{ t }} = 0.0;
     {%- endfor %}{% endfor %}
     for (var g = lane; g < {{ groups }}u; g += {{ team }}u) {
-      {%- for f, row in section.terms %}
-      let w_{{ loop.index0 }} = {{ f }}(w_at_{{ loop.index0 }} + g);
+      {%- for j in range(4) %}
+      let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g);
       {%- endfor %}
       {%- for i in range(8) %}
       {%- if norm %}

@@ -3,6 +3,10 @@
     minimum, each rounded once, so that weights equal the file's dequantised values bit for bit. -#}
 {%- macro word(buf, index) -%} {{ buf }}[({{ index }}) >> 2u][({{ index }}) & 3u] {%- endmacro -%}
 {%- macro half_at(buf, plane, index) -%} unpack2x16float({{ word(buf, plane ~ "u + ((" ~ index ~ ") >> 1u)") }})[({{ index }}) & 1u] {%- endmacro -%}
+{#- Small whole numbers as f32. A signed conversion is one instruction on a CPU, an unsigned one several. -#}
+{%- macro floats(e) -%} vec4<f32>(bitcast<vec4<i32>>({{ e }})) {%- endmacro -%}
+{#- The low (shift 0) or high (4) four bits of each byte. -#}
+{%- macro nibbles(e, shift) -%} ((vec4<u32>({{ e }}) >> vec4<u32>({{ shift }}u, {{ shift + 8 }}u, {{ shift + 16 }}u, {{ shift + 24 }}u)) & vec4<u32>(15u)) {%- endmacro -%}
 {%- macro high_bits(e) -%} (((vec4<u32>(high) >> vec4<u32>({{ e }}u, {{ e + 1 }}u, {{ e + 2 }}u, {{ e + 3 }}u)) & vec4<u32>(1u)) << vec4<u32>(4u)) {%- endmacro -%}
 {%- macro weights(name, buf, ty, p) %}
 fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
@@ -42,12 +46,12 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   {%- endif %}
   return array<vec4<f32>, 8>(
   {%- for shift in [0, 4] %}{% for c in ["x", "y", "z", "w"] %}
-    {%- set nibbles = "unpack4xU8((q." ~ c ~ " >> " ~ shift ~ "u) & 0x0f0f0f0fu)" %}
-    {%- set q = nibbles if ty in ["Q4_0", "Q4_1"] else "(" ~ nibbles ~ " | " ~ high_bits(shift * 4 + loop.index0 * 4) ~ ")" %}
+    {%- set low = nibbles("q." ~ c, shift) %}
+    {%- set q = low if ty in ["Q4_0", "Q4_1"] else "(" ~ low ~ " | " ~ high_bits(shift * 4 + loop.index0 * 4) ~ ")" %}
     {%- if ty in ["Q4_1", "Q5_1"] %}
-    s.x * vec4<f32>({{ q }}) + s.y
+    s.x * {{ floats(q) }} + s.y
     {%- else %}
-    d * (vec4<f32>({{ q }}) - {{ "8.0" if ty == "Q4_0" else "16.0" }})
+    d * ({{ floats(q) }} - {{ "8.0" if ty == "Q4_0" else "16.0" }})
     {%- endif %}{{ "," if not (loop.last and shift == 4) }}
   {%- endfor %}{% endfor %});
 {%- elif ty in ["Q4_K", "Q5_K"] %}
@@ -71,7 +75,7 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   return array<vec4<f32>, 8>(
   {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
     {%- set high = " | ((h" ~ i ~ "." ~ c ~ " & 0x01010101u) << 4u)" if ty == "Q5_K" else "" %}
-    d * vec4<f32>(unpack4xU8((q{{ i }}.{{ c }} & 0x0f0f0f0fu){{ high }})) - m{{ "," if not (loop.last and i == 1) }}
+    d * {{ floats("unpack4xU8((q" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu)" ~ high ~ ")") }} - m{{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- elif ty == "Q6_K" %}
   let b = g >> 3u;
@@ -89,7 +93,7 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   let s1 = d * f32(scales[(k & 1u) * 2u + 1u]);
   return array<vec4<f32>, 8>(
   {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
-    s{{ i }} * (vec4<f32>(unpack4xU8((l{{ i }}.{{ c }} & 0x0f0f0f0fu) | ((h{{ i }}.{{ c }} & 0x03030303u) << 4u))) - 32.0){{ "," if not (loop.last and i == 1) }}
+    s{{ i }} * ({{ floats("unpack4xU8((l" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu) | ((h" ~ i ~ "." ~ c ~ " & 0x03030303u) << 4u))") }} - 32.0){{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- endif %}
 }

@@ -15,7 +15,7 @@ export async function open(models) {
   const server = await serveDemo(models);
   const context = await launch({ args: ["--hide-scrollbars"], viewport: { width: 1440, height: 900 } });
   // On a CPU adapter the first step compiles for half a minute, and Chromium paints nothing meanwhile.
-  context.setDefaultTimeout(300_000);
+  context.setDefaultTimeout(1_200_000);
   const page = context.pages()[0];
   const problems = [];
   page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
@@ -50,7 +50,7 @@ class User {
 
   async loadServed(name) {
     await this.page.check("[name=source][value=server]", { force: true });
-    const value = await this.page.$eval("#server-models", (select, name) => [...select.options].find((o) => o.text.startsWith(name)).value, name);
+    const value = await this.page.$eval("#server-models", (select, name) => [...select.options].find((o) => o.text.startsWith(`${name},`)).value, name);
     await this.page.selectOption("#server-models", value);
     return this.load();
   }

@@ -25,7 +25,7 @@ beforeAll(async () => {
     build: { outDir: join(folder, "vite"), emptyOutDir: true },
   });
   browser = await open({ places: { "/examples/": folder, "/vite/": join(folder, "vite") } });
-  page = await browser.page();
+  page = browser.page;
 }, 120_000);
 afterAll(async () => {
   await browser?.close();

@@ -6,7 +6,7 @@ let browser;
 let page;
 beforeAll(async () => {
   browser = await open();
-  page = await browser.page();
+  page = browser.page;
   await page.evaluate(async () => {
     const { Llm } = globalThis.embergram;
     const speculative_config = { method: "ngram", num_speculative_tokens: 3, prompt_lookup_min: 1, prompt_lookup_max: 3 };

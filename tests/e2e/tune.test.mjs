@@ -6,7 +6,7 @@ let browser;
 let page;
 beforeAll(async () => {
   browser = await open();
-  page = await browser.page();
+  page = browser.page;
   await page.evaluate(async () => {
     globalThis.ngram = (k) => k && { method: "ngram", num_speculative_tokens: k, prompt_lookup_min: 1, prompt_lookup_max: 3 };
     globalThis.llm = await embergram.Llm.load({ model: "/tiny.gguf", max_model_len: 256, speculative_config: ngram(2) });

@@ -57,7 +57,7 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
   });
 
   test("a connection cut at 40 % goes on at that byte, in the same load", async () => {
-    house.server.fault("/model.gguf", (_, n) => (n === 1 ? { cutAfter: CUT } : {}));
+    house.server.fault("/model.gguf", (_, n) => (n === 1 ? { cutAfter: CUT, rate: 10 * MIB } : {}));
     const result = await load();
     expect(result.error).toBeUndefined();
     expect(result.parts).toEqual(good);
@@ -66,7 +66,7 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
   });
 
   test("a load that failed at 40 % goes on there in the next page", async () => {
-    house.server.fault("/model.gguf", (_, n) => (n === 1 ? { cutAfter: CUT } : {}));
+    house.server.fault("/model.gguf", (_, n) => (n === 1 ? { cutAfter: CUT, rate: 10 * MIB } : {}));
     const failed = await load({ options: { retries: 0, baseUrl: house.server.origin } });
     expect(failed.error).toMatchObject({ name: "EmbergramError", code: "network", message: expect.stringContaining(`${house.server.origin}/model.gguf`) });
     await tab.close();

@@ -15,5 +15,6 @@ export default defineConfig({
     target: "es2022",
     // The page's Content-Security-Policy allows no data: addresses.
     assetsInlineLimit: 0,
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
 });

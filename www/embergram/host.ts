@@ -27,7 +27,7 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
 export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[] };
 
 /** Told of every delta: which prompt of the call, and what was added. */
-export type OnDelta = (prompt: number, delta: Delta) => void;
+export type OnDelta = (prompt: number, delta: Delta) => unknown;
 
 /** What one step added to a sequence, as the engine gives it. */
 interface SequenceOutput {
@@ -148,7 +148,7 @@ export class EngineHost {
       throw asEmbergramError(error);
     } finally {
       this.#aborts.delete(call);
-      // Deltas cross by a port of their own: the end must not overtake the last of them.
+      // Deltas cross by a port of their own, and nothing orders two ports: the end waits until the last has arrived.
       await entry?.told;
       release(onDelta);
     }

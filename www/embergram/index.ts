@@ -6,5 +6,6 @@ export {
 } from "./stats.js";
 export { formatTuneTable, type TuneOptions, type TuneProgress, type TuneResult, type TuneRow } from "./tune.js";
 export type * as OpenAI from "./openai/types.js";
+export { modelCache, type CachedModel } from "./source/index.js";
 export type { ModelInput } from "./source/index.js";
 export type * from "./types.js";

@@ -16,7 +16,7 @@ use web_time::Instant;
 use crate::gpu::{Plan, Row};
 use crate::metrics::{Gauge, ParentRequest, Registry};
 use crate::sample::Sampler;
-use crate::speculate::{Bid, Shares, SpeculativeConfig, StepCost, StepCosts};
+use crate::speculate::{Bid, HoldRates, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
 use kv_cache::KvCache;
 use scheduler::Share;
@@ -46,7 +46,7 @@ pub struct Engine {
     started: Instant,
     /// What steps cost by rows, and how guesses fared in all sequences: what `"auto"` goes by.
     costs: StepCosts,
-    acceptance: Shares,
+    acceptance: HoldRates,
     bids: Vec<Bid>,
     /// The rows of the current step, and each running sequence's part of them. Kept for their memory.
     rows: Vec<Row>,
@@ -82,7 +82,7 @@ impl Engine {
             longest: 0,
             started: Instant::now(),
             costs: StepCosts::new(capacity.rows),
-            acceptance: Shares::default(),
+            acceptance: HoldRates::default(),
             bids: Vec::new(),
             rows: Vec::with_capacity(capacity.rows),
             shares: Vec::with_capacity(capacity.slots),

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
 use crate::sample::{Sampler, TokenCounts, TokenLogprob, needs_logits};
-use crate::speculate::{Acceptance, DraftWindow, NgramProposer, Proposer, Shares, SpeculativeConfig};
+use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 
 /// What one step added to a sequence, or several steps together.
@@ -92,7 +92,7 @@ impl Speculation {
     }
 
     /// The tokens that each token of the draft is expected to bring.
-    pub fn gains<'a>(&'a self, all: &'a Shares) -> impl Iterator<Item = f64> + 'a {
+    pub fn gains<'a>(&'a self, all: &'a HoldRates) -> impl Iterator<Item = f64> + 'a {
         self.acceptance.gains(all).take(self.depth)
     }
 
@@ -189,7 +189,7 @@ impl Sequence {
     }
 
     /// Returns the memory of [`take_guess`](Self::take_guess), and learns from the tokens that came.
-    pub(super) fn give_back(&mut self, guess: Vec<u32>, tokens: &[u32], all: &mut Shares) {
+    pub(super) fn give_back(&mut self, guess: Vec<u32>, tokens: &[u32], all: &mut HoldRates) {
         if let Some(speculation) = &mut self.speculation {
             speculation.acceptance.observe(&guess, tokens, all);
             speculation.guess = guess;

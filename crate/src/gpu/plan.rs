@@ -149,17 +149,18 @@ impl Plan {
                 &[qkv],
                 &[reads(&x), reads(&squares), reads(norm), reads(&angles), writes(&q), writes(&kv), reads(&qkv.words)],
             )?;
-            let cached = [reads(&q), reads(&kv), writes(&attended)];
-            match gpu.tuning {
-                Tuning::Cpu => {
-                    r.dispatch("attention_cpu.wgsl", Over::Rows, Grid::Flat(heads, 8), context! {}, &cached)?
-                }
+            let lanes = head_dim / 4;
+            let (shader, grid, values) = match gpu.tuning {
                 Tuning::Gpu => {
-                    let threads = (head_dim / 4).next_multiple_of(64);
-                    let values = context! { threads, subs => threads / (head_dim / 4) };
-                    r.dispatch("attention_gpu.wgsl", Over::Rows, Grid::Each(heads), values, &cached)?
+                    let threads = lanes.next_multiple_of(64);
+                    ("attention_gpu.wgsl", Grid::Each(heads), context! { threads, subs => threads / lanes })
                 }
-            }
+                Tuning::Cpu if gpu.subgroup > 0 && lanes.is_multiple_of(gpu.subgroup as usize) => {
+                    ("attention_subgroup.wgsl", Grid::Each(kv_heads), context! {})
+                }
+                Tuning::Cpu => ("attention_alone.wgsl", Grid::Flat(heads, 8), context! {}),
+            };
+            r.dispatch(shader, Over::Rows, grid, values, &[reads(&q), reads(&kv), writes(&attended)])?;
             let output = get("attn_output");
             r.product(
                 "project_residual.wgsl",

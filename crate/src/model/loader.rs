@@ -12,6 +12,9 @@ use crate::{Error, ErrorCode, Result};
 /// Llama 3's scaling of the rotary frequencies: a factor for each pair.
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
+/// Most bytes of tensors that wait to be submitted.
+const MAX_QUEUED: usize = 32 << 20;
+
 /// One matrix or vector inside a [`DeviceWords`]: its type and where its planes start, in words.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -81,6 +84,8 @@ pub struct Loader {
     parameters: HashMap<String, Parameter>,
     rope_bytes: Option<(usize, Vec<u8>)>,
     config: Option<ModelConfig>,
+    /// Bytes that wait on the queue.
+    queued: usize,
 }
 
 /// A parameter's name, and its tensors, each with its shape, innermost first.
@@ -141,6 +146,7 @@ impl Loader {
             parameters: HashMap::new(),
             rope_bytes: None,
             config: None,
+            queued: 0,
         }
     }
 
@@ -180,6 +186,12 @@ impl Loader {
             };
             let header = parser.into_header()?;
             self.allocate(header)?;
+        }
+        // What is written to a queue is held until something is submitted.
+        self.queued += bytes.len();
+        if self.queued > MAX_QUEUED {
+            self.queued = 0;
+            self.gpu.queue.submit([]);
         }
         let Self { gpu, state, parameters, rope_bytes, .. } = self;
         let State::Data { cursor, targets, current, header } = state else { unreachable!("the header is complete") };

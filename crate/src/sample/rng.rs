@@ -84,6 +84,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn requests_without_a_seed_get_different_ones() {
+        let mut seeds: Vec<u64> = (0..4).flat_map(|engine| (0..250).map(move |i| request_seed(engine, i))).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 1000);
+    }
+
+    #[test]
     fn philox_gives_the_known_answers_of_its_authors() {
         let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         for (counter, key, answer) in [

@@ -18,18 +18,18 @@ const PRIOR_WEIGHT: f64 = 8.0;
 /// The share of guesses that held, for each number of guesses in a row that held before. Text that is being copied holds
 /// for long, and a chance hit ends soon; the run so far tells the two apart.
 #[derive(Clone, Debug, Default)]
-pub struct Shares {
+pub struct HoldRates {
     held: [f64; LONGEST_RUN + 1],
     seen: [f64; LONGEST_RUN + 1],
 }
 
-impl Shares {
+impl HoldRates {
     fn observe(&mut self, kind: usize, holds: bool) {
         self.held[kind] = self.held[kind] * FADE + f64::from(u8::from(holds));
         self.seen[kind] = self.seen[kind] * FADE + 1.0;
     }
 
-    fn share(&self, kind: usize, prior: f64) -> f64 {
+    fn rate(&self, kind: usize, prior: f64) -> f64 {
         (self.held[kind] + prior * PRIOR_WEIGHT) / (self.seen[kind] + PRIOR_WEIGHT)
     }
 }
@@ -39,12 +39,12 @@ impl Shares {
 pub struct Acceptance {
     /// Guesses in a row that held up to now.
     run: usize,
-    own: Shares,
+    own: HoldRates,
 }
 
 impl Acceptance {
     /// `guess` was offered for what came next, and `tokens` came. `all` learns from it too.
-    pub fn observe(&mut self, guess: &[u32], tokens: &[u32], all: &mut Shares) {
+    pub fn observe(&mut self, guess: &[u32], tokens: &[u32], all: &mut HoldRates) {
         if guess.is_empty() {
             self.run = 0;
         }
@@ -58,10 +58,10 @@ impl Acceptance {
     }
 
     /// The tokens that each further token of a guess is expected to bring: the chance that all up to it hold. Falls.
-    pub fn gains<'a>(&'a self, all: &'a Shares) -> impl Iterator<Item = f64> + 'a {
+    pub fn gains<'a>(&'a self, all: &'a HoldRates) -> impl Iterator<Item = f64> + 'a {
         (self.run..).scan(1.0, |gain, run| {
             let kind = run.min(LONGEST_RUN);
-            *gain *= self.own.share(kind, all.share(kind, PRIOR[kind]));
+            *gain *= self.own.rate(kind, all.rate(kind, PRIOR[kind]));
             Some(*gain)
         })
     }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_guess_that_was_not_scheduled_is_learnt_from() {
-        let (mut acceptance, mut all) = (Acceptance::default(), Shares::default());
+        let (mut acceptance, mut all) = (Acceptance::default(), HoldRates::default());
         for _ in 0..200 {
             acceptance.observe(&[1, 2], &[9], &mut all);
         }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn gains_fall() {
-        let (mut acceptance, mut all) = (Acceptance::default(), Shares::default());
+        let (mut acceptance, mut all) = (Acceptance::default(), HoldRates::default());
         acceptance.observe(&[1, 2, 3], &[1, 2, 7], &mut all);
         let gains: Vec<f64> = acceptance.gains(&all).take(20).collect();
         assert!(gains.windows(2).all(|pair| pair[0] >= pair[1]), "{gains:?}");

@@ -15,7 +15,7 @@ mod verify;
 
 pub use config::SpeculativeConfig;
 pub use cost::{StepCost, StepCosts};
-pub use depth::{Acceptance, Bid, Shares, choose_bids};
+pub use depth::{Acceptance, Bid, HoldRates, choose_bids};
 pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
 pub use verify::verify;

@@ -75,9 +75,11 @@ impl Loader {
         self.0.push(bytes).map_err(thrown)
     }
 
-    /// Ends the file.
+    /// Ends the file, builds tokenizer and pipelines, and runs each pipeline once.
     pub async fn finish(self) -> Result<Engine> {
-        self.0.finish().map(Engine).map_err(thrown)
+        let mut llm = self.0.finish().map_err(thrown)?;
+        llm.warm_up().await.map_err(thrown)?;
+        Ok(Engine(llm))
     }
 }
 

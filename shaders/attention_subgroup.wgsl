@@ -1,0 +1,66 @@
+// Grouped-query attention of each row over its own slot's cache, positions 0 ..= its own, with an online softmax, for CPU
+// adapters with subgroups. A subgroup is one row of one key-value head, with all query heads that share it. It takes
+// {{ subgroup }} positions at a time: a lane is first one position, for the scores, then a share of the head's values. What is added in
+// which order depends on the row's position alone. Later positions are never read: a cache place not yet written may hold
+// anything.
+{%- set lanes = head_dim // 4 %}
+{%- set group = heads // kv_heads %}
+{%- set shares = lanes // subgroup %}
+{% include "common/step.wgsl" %}
+{% include "common/cache.wgsl" %}
+@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+@compute @workgroup_size({{ subgroup }})
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+  let row = wg.y;
+  let slot = rows[row].y;
+  let last = rows[row].z;
+  let at = row * {{ q_d // 4 }}u + wg.x * {{ group * lanes }}u + lane;
+  {%- for h in range(group) %}
+  var top_{{ h }} = -3.0e38;
+  var total_{{ h }} = 0.0;
+  {%- for s in range(shares) %}
+  let q_{{ h }}_{{ s }} = q[at + {{ h * lanes + s * subgroup }}u] * {{ scale }};
+  var o_{{ h }}_{{ s }} = vec4<f32>(0.0);
+  {%- endfor %}{% endfor %}
+  for (var first = 0u; first <= last; first += {{ subgroup }}u) {
+    let seen = first + lane <= last;
+    let place = cache_at(slot, min(first + lane, last)) + wg.x * {{ lanes }}u;
+    {%- for h in range(group) %}
+    var s_{{ h }} = 0.0;
+    {%- endfor %}
+    {%- for i in range(lanes) %}
+    let k_{{ i }} = kv[place + {{ i }}u];
+    {%- for h in range(group) %}
+    s_{{ h }} += dot(subgroupBroadcast(q_{{ h }}_{{ i // subgroup }}, {{ i % subgroup }}u), k_{{ i }});
+    {%- endfor %}{% endfor %}
+    {%- for h in range(group) %}
+    s_{{ h }} = select(-3.0e38, s_{{ h }}, seen);
+    var new_top_{{ h }} = top_{{ h }};
+    {%- for i in range(subgroup) %}
+    new_top_{{ h }} = max(new_top_{{ h }}, subgroupBroadcast(s_{{ h }}, {{ i }}u));
+    {%- endfor %}
+    let keep_{{ h }} = exp(top_{{ h }} - new_top_{{ h }});
+    let w_{{ h }} = select(0.0, exp(s_{{ h }} - new_top_{{ h }}), seen);
+    top_{{ h }} = new_top_{{ h }};
+    total_{{ h }} *= keep_{{ h }};
+    {%- for s in range(shares) %}
+    o_{{ h }}_{{ s }} *= keep_{{ h }};
+    {%- endfor %}{% endfor %}
+    {%- for i in range(subgroup) %}
+    let place_{{ i }} = {{ v_offset // 4 }}u + subgroupBroadcast(place, {{ i }}u) + lane;
+    {%- for h in range(group) %}
+    let w_{{ h }}_{{ i }} = subgroupBroadcast(w_{{ h }}, {{ i }}u);
+    total_{{ h }} += w_{{ h }}_{{ i }};
+    {%- endfor %}
+    {%- for s in range(shares) %}
+    let v_{{ i }}_{{ s }} = kv[place_{{ i }} + {{ s * subgroup }}u];
+    {%- for h in range(group) %}
+    o_{{ h }}_{{ s }} += w_{{ h }}_{{ i }} * v_{{ i }}_{{ s }};
+    {%- endfor %}{% endfor %}{% endfor %}
+  }
+  {%- for h in range(group) %}{% for s in range(shares) %}
+  out[at + {{ h * lanes + s * subgroup }}u] = o_{{ h }}_{{ s }} / total_{{ h }};
+  {%- endfor %}{% endfor %}
+}
