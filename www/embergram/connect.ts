@@ -5,6 +5,7 @@ import type { EngineHost } from "./host.js";
 import { address, ownWasm, startOwn } from "./own.js";
 import { passErrors } from "./rpc.js";
 import { startAt } from "./start.js";
+import { supported } from "./supported.js";
 
 /** The host's methods, which all return promises, so that a worker's look the same. */
 export type HostApi = Pick<
@@ -16,8 +17,8 @@ export type HostApi = Pick<
 export interface Connection {
   /** Calls the host; rejects too when the worker fails or the connection is closed. */
   call<T>(f: (host: HostApi) => Promise<T>): Promise<T>;
-  /** Makes a callback that the host may call. */
-  callback<F extends (...args: never[]) => void>(f: F): F;
+  /** Makes a function, or an object of functions, that the host may call. */
+  callback<F extends object>(f: F): F;
   /** The engine's module, where it came with the script. */
   wasm: Blob | undefined;
   /** Stops the worker; calls under way reject. */
@@ -35,6 +36,11 @@ export async function connect({ worker = true, workerUrl }: ConnectOptions): Pro
   if (!worker) {
     const { EngineHost } = await import("./host.js");
     return connection(new EngineHost(), (f) => f, () => {}).connection;
+  }
+  if (!globalThis.Worker) {
+    const { webgpu, reason } = await supported();
+    if (!webgpu) throw new EmbergramError("no_webgpu", reason ?? "there is no WebGPU");
+    throw new EmbergramError("invalid_config", "this context cannot start workers; load with worker: false");
   }
   const running = start(workerUrl);
   passErrors();

@@ -4,6 +4,7 @@
  */
 import initEngine, { Engine, Loader } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
+import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
 import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
@@ -13,7 +14,7 @@ import type {
 } from "./types.js";
 
 /** What `load` needs beside the engine's options. */
-export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
+export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
   /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
@@ -77,7 +78,12 @@ export class EngineHost {
   #dead: EmbergramError | undefined;
 
   /** Loads a model. A load that fails leaves the host as it was. */
-  async load(id: number, request: LoadRequest, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
+  async load(
+    id: number,
+    request: LoadRequest,
+    onProgress?: (progress: LoadProgress) => void,
+    fetchPort?: FetchPort,
+  ): Promise<ModelInfo> {
     const { model, engine: options, wasmUrl, wasm, ...open } = request;
     const abort = new AbortController();
     this.#aborts.set(id, abort);
@@ -88,6 +94,7 @@ export class EngineHost {
       let last: LoadProgress = { phase: "download", loaded: 0 };
       const source = await openModel(model, {
         ...open,
+        ...(fetchPort && { fetch: fetchThrough(fetchPort) }),
         signal: abort.signal,
         onProgress: (progress) => onProgress?.((last = progress)),
       });
@@ -101,6 +108,7 @@ export class EngineHost {
     } finally {
       this.#aborts.delete(id);
       release(onProgress);
+      release(fetchPort);
     }
   }
 
@@ -173,8 +181,8 @@ export class EngineHost {
     };
     try {
       prompts.forEach((prompt, i) => {
-        const own = (Array.isArray(params) ? params[i] : params) as SamplingParams;
-        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : prompt)];
+        const own = checkedParams(Array.isArray(params) ? params[i] : params);
+        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : checkedIds(prompt))];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
@@ -327,6 +335,20 @@ export class EngineHost {
     if (marked.code === "device_lost" || marked.code === "internal") this.#dead = marked;
     return marked;
   }
+}
+
+function checkedParams(params: unknown): SamplingParams {
+  if (typeof params === "object" && params !== null && !Array.isArray(params)) return params;
+  throw new EmbergramError("invalid_params", `sampling parameters are an object such as { max_tokens: 64 }, not ${shown(params)}`);
+}
+
+function checkedIds(prompt: unknown): readonly number[] | Uint32Array {
+  if (Array.isArray(prompt) || prompt instanceof Uint32Array) return prompt;
+  throw new EmbergramError("invalid_prompt", `a prompt is a string, or an array of token ids, not ${shown(prompt)}`);
+}
+
+function shown(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "an array" : `of type ${typeof value}`;
 }
 
 /** Instantiates the engine's module, the first time. */

@@ -1,6 +1,7 @@
 /** The object people use: a loaded model. */
 import { connect, type ConnectOptions, type Connection, type HostApi } from "./connect.js";
 import { EmbergramError } from "./error.js";
+import { offerFetch } from "./fetch-port.js";
 import type { LoadRequest, Work } from "./host.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
@@ -13,7 +14,9 @@ import type {
 } from "./types.js";
 
 /** Options of {@link Llm.load}. */
-export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal" | "wasm"> {
+export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "wasm"> {
+  /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
+  fetch?: typeof fetch;
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load; it rejects with code `aborted`. */
@@ -64,8 +67,8 @@ export class Llm {
       deltas: this.#deltas.bind(this),
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
     };
-    const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = (messages, params = {}, options = {}) =>
-      this.#run({ chats: conversations(messages) }, params, options);
+    const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = async (messages, params = {}, options = {}) =>
+      this.#run({ chats: asConversations(messages) }, params, options);
     this.chat = Object.assign(chat, { completions: chatCompletions(door) });
     this.completions = completions(door);
   }
@@ -82,9 +85,10 @@ export class Llm {
     const connection = await connect({ worker, workerUrl });
     try {
       const { wasm } = connection;
-      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, wasm, baseUrl, fetch });
+      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, wasm, baseUrl });
       const progress = onProgress && connection.callback(onProgress);
-      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress));
+      const port = fetch && connection.callback(offerFetch(fetch));
+      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress, port));
       return new Llm(connection, info, options.speculative_config ?? null);
     } catch (error) {
       connection.close();
@@ -107,7 +111,7 @@ export class Llm {
     params: SamplingParams | readonly SamplingParams[] = {},
     options: CallOptions = {},
   ): Promise<RequestOutput[]> {
-    return this.#run({ prompts: isPrompt(prompts) ? [prompts] : prompts }, params, options);
+    return this.#run({ prompts: asPrompts(prompts) }, params, options);
   }
 
   /** Completes a prompt, step by step. Leaving the loop aborts the request. */
@@ -174,7 +178,7 @@ export class Llm {
     params: SamplingParams = {},
     options: TuneOptions = {},
   ): Promise<TuneResult> {
-    return tune(this, isPrompt(prompts) ? [prompts] : prompts, configs, params, options);
+    return tune(this, asPrompts(prompts), configs, params, options);
   }
 
   /** Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. */
@@ -252,12 +256,19 @@ async function abortable<T>(
   }
 }
 
-function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
-  return typeof prompts === "string" || prompts instanceof Uint32Array || typeof prompts[0] === "number";
+function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
+  if (typeof prompts === "string" || prompts instanceof Uint32Array) return [prompts];
+  if (Array.isArray(prompts)) return typeof prompts[0] === "number" ? [prompts as number[]] : (prompts as Prompt[]);
+  throw new EmbergramError("invalid_prompt", "give a prompt (a string, or an array of token ids) or an array of prompts");
 }
 
-function conversations(messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[]) {
-  return (Array.isArray(messages[0]) ? messages : [messages]) as readonly (readonly ChatMessage[])[];
+function asConversations(
+  messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+): readonly (readonly ChatMessage[])[] {
+  if (!Array.isArray(messages)) {
+    throw new EmbergramError("invalid_prompt", "give a conversation: an array of messages, each with role and content");
+  }
+  return Array.isArray(messages[0]) ? messages : [messages];
 }
 
 /** Values that were left out must not arrive as keys. */
