@@ -36,7 +36,7 @@ fn main() {
             let mut sums = std::collections::BTreeMap::new();
             for round in 0..4 {
                 plan.step(&rows(n), false).await.unwrap();
-                for (kernel, seconds) in plan.kernel_seconds(&rows(n)) {
+                for (kernel, seconds) in plan.kernel_seconds(&rows(n)).unwrap() {
                     *sums.entry(kernel).or_insert(0.0) += if round > 0 { seconds / 3.0 } else { 0.0 };
                 }
             }

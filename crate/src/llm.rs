@@ -237,8 +237,13 @@ impl Llm {
 
     /// Runs every pipeline once and checks what lossless speculation rests on; else the first step does. See
     /// [`Engine::warm_up`].
-    pub async fn warm_up(&mut self) -> Result<()> {
-        self.engine.warm_up().await
+    pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
+        self.engine.warm_up(known).await
+    }
+
+    /// What tells the kernels of this model from those of others; what [`warm_up`](Self::warm_up) saw may be kept by it.
+    pub fn fingerprint(&self) -> u64 {
+        self.engine.fingerprint()
     }
 
     /// Runs one step over all sequences in flight; returns what it added to each that got tokens. The last output of a

@@ -139,7 +139,7 @@ describe("with a tiny model", () => {
   });
 
   test("tunes, stops tuning, and applies what it recommends", async () => {
-    await page.fill("#tune-prompts", "the river and the\n\ntime people water");
+    await page.fill("#tune-prompts", "the river and the\n---\ntime people water");
     await page.fill("#tune-ks", "0, 3, auto");
     await page.fill("#tune-tokens", "24");
     await page.click("#tune-run");
@@ -230,9 +230,9 @@ describe("with a tiny model", () => {
     const host = await serve({ "/elsewhere.gguf": TINY }, { headers: { "access-control-allow-origin": "*" } });
     expect(await user.loadAddress(`${host.url}/elsewhere.gguf`)).toMatch(/^Ready/);
     await host.close();
-    await page.click("[aria-label='Use elsewhere.gguf']");
+    await page.press("[aria-label='Use elsewhere.gguf']", "Enter");
     expect(await user.load()).toMatch(/^Ready/);
-    await page.click("[aria-label='Delete elsewhere.gguf']");
+    await page.press("[aria-label='Delete elsewhere.gguf']", "Enter");
     await page.locator("[aria-label='Delete elsewhere.gguf']").waitFor({ state: "detached" });
     await user.load();
     expect(await user.alertCode()).toBe("network");
@@ -273,7 +273,7 @@ describe("with SmolLM2", () => {
     await page.click("#tab-prompt");
     await page.fill("#tune-prompts", await page.inputValue("#prompt"));
     await page.fill("#tune-ks", "0, 3, 5");
-    await page.fill("#tune-tokens", "12");
+    await page.fill("#tune-tokens", "20");
     await page.click("#tune-run");
     await user.idle();
     expect(await user.alertCode()).toBe(null);

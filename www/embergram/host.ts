@@ -4,10 +4,11 @@
  */
 import initEngine, { Engine, Loader } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError } from "./error.js";
+import { recall, remember } from "./remember.js";
 import { adapterInfo } from "./supported.js";
 import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
 import type {
-  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
+  AdapterInfo, ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 
@@ -88,9 +89,11 @@ export class EngineHost {
       });
       const loader = await this.#fill(source, options);
       onProgress?.({ ...last, phase: "build" });
-      this.#engine = await loader.finish();
+      const engine = loader.finish();
+      await warmUp(engine, adapter);
+      this.#engine = engine;
       onProgress?.({ ...last, phase: "ready" });
-      return { ...(this.#engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
+      return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
     } catch (error) {
       throw asEmbergramError(error);
     } finally {
@@ -306,6 +309,15 @@ export class EngineHost {
     if (marked.code === "device_lost" || marked.code === "internal") this.#dead = marked;
     return marked;
   }
+}
+
+/** Lets the engine check its kernels on this adapter, once for each: it takes seconds on a CPU adapter. */
+async function warmUp(engine: Engine, adapter: AdapterInfo | null): Promise<void> {
+  const { name, vendor, architecture } = adapter ?? {};
+  const key = [name, vendor, architecture, globalThis.navigator?.userAgent, engine.fingerprint()].join(" ");
+  const known = await recall(key);
+  const single = await engine.warmUp(known === undefined ? undefined : known === "true");
+  if (known === undefined) await remember(key, String(single));
 }
 
 function guarded<T>(f: () => T): T {

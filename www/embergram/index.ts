@@ -6,6 +6,5 @@ export {
 } from "./stats.js";
 export { formatTuneTable, type TuneOptions, type TuneProgress, type TuneResult, type TuneRow } from "./tune.js";
 export type * as OpenAI from "./openai/types.js";
-export { modelCache, type CachedModel } from "./source/index.js";
-export type { ModelInput } from "./source/index.js";
+export { modelCache, type CachedModel, type ModelInput, type NameOptions } from "./source/index.js";
 export type * from "./types.js";

@@ -24,7 +24,7 @@ impl Engine {
     }
 
     async fn try_step(&mut self) -> Result<Vec<SequenceOutput>> {
-        self.warm_up().await?;
+        self.warm_up(None).await?;
         self.admit();
         self.choose_depths();
         self.schedule();
@@ -35,22 +35,34 @@ impl Engine {
         Ok(outputs)
     }
 
-    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_rows`]), which also runs
-    /// every pipeline a first time. The first step does it where the caller has not.
+    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_rows`]), which also compiles
+    /// every pipeline; or takes what was `known` of the same [`fingerprint`](Self::fingerprint) on the same adapter. The
+    /// first step does it where the caller has not. Gives [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
     ///
     /// [`Plan::check_rows`]: crate::gpu::Plan::check_rows
-    pub async fn warm_up(&mut self) -> Result<()> {
+    /// [`Plan::single_kernel_path`]: crate::gpu::Plan::single_kernel_path
+    pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
         if !self.warm {
-            // Nothing is computed yet, so any block will do.
-            self.plan.set_block(0, 0, 0);
-            let single = self.plan.check_rows().await?;
-            self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(single)));
+            match known {
+                Some(single) => self.plan.set_single_kernel_path(single),
+                None => {
+                    // Nothing is computed yet, so any block will do.
+                    self.plan.set_block(0, 0, 0);
+                    self.plan.check_rows().await?;
+                }
+            }
+            self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.plan.single_kernel_path())));
             self.warm = true;
         }
-        Ok(())
+        Ok(self.plan.single_kernel_path())
+    }
+
+    /// What tells this engine's kernels from others'.
+    pub fn fingerprint(&self) -> u64 {
+        self.plan.fingerprint()
     }
 
     /// Runs the scheduled rows on the device.

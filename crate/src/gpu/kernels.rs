@@ -11,7 +11,8 @@ macro_rules! shaders {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../../shaders/", $name)))),*] };
 }
 
-const SHADERS: &[(&str, &str)] = shaders![
+/// Names and sources.
+pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/weights.wgsl",
     "common/step.wgsl",
     "common/cache.wgsl",

@@ -62,7 +62,7 @@ pub struct Plan {
     /// What the buffers hold.
     pub capacity: Capacity,
     max_blocks: usize,
-    pipelines: Vec<Pipelines>,
+    pipelines: Pipelines,
     dispatches: Vec<Dispatch>,
     single_kernel_path: bool,
     timer: Option<Timer>,
@@ -78,7 +78,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Allocates the buffers, compiles the pipelines, binds the parameters.
+    /// Allocates the buffers and binds the parameters.
     ///
     /// # Errors
     /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits.
@@ -234,6 +234,16 @@ impl Plan {
         self.single_kernel_path
     }
 
+    /// Takes what [`Plan::check_rows`] saw before, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
+    pub fn set_single_kernel_path(&mut self, single: bool) {
+        self.single_kernel_path = single;
+    }
+
+    /// What tells this plan's kernels from others': shaders, model shape, tensor types, tuning.
+    pub fn fingerprint(&self) -> u64 {
+        self.pipelines.fingerprint()
+    }
+
     /// Says that positions `index * block_size ..` of `slot` lie in `block`.
     pub fn set_block(&self, slot: usize, index: usize, block: u32) {
         let offset = self.capacity.rows * 16 + (slot * self.max_blocks + index) * 4;
@@ -266,7 +276,7 @@ impl Plan {
                 timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(Timer::writes),
             });
             for i in dispatches {
-                self.dispatches[*i].encode(&mut pass, &self.pipelines, rows.len(), outputs, self.single_kernel_path);
+                self.encode(&self.dispatches[*i], &mut pass, rows.len(), outputs)?;
             }
         }
         if outputs == 0 {
@@ -295,6 +305,10 @@ impl Plan {
             }
         })
         .await
+    }
+
+    fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, rows: usize, outputs: usize) -> Result<()> {
+        dispatch.encode(pass, &self.gpu, &self.pipelines, rows, outputs, self.single_kernel_path)
     }
 
     /// Writes the rows of a step; gives the number of outputs.
@@ -343,17 +357,17 @@ impl Plan {
 
     /// Wall seconds of each dispatch of a step over `rows`, submitted and waited for alone, by the kernel's name: for
     /// measuring. Natively only; it blocks.
-    pub fn kernel_seconds(&mut self, rows: &[Row]) -> Vec<(&'static str, f64)> {
+    pub fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(&'static str, f64)>> {
         let outputs = self.write_rows(rows);
-        let time = |dispatch: &Dispatch| {
+        let time = |dispatch: &Dispatch| -> Result<_> {
             let start = web_time::Instant::now();
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            dispatch.encode(&mut pass, &self.pipelines, rows.len(), outputs, self.single_kernel_path);
+            self.encode(dispatch, &mut pass, rows.len(), outputs)?;
             drop(pass);
             self.gpu.queue.submit([encoder.finish()]);
             let _ = self.gpu.device.poll(wgpu::PollType::wait_indefinitely());
-            (dispatch.name, start.elapsed().as_secs_f64())
+            Ok((dispatch.name, start.elapsed().as_secs_f64()))
         };
         self.dispatches.iter().map(time).collect()
     }

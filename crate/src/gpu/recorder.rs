@@ -1,11 +1,13 @@
-//! Records dispatches: pipelines made once for each shape, bind groups once for each dispatch.
+//! Records dispatches: bind groups once for each dispatch, pipelines once for each shape, when they are first used.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 
 use burn_wgpu::wgpu;
 use minijinja::{context, value::merge_maps};
 
-use super::kernels::{Kernels, layout};
+use super::kernels::{Kernels, SHADERS, layout};
 use super::{Gpu, weights::DeviceWords};
 use crate::model::loader::{Matrix, Parameter};
 use crate::{Error, ErrorCode, Result};
@@ -13,8 +15,30 @@ use crate::{Error, ErrorCode, Result};
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
 pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
-/// The pipelines of one kernel: for each tile where it works on tiles, else one.
-pub(super) type Pipelines = Vec<wgpu::ComputePipeline>;
+/// One kernel of a plan: its pipelines, one for each tile where it works on tiles. Each is compiled when a step first needs
+/// it: a CPU adapter takes half a second for one, and many plans never see some of them.
+pub(super) struct Kernel {
+    shader: &'static str,
+    layout: wgpu::BindGroupLayout,
+    /// What the template's values are for each pipeline.
+    variants: Vec<(minijinja::Value, OnceLock<wgpu::ComputePipeline>)>,
+}
+
+impl Kernel {
+    fn pipeline(&self, gpu: &Gpu, templates: &Kernels, variant: usize) -> Result<&wgpu::ComputePipeline> {
+        let (values, made) = &self.variants[variant];
+        if made.get().is_none() {
+            let _ = made.set(templates.pipeline(gpu, self.shader, &self.layout, values)?);
+        }
+        Ok(made.get().expect("just made"))
+    }
+}
+
+/// What dispatches run: the kernels, and the templates they are made of.
+pub(super) struct Pipelines {
+    templates: Kernels,
+    kernels: Vec<Kernel>,
+}
 
 /// What the second dimension of a dispatch counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +58,20 @@ pub(super) enum Grid {
     Flat(usize, usize),
 }
 
+impl Pipelines {
+    /// What tells these kernels from others: shaders and the values they are written out with.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for kernel in &self.kernels {
+            for (values, _) in &kernel.variants {
+                (kernel.shader, format!("{values:?}")).hash(&mut hasher);
+            }
+        }
+        SHADERS.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// One recorded dispatch.
 pub(super) struct Dispatch {
     pub name: &'static str,
@@ -46,17 +84,21 @@ pub(super) struct Dispatch {
 
 impl Dispatch {
     /// Records it for so many rows and outputs. `one_tile` takes the largest tile however few the rows are.
+    ///
+    /// # Errors
+    /// `internal` for a template that does not render.
     pub fn encode(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
-        pipelines: &[Pipelines],
+        gpu: &Gpu,
+        pipelines: &Pipelines,
         rows: usize,
         outputs: usize,
         one_tile: bool,
-    ) {
+    ) -> Result<()> {
         let n = if self.over == Over::Rows { rows } else { outputs };
         if n == 0 {
-            return;
+            return Ok(());
         }
         let largest = TILES.len() - 1;
         let tile = if one_tile { largest } else { TILES.iter().position(|t| *t >= n).unwrap_or(largest) };
@@ -65,9 +107,10 @@ impl Dispatch {
             Grid::Each(x) => (0, x, n),
             Grid::Flat(each, workgroup) => (0, (n * each).div_ceil(workgroup), 1),
         };
-        pass.set_pipeline(&pipelines[self.kernel][pipeline]);
+        pass.set_pipeline(pipelines.kernels[self.kernel].pipeline(gpu, &pipelines.templates, pipeline)?);
         pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(x as u32, y as u32, 1);
+        Ok(())
     }
 }
 
@@ -104,14 +147,13 @@ pub(super) fn writes(memory: &impl Memory) -> Bound<'_> {
 /// Collects a plan's dispatches.
 pub(super) struct Recorder<'a> {
     gpu: &'a Gpu,
-    kernels: Kernels,
     /// What every shader may name: the model's shape and the tuning.
     values: minijinja::Value,
     step: &'a wgpu::Buffer,
     rows: &'a wgpu::Buffer,
     layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
     known: HashMap<String, usize>,
-    pub pipelines: Vec<Pipelines>,
+    pub pipelines: Pipelines,
     pub dispatches: Vec<Dispatch>,
 }
 
@@ -128,13 +170,12 @@ impl<'a> Recorder<'a> {
         };
         Self {
             gpu,
-            kernels: Kernels::new(),
             values,
             step,
             rows,
             layouts: HashMap::new(),
             known: HashMap::new(),
-            pipelines: Vec::new(),
+            pipelines: Pipelines { templates: Kernels::new(), kernels: Vec::new() },
             dispatches: Vec::new(),
         }
     }
@@ -191,13 +232,14 @@ impl<'a> Recorder<'a> {
             Some(kernel) => *kernel,
             None => {
                 let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
-                let made = tiles.iter().map(|tile| {
+                let variant = |tile: &usize| {
                     let values = merge_maps([context! { T => tile }, values.clone(), self.values.clone()]);
-                    self.kernels.pipeline(gpu, shader, layout, &values)
-                });
-                self.pipelines.push(made.collect::<Result<_>>()?);
-                self.known.insert(key, self.pipelines.len() - 1);
-                self.pipelines.len() - 1
+                    (values, OnceLock::new())
+                };
+                let variants = tiles.iter().map(variant).collect();
+                self.pipelines.kernels.push(Kernel { shader, layout: layout.clone(), variants });
+                self.known.insert(key, self.pipelines.kernels.len() - 1);
+                self.pipelines.kernels.len() - 1
             }
         };
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];

@@ -75,11 +75,9 @@ impl Loader {
         self.0.push(bytes).map_err(thrown)
     }
 
-    /// Ends the file, builds tokenizer and pipelines, and runs each pipeline once.
-    pub async fn finish(self) -> Result<Engine> {
-        let mut llm = self.0.finish().map_err(thrown)?;
-        llm.warm_up().await.map_err(thrown)?;
-        Ok(Engine(llm))
+    /// Ends the file and builds tokenizer and plan.
+    pub fn finish(self) -> Result<Engine> {
+        self.0.finish().map(Engine).map_err(thrown)
     }
 }
 
@@ -92,6 +90,18 @@ impl Engine {
     /// What was loaded: name, context, vocabulary, whether it has a chat template.
     pub fn info(&self) -> Result<JsValue> {
         to_js(&self.0.info())
+    }
+
+    /// What tells the kernels of this model from those of others.
+    pub fn fingerprint(&self) -> String {
+        format!("{:016x}", self.0.fingerprint())
+    }
+
+    /// Checks that rows do not depend on their company, unless that is known of these kernels on this adapter; gives
+    /// whether one kernel must serve all rows, since they do.
+    #[wasm_bindgen(js_name = warmUp)]
+    pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
+        self.0.warm_up(known).await.map_err(thrown)
     }
 
     /// Queues a prompt of token ids; returns the ids of its `n` sequences.

@@ -6,8 +6,8 @@ import type { Monitor, Sample } from "./monitor.js";
 import { bars, mean, type Bar } from "./reading.js";
 import { TINTS } from "./token-view.js";
 
-/** Seconds that the rate of a moment looks back over. */
-const WINDOW = 2;
+/** How far the rate of a moment looks back: these seconds, and on slow adapters on to these tokens, within a limit. */
+const WINDOW = { seconds: 2, tokens: 8, longest: 10 };
 
 export function setUpLive(monitor: Monitor): void {
   const parent = byId("charts");
@@ -72,7 +72,11 @@ export function setUpLive(monitor: Monitor): void {
 function rateAt(history: readonly Sample[], i: number): number | null {
   const now = history[i]!;
   let then = i;
-  while (then > 0 && now.at - history[then]!.at < WINDOW) then -= 1;
+  for (; then > 0; then--) {
+    const seconds = now.at - history[then]!.at;
+    const tokens = now.reading.generationTokens - history[then]!.reading.generationTokens;
+    if (seconds >= WINDOW.longest || (seconds >= WINDOW.seconds && tokens >= WINDOW.tokens)) break;
+  }
   const before = history[then]!;
   const elapsed = now.at - before.at;
   return elapsed > 0 ? (now.reading.generationTokens - before.reading.generationTokens) / elapsed : null;

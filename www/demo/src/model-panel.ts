@@ -193,6 +193,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
 
 function showFacts(model: ModelInfo | undefined): void {
   byId("fact-name").textContent = model?.name ?? "–";
+  byId("fact-name").title = model?.name ?? "";
   byId("fact-context").textContent = model ? `${format.count(model.max_model_len)} tokens` : "–";
   byId("fact-vocabulary").textContent = model ? `${format.count(model.vocab_size)} tokens` : "–";
 }

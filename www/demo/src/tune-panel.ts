@@ -14,11 +14,11 @@ const PROMPTS = `def area(width, height):
 
 def perimeter(width, height):
     """Returns the perimeter of a rectangle."""
-
+---
 Name: Ada Lovelace; Born: 1815; Field: mathematics.
 Name: Alan Turing; Born: 1912; Field: computer science.
 Name: Grace Hopper; Born: 1906; Field:
-
+---
 The water cycle has four stages. In the first stage,`;
 
 /** Lines that can be told apart without their colours. */
@@ -56,7 +56,7 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
     const { llm, busy } = store.state;
     const settings = readSettings();
     if (!llm || busy || !settings || !validKs() || !valid(form)) return;
-    const samples = prompts.value.split(/\n\s*\n/).map((text) => text.trim()).filter(Boolean);
+    const samples = prompts.value.split(/^---+\s*$/m).map((text) => text.replace(/^\n|\n$/g, "")).filter((text) => text.trim() !== "");
     const configs = listed().map(speculativeConfig);
     hideError();
     aborter = new AbortController();
