@@ -86,10 +86,8 @@ async fn assert_as_recorded(name: &str, run: &golden::Run, most: usize) -> Llm {
         "speculative_config": run.config["speculative_config"],
     }))
     .await;
-    let mut expected = Counts {
-        per_position: vec![0; speculation(run).unwrap().num_speculative_tokens],
-        ..Default::default()
-    };
+    let mut expected =
+        Counts { per_position: vec![0; speculation(run).unwrap().num_speculative_tokens], ..Default::default() };
     let greedy = params(json!({ "temperature": 0, "max_tokens": run.max_tokens.min(most) }));
     for prompts in run.prompts.chunks(if run.mode == "batch" { run.prompts.len() } else { 1 }) {
         let together: Vec<Prompt> = prompts.iter().map(|p| Prompt::Tokens(p.prompt_token_ids.clone())).collect();
