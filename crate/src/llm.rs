@@ -68,12 +68,13 @@ impl LlmLoader {
     ///
     /// # Errors
     /// `truncated_file`, `unsupported_model` for a tokenizer or template the engine does not know, `invalid_config` for a
-    /// `max_model_len` beyond the model's context or a cache too small for one block.
+    /// `max_model_len` beyond the model's context or a cache too small for one block, `adapter_too_small` for options that
+    /// ask for more than the adapter's limits.
     pub fn finish(self) -> Result<Llm> {
         let (model, weights, mut header) = self.loader.finish()?;
         let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
         let template = chat_template(&header.metadata, &tokenizer)?;
-        let capacity = capacity(&self.config, &model)?;
+        let capacity = capacity(&self.config, &model, &self.gpu)?;
         let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),
@@ -104,11 +105,17 @@ fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
     config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
 }
 
-fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    (model.layers * block_size * 2 * model.kv_d() * 4) as u64
+fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
+    block_size as u64 * 2 * model.kv_d() as u64 * 4
 }
 
-fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
+fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
+    model.layers as u64 * layer_block_bytes(model, block_size)
+}
+
+/// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
+/// be too large is refused here, before anything is made of it.
+fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capacity> {
     let positions = config.max_model_len.unwrap_or(model.context);
     if positions > model.context {
         let message = format!("max_model_len is {positions}, but the model's context is {}; lower it", model.context);
@@ -117,19 +124,38 @@ fn capacity(config: &LlmConfig, model: &ModelConfig) -> Result<Capacity> {
     // Each sequence needs a row of a step, and a sample.
     let least = DEFAULT_ROWS.max(config.max_num_seqs);
     let rows = config.max_num_batched_tokens.unwrap_or(least);
-    let wanted = config.max_num_seqs * positions.div_ceil(config.block_size);
+    let outputs = rows.min(least);
+    // A step has a workgroup for each row, or for each eight heads of a row.
+    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize / model.heads.div_ceil(8);
+    if rows > most {
+        let message = format!(
+            "max_num_batched_tokens or max_num_seqs asks for {rows} rows a step, but this model on adapter '{}' can have \
+             {most}; lower it",
+            gpu.adapter.name
+        );
+        return Err(Error::new(ErrorCode::AdapterTooSmall, message));
+    }
+    let table = positions.div_ceil(config.block_size) as u64;
+    let wanted = config.max_num_seqs as u64 * table;
+    let fits = |count: usize, words: u64, what: &str| gpu.fits((count as u64).saturating_mul(words * 4), what);
+    fits(rows, model.ff.max(model.d).max(model.q_d()) as u64, "the activations of max_num_batched_tokens rows")?;
+    fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows")?;
+    fits(config.max_num_seqs, table, "the block tables")?;
+    fits(positions, model.head_dim as u64, "the rotary table")?;
     let bytes = block_bytes(model, config.block_size);
     let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
     if affordable == 0 {
         let message = format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}");
         return Err(Error::new(ErrorCode::InvalidConfig, message));
     }
+    let blocks = wanted.min(affordable);
+    gpu.fits(blocks.saturating_mul(layer_block_bytes(model, config.block_size)), "the KV cache of a layer")?;
     Ok(Capacity {
         rows,
-        outputs: rows.min(least),
+        outputs,
         slots: config.max_num_seqs,
         positions,
-        blocks: wanted.min(affordable as usize),
+        blocks: blocks as usize,
         block_size: config.block_size,
     })
 }

@@ -105,6 +105,16 @@ fn bad_files_are_refused_by_code_and_the_next_load_works() {
         let error = refusal(&gpu, config, &good);
         assert!(error.code == ErrorCode::InvalidConfig && error.message.contains(says), "{:?} {error}", error.code);
     }
+    const HUGE: u32 = u32::MAX;
+    for (config, says) in [
+        (json!({ "max_num_seqs": HUGE }), "max_num_seqs"),
+        (json!({ "max_num_batched_tokens": HUGE }), "max_num_batched_tokens"),
+        (json!({ "max_num_seqs": HUGE, "max_num_batched_tokens": HUGE, "kv_cache_memory_bytes": u64::MAX }), "rows"),
+        (json!({ "max_num_seqs": 60_000, "kv_cache_memory_bytes": u64::MAX }), "KV cache"),
+    ] {
+        let error = refusal(&gpu, config, &good);
+        assert!(error.code == ErrorCode::AdapterTooSmall && error.message.contains(says), "{:?} {error}", error.code);
+    }
 
     assert_eq!(greedy(&mut load(&gpu, json!({}), &good).unwrap()), before);
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use burn::tensor::{Device, DeviceKind};
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row};
 use embergram::model::Loader;
@@ -9,8 +10,14 @@ use embergram::model::llama::Llama;
 
 const BLOCK: usize = 8;
 
+/// burn's own device on the same adapter, opened as burn likes it.
+fn burn() -> Device {
+    Device::wgpu(DeviceKind::DefaultDevice)
+}
+
 /// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
-async fn difference(gpu: &Gpu, file: &[u8], tokens: &[u32]) -> (f32, f32) {
+async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
+    let gpu = &Gpu::open().await.unwrap();
     let mut loader = Loader::new(gpu);
     loader.read(file).unwrap();
     let (config, weights, _) = loader.finish().unwrap();
@@ -23,7 +30,7 @@ async fn difference(gpu: &Gpu, file: &[u8], tokens: &[u32]) -> (f32, f32) {
         (0..).zip(tokens).map(|(position, token)| Row { token: *token, slot: 0, position, output: true }).collect();
     let ours = plan.step(&rows, true).await.unwrap().logits;
 
-    let llama = Llama::read(file, n, &gpu.burn).unwrap();
+    let llama = Llama::read(file, n, &burn()).unwrap();
     let reference: Vec<f32> = llama.forward(tokens).into_data().try_to_vec().unwrap();
     assert_eq!((ours.len(), reference.len()), (n * config.vocab, n * config.vocab));
     assert!(ours.iter().chain(&reference).all(|v| v.is_finite()));
@@ -34,13 +41,12 @@ async fn difference(gpu: &Gpu, file: &[u8], tokens: &[u32]) -> (f32, f32) {
 #[test]
 fn plan_and_reference_agree_on_random_models() {
     pollster::block_on(async {
-        let gpu = support::gpu().await;
         let tokens: Vec<u32> = (0..40).map(|i| (i * i * 7 + 11) % 380).collect();
         // Every tensor type in one model; its pipelines are most of this test's time.
         let all = "F32,F16,BF16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1,Q4_K,Q5_K,Q6_K";
         let cases: [&[&str]; 2] = [&[], &["--type", all, "--untied", "--rope-freqs"]];
         for case in cases {
-            let (difference, largest) = difference(&gpu, &support::model(case), &tokens).await;
+            let (difference, largest) = difference(&support::model(case), &tokens).await;
             eprintln!("{case:?}: {difference:e} of {largest}");
             assert!(largest > 5.0 && difference < 1e-3, "{case:?}: {difference:e} of {largest}");
         }
@@ -51,10 +57,9 @@ fn plan_and_reference_agree_on_random_models() {
 #[test]
 fn rope_factors_matter() {
     pollster::block_on(async {
-        let gpu = support::gpu().await;
         let tokens: Vec<u32> = (0..40).map(|i| (i * i * 7 + 11) % 380).collect();
         let with = support::model(&["--rope-freqs"]);
-        let read = |file: &[u8]| Llama::read(file, 40, &gpu.burn).unwrap();
+        let read = |file: &[u8]| Llama::read(file, 40, &burn()).unwrap();
         let logits = |llama: Llama| llama.forward(&tokens).into_data().try_to_vec::<f32>().unwrap();
         // The same file, its factors under a name that no model reads.
         let name = b"rope_freqs.weight";
@@ -72,10 +77,9 @@ fn plan_and_reference_agree_on_smollm2() {
     pollster::block_on(async {
         let path =
             std::env::var("EMBERGRAM_MODEL").expect("EMBERGRAM_MODEL names the SmolLM2 GGUF; `npm test` sets it");
-        let gpu = support::gpu().await;
         // "The capital of France is" and what SmolLM2 makes of rarer tokens.
         let tokens = [504, 3575, 282, 4649, 314, 1, 2, 0, 49151, 40000, 30, 198, 9519, 28, 17, 11000];
-        let (difference, largest) = difference(&gpu, &std::fs::read(path).unwrap(), &tokens).await;
+        let (difference, largest) = difference(&std::fs::read(path).unwrap(), &tokens).await;
         eprintln!("SmolLM2: {difference:e} of {largest}");
         assert!(largest > 5.0 && difference < 1e-3, "{difference:e} of {largest}");
     });

@@ -2,55 +2,16 @@
 //! drafts, counters and metrics must come out as recorded. Reads every recording in `tests/golden`, or in the folder
 //! that `EMBERGRAM_GOLDEN` names.
 
+mod golden;
+
 use embergram::metrics::{
     CacheConfig, FinishReason, FinishedRequest, IterationStats, ParentRequest, Registry, RequestRecorder,
     SpeculationStats,
 };
 use embergram::speculate::{DraftWindow, NgramProposer, Proposer, SpeculativeConfig, verify};
+use golden::{Prompt, Run, Step};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
-
-#[derive(Deserialize)]
-struct Recording {
-    runs: BTreeMap<String, Run>,
-}
-
-#[derive(Deserialize)]
-struct Run {
-    config: BTreeMap<String, Value>,
-    max_tokens: usize,
-    max_model_len: usize,
-    #[serde(default)]
-    mode: String,
-    prompts: Vec<Prompt>,
-    metrics: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-struct Prompt {
-    name: String,
-    prompt_token_ids: Vec<u32>,
-    output_token_ids: Vec<u32>,
-    finish_reason: String,
-    steps: Vec<Step>,
-    spec_metrics_cumulative: Vec<Value>,
-    output_spec_decode_metrics: Option<RecordedSpeculation>,
-}
-
-#[derive(Deserialize)]
-struct Step {
-    scheduled: usize,
-    draft: Vec<u32>,
-    sampled: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct RecordedSpeculation {
-    num_spec_tokens: usize,
-    histogram: Vec<u64>,
-    num_draft_tokens: u64,
-}
 
 #[derive(Debug, Deserialize)]
 struct NgramCase {
@@ -62,29 +23,10 @@ struct NgramCase {
     draft: Vec<u32>,
 }
 
-/// Every JSON file of the folder of recordings, with its name.
-fn golden() -> Vec<(String, Value)> {
-    let folder = std::env::var("EMBERGRAM_GOLDEN")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden").into());
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{folder}: {error}"))
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    files.sort();
-    let read = |path: std::path::PathBuf| {
-        let name = path.display().to_string();
-        let json = serde_json::from_slice(&std::fs::read(&path).unwrap());
-        let json = json.unwrap_or_else(|error| panic!("{name}: {error}"));
-        (name, json)
-    };
-    files.into_iter().map(read).collect()
-}
-
 #[test]
 fn the_proposer_proposes_what_vllms_proposes() {
     let mut seen = 0;
-    for (file, json) in golden() {
+    for (file, json) in golden::files() {
         if !json.get(0).is_some_and(|case| case["context"].is_array()) {
             continue;
         }
@@ -104,20 +46,11 @@ fn the_proposer_proposes_what_vllms_proposes() {
 
 #[test]
 fn recordings_replay_to_the_same_drafts_and_metrics() {
-    let mut seen = 0;
-    for (file, json) in golden() {
-        // Recordings of other things than generation have no prompts.
-        let runs = json.get("runs").and_then(Value::as_object);
-        if !runs.is_some_and(|runs| runs.values().all(|run| run["prompts"].is_array())) {
-            continue;
-        }
-        let recording: Recording = serde_json::from_value(json).expect(&file);
-        for (k, run) in &recording.runs {
-            Replay::new(run, format!("{file}, run {k}")).all();
-            seen += 1;
-        }
+    let runs = golden::runs();
+    assert!(!runs.is_empty(), "no recordings found");
+    for (name, run) in &runs {
+        Replay::new(run, name.clone()).all();
     }
-    assert!(seen > 0, "no recordings found");
 }
 
 /// One recorded run on its way through the registry.

@@ -63,8 +63,9 @@ struct Parent {
 
 impl Engine {
     /// An engine without requests. `vocab` is the number of logits a row has.
-    pub fn new(plan: Plan, tokenizer: Tokenizer, vocab: usize, prefix_caching: bool, metrics: Registry) -> Self {
+    pub fn new(plan: Plan, tokenizer: Tokenizer, vocab: usize, prefix_caching: bool, mut metrics: Registry) -> Self {
         let capacity = plan.capacity;
+        metrics.set(Gauge::GpuMemoryBytes, plan.memory_bytes() as f64);
         Self {
             sampler: Sampler::new(tokenizer.eos_ids()),
             kv: KvCache::new(capacity.blocks, capacity.block_size, prefix_caching),

@@ -91,7 +91,7 @@ impl Gpu {
             ErrorCode::AdapterTooSmall,
             format!(
                 "{what} needs {bytes} bytes in one binding, but adapter '{}' allows {limit}. Use a smaller model or \
-                 quantisation, or lower max_model_len or max_num_seqs",
+                 quantisation, or lower max_model_len, max_num_seqs, max_num_batched_tokens or kv_cache_memory_bytes",
                 self.adapter.name
             ),
         ))

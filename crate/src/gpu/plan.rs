@@ -4,6 +4,8 @@
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
+use std::cell::Cell;
+
 use burn_wgpu::wgpu;
 use minijinja::context;
 
@@ -73,6 +75,7 @@ pub struct Plan {
     logits: wgpu::Buffer,
     sampled: wgpu::Buffer,
     readback: wgpu::Buffer,
+    memory_bytes: u64,
     /// Keeps the memory that the bind groups name: burn would give it to the next tensor.
     _memory: Vec<DeviceWords>,
 }
@@ -84,9 +87,11 @@ impl Plan {
     /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits.
     pub fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, capacity: Capacity) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
+        let memory_bytes = Cell::new(0);
         let buffer = |name: &str, words: usize, usage: Usage| {
             let size = (words as u64 * 4).next_multiple_of(16).max(16);
             gpu.fits(size, &format!("the step's buffer '{name}'"))?;
+            memory_bytes.set(memory_bytes.get() + size);
             Ok(gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
                 size,
@@ -205,6 +210,7 @@ impl Plan {
         r.dispatch("argmax.wgsl", Over::Outputs, Grid::Each(1), context! {}, &[reads(&parts), writes(&sampled)])?;
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
+        let memory_bytes = memory_bytes.get() + memory.iter().map(DeviceWords::bytes).sum::<u64>();
         Ok(Self {
             gpu: gpu.clone(),
             config: config.clone(),
@@ -219,6 +225,7 @@ impl Plan {
             logits,
             sampled,
             readback,
+            memory_bytes,
             _memory: memory,
         })
     }
@@ -226,6 +233,11 @@ impl Plan {
     /// Dispatches a step.
     pub fn dispatches(&self) -> usize {
         self.dispatches.len()
+    }
+
+    /// Bytes of the buffers that it holds: parameters, KV cache and a step's own.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// Whether every step runs through the largest tile's kernels, since [`Plan::check_rows`] saw another tile give

@@ -52,6 +52,11 @@ impl DeviceWords {
         gpu.queue.write_buffer(&self.buffer, self.offset + offset, bytes);
     }
 
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What a bind group binds.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -3,24 +3,6 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use burn::tensor::Device;
-use burn_wgpu::{MemoryConfiguration, WgpuSetup, wgpu};
-use embergram::gpu::Gpu;
-
-/// A device with all of the adapter's features: burn compiles its own operations for those, without asking the device.
-#[allow(dead_code)]
-pub async fn gpu() -> Gpu {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapter = instance.request_adapter(&Default::default()).await.unwrap();
-    let (required_features, required_limits) = (adapter.features(), adapter.limits());
-    let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
-    let (device, queue) = adapter.request_device(&descriptor).await.unwrap();
-    let info = adapter.get_info();
-    let setup = WgpuSetup { instance, backend: info.backend, adapter, device: device.clone(), queue: queue.clone() };
-    let burn = Device::wgpu_options().memory_config(MemoryConfiguration::ExclusivePages).setup(setup).init().unwrap();
-    Gpu { device, queue, burn, adapter: info }
-}
-
 /// The GGUF that `make_model.py` writes with these arguments. `EMBERGRAM_PYTHON` names a python with `gguf` and `numpy`;
 /// without it `python3` must have them (`npm test` sees to it).
 pub fn model(args: &[&str]) -> Vec<u8> {
