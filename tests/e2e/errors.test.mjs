@@ -71,7 +71,7 @@ test("options that are unknown or out of range are refused before a byte is aske
   const codes = [];
   for (const options of wrong) codes.push((await load({ model: url("tiny.gguf"), ...options })).error?.code);
   expect(codes).toEqual(wrong.map(() => "invalid_config"));
-  for (const model of [undefined, 7, "hf:nonsense"]) expect((await load({ model })).error?.code).toBe("invalid_config");
+  for (const model of [undefined, "hf:nonsense"]) expect((await load({ model })).error?.code).toBe("invalid_config");
 });
 
 test("a connection that breaks for good is network; one that breaks once is gone on with", async () => {
@@ -99,10 +99,10 @@ test("a connection that breaks for good is network; one that breaks once is gone
 
 test("a server that is away for good is network", async () => {
   await models.stop();
-  const { error } = await load({ model: url("tiny.gguf"), cache: false });
+  const { error } = await load({ model: url("tiny.gguf"), cache: false, retries: 1, retryDelay: 50 });
   await models.start();
   expect(error).toMatchObject({ name: "EmbergramError", code: "network" });
-}, 120_000);
+});
 
 test("the second load comes from OPFS with the server switched off", async () => {
   const first = await load({ model: url("tiny.gguf") });
@@ -154,11 +154,12 @@ test("without an adapter: supported() says so, and a load is no_webgpu", async (
   try {
     const tab = await context.newPage();
     await tab.goto(browser.server.url);
-    const got = await tab.evaluate(async () => {
+    // As text: vitest would rewrite the import.
+    const got = await tab.evaluate(`(async () => {
       const { Llm } = await import("/dist/index.js");
       const error = await Llm.load({ model: "/tiny.gguf" }).then(() => null, ({ name, code, message }) => ({ name, code, message }));
-      return { gpu: "gpu" in navigator, supported: await Llm.supported(), error };
-    });
+      return { supported: await Llm.supported(), error };
+    })()`);
     expect(got.supported).toMatchObject({ webgpu: false, adapter: null, limits: null, max_tensor_bytes: 0 });
     expect(got.supported.reason.length).toBeGreaterThan(20);
     expect(got.error).toMatchObject({ name: "EmbergramError", code: "no_webgpu" });

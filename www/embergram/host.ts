@@ -8,7 +8,7 @@ import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { recall, remember } from "./remember.js";
 import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
-import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
+import { modelCache, openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
 import type {
   AdapterInfo, ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
@@ -107,7 +107,11 @@ export class EngineHost {
       onProgress?.({ ...last, phase: "ready" });
       return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
     } catch (error) {
-      throw asEmbergramError(error);
+      const failure = asEmbergramError(error);
+      // A file that is no whole model must not come out of the cache when the server's has been mended.
+      const damaged = failure.code === "invalid_file" || failure.code === "truncated_file";
+      if (damaged && (typeof model === "string" || model instanceof URL)) await modelCache.delete(model, open).catch(() => {});
+      throw failure;
     } finally {
       this.#aborts.delete(id);
       release(onProgress);

@@ -80,12 +80,19 @@ export class Llm {
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {
-    const { worker, workerUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, wasmUrl, ...engine } = options;
-    const baseUrl = options.baseUrl ?? globalThis.location?.href;
+    const {
+      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, retries, retryDelay, timeout,
+      baseUrl = globalThis.location?.href, ...engine
+    } = options;
+    if (!isModel(model)) {
+      throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
+    }
     const connection = await connect({ worker, workerUrl });
     try {
       const { wasm } = connection;
-      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, wasm, baseUrl });
+      const request = withoutUndefined({
+        model, engine, wasmUrl, wasm, cache, sha256, hfEndpoint, baseUrl, retries, retryDelay, timeout,
+      });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
       const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress, port));
@@ -254,6 +261,11 @@ async function abortable<T>(
   } finally {
     signal?.removeEventListener("abort", cancel);
   }
+}
+
+function isModel(model: unknown): boolean {
+  const one = (m: unknown) => m instanceof Blob;
+  return typeof model === "string" || model instanceof URL || one(model) || (Array.isArray(model) && model.length > 0 && model.every(one));
 }
 
 function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
