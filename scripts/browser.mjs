@@ -8,14 +8,14 @@ import { chromium as executable, root } from "./setup.mjs";
 const FLAGS = [
   "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
-  // Machines without a GPU compute on SwiftShader, which Chromium offers only when asked.
-  "--enable-unsafe-webgpu",
 ];
+// Machines without a GPU compute on SwiftShader, which Chromium offers only when asked.
+const ADAPTER = "--enable-unsafe-webgpu";
 
 /** Launches it with a fresh profile, which goes when it closes; returns playwright's context. */
-export async function launch({ args = [], profile = "", ...options } = {}) {
+export async function launch({ args = [], profile = "", webgpu = true, ...options } = {}) {
   return playwright.launchPersistentContext(profile, {
-    executablePath: executable(), headless: false, args: [...FLAGS, ...args], ...options,
+    executablePath: executable(), headless: false, args: [...FLAGS, ...(webgpu ? [ADAPTER] : []), ...args], ...options,
   });
 }
 

@@ -1,6 +1,6 @@
 // The package: the engine as WebAssembly, its JavaScript glue, and the TypeScript bundled to `dist/`.
 //   node scripts/build.mjs [--dev]      --dev: an engine that compiles faster and runs slower
-import { brotliCompressSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,27 +18,60 @@ function engine(profile) {
   run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
 }
 
-async function bundle() {
+/** The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, and all of it in one file. */
+export async function scripts() {
   const { build } = await import("esbuild");
+  const options = { outdir: dist, bundle: true, format: "esm", target: "es2022", minify: true };
+  const entry = (name) => join(root, `www/embergram/${name}.ts`);
+  // The facade loads the host only where it runs in the caller's context.
+  const hostApart = {
+    name: "host-apart",
+    setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)),
+  };
+  await build({ ...options, entryPoints: ["index", "host", "worker"].map(entry), plugins: [hostApart] });
+  const parts = {
+    worker: () => readFileSync(join(dist, "worker.js"), "utf8"),
+    // Base64 alone would take a third more on the wire than the module does.
+    wasm: () => gzipSync(readFileSync(join(glue, "engine_bg.wasm")), { level: 9 }).toString("base64"),
+  };
+  const embedded = {
+    name: "embedded",
+    setup: (b) => {
+      b.onResolve({ filter: /^\.\/own\.js$/ }, () => ({ path: entry("own-inline") }));
+      b.onResolve({ filter: /^embedded:/ }, ({ path }) => ({ path: path.slice("embedded:".length), namespace: "embedded" }));
+      b.onLoad({ filter: /.*/, namespace: "embedded" }, ({ path }) => ({ contents: parts[path](), loader: "text" }));
+    },
+  };
+  await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, embedded] });
+}
+
+export async function bundle() {
   rmSync(dist, { recursive: true, force: true });
   mkdirSync(dist, { recursive: true });
-  await build({
-    entryPoints: ["index", "host", "worker"].map((name) => join(root, `www/embergram/${name}.ts`)),
-    outdir: dist,
-    bundle: true,
-    format: "esm",
-    target: "es2022",
-    minify: true,
-    sourcemap: true,
-    // The facade loads the host only where it runs in the caller's context.
-    plugins: [{ name: "host-apart", setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)) }],
-  });
+  await scripts();
   copyFileSync(join(glue, "engine_bg.wasm"), join(dist, "engine_bg.wasm"));
-  // The types: those of the TypeScript, and beside them those of the glue they name.
   const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")];
   run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
   mkdirSync(join(dist, "engine"));
   copyFileSync(join(glue, "engine.d.ts"), join(dist, "engine/engine.d.ts"));
+  dropTypes(["index.d.ts", "inline.d.ts"]);
+}
+
+/** Removes the declarations that none of these lead to. */
+function dropTypes(entries) {
+  const wanted = new Set();
+  const follow = (path) => {
+    if (wanted.has(path)) return;
+    wanted.add(path);
+    for (const [, to] of readFileSync(path, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) follow(join(path, "..", `${to}.d.ts`));
+  };
+  for (const entry of entries) follow(join(dist, entry));
+  for (const name of readdirSync(dist, { recursive: true })) {
+    if (name.endsWith(".d.ts") && !wanted.has(join(dist, name))) rmSync(join(dist, name));
+  }
+  for (const entry of readdirSync(dist, { withFileTypes: true })) {
+    if (entry.isDirectory() && readdirSync(join(dist, entry.name)).length === 0) rmSync(join(dist, entry.name), { recursive: true });
+  }
 }
 
 /** What a page downloads, in bytes after brotli. */

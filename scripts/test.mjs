@@ -29,6 +29,8 @@ await part("wasm", () => {
   const bin = wasmTools();
   const runner = {
     ...env, CHROMEDRIVER: chromedriver(), CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${bin}wasm-bindgen-test-runner`,
+    // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
+    WASM_BINDGEN_TEST_TIMEOUT: "1800", WASM_BINDGEN_TEST_DRIVER_TIMEOUT: "60",
   };
   const args = ["test", "--locked", "--release", "--target", "wasm32-unknown-unknown", "-p", "embergram", "--test", "browser"];
   run("cargo", args, { env: runner, stdio: "inherit", cwd: root });

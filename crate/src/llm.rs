@@ -44,6 +44,16 @@ impl LlmLoader {
         Ok(Self { loader: Loader::new(&gpu), gpu, config })
     }
 
+    /// Takes the header of a further part of a split file; see [`Loader::announce`].
+    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.loader.announce(bytes)
+    }
+
+    /// Ends one part of a split file; see [`Loader::next_part`].
+    pub fn next_part(&mut self) -> Result<()> {
+        self.loader.next_part()
+    }
+
     /// Takes the next bytes, in pieces of any size; see [`Loader::push`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.loader.push(bytes)

@@ -18,3 +18,9 @@ export function recordings() {
     .map((name) => ({ name, ...JSON.parse(readFileSync(join(folder, name), "utf8")) }))
     .filter(({ runs }) => runs);
 }
+
+/** For `page.evaluate`: `settled`, which tells what a promise gave, or how it was refused. */
+export function helpers() {
+  globalThis.settled = (promise) =>
+    promise.then((value) => ({ value }), ({ name, code, message }) => ({ error: { name, code, message } }));
+}

@@ -47,6 +47,11 @@ export class EmbergramError extends Error {
   }
 }
 
+/** What calls get that an unload ends, or that come after it. */
+export function unloadedError(): EmbergramError {
+  return new EmbergramError("aborted", "the model was unloaded; load it again with Llm.load");
+}
+
 const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
   "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
   "invalid_params", "invalid_prompt", "prompt_too_long", "no_webgpu", "adapter_too_small", "device_lost", "http",

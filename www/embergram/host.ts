@@ -3,22 +3,26 @@
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
 import initEngine, { Engine, Loader } from "./engine/engine.js";
-import { EmbergramError, asEmbergramError } from "./error.js";
+import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
+import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { recall, remember } from "./remember.js";
+import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
-import { openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
+import { modelCache, openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
 import type {
   AdapterInfo, ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 
 /** What `load` needs beside the engine's options. */
-export interface LoadRequest extends Omit<OpenOptions, "onProgress"> {
+export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
   /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** Where the WebAssembly module is; default beside this script. */
   wasmUrl?: string;
+  /** The module itself, gzipped, in place of an address. */
+  wasm?: Blob;
 }
 
 /** Prompts of one call: texts or ids, or conversations for the model's template. */
@@ -43,6 +47,8 @@ interface Call {
   sequences: number[];
   open: number;
   onDelta: OnDelta | undefined;
+  /** Settles when the last delta has arrived, where that takes time. */
+  told: unknown;
   resolve(outputs: RequestOutput[]): void;
   reject(error: EmbergramError): void;
 }
@@ -73,17 +79,23 @@ export class EngineHost {
   #dead: EmbergramError | undefined;
 
   /** Loads a model. A load that fails leaves the host as it was. */
-  async load(id: number, request: LoadRequest, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
-    const { model, engine: options, wasmUrl, ...open } = request;
+  async load(
+    id: number,
+    request: LoadRequest,
+    onProgress?: (progress: LoadProgress) => void,
+    fetchPort?: FetchPort,
+  ): Promise<ModelInfo> {
+    const { model, engine: options, wasmUrl, wasm, ...open } = request;
     const abort = new AbortController();
     this.#aborts.set(id, abort);
     try {
       onProgress?.({ phase: "gpu", loaded: 0 });
-      await initEngine(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
+      await start(wasmUrl, wasm);
       const adapter = await adapterInfo();
       let last: LoadProgress = { phase: "download", loaded: 0 };
       const source = await openModel(model, {
         ...open,
+        ...(fetchPort && { fetch: fetchThrough(fetchPort) }),
         signal: abort.signal,
         onProgress: (progress) => onProgress?.((last = progress)),
       });
@@ -95,9 +107,15 @@ export class EngineHost {
       onProgress?.({ ...last, phase: "ready" });
       return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
     } catch (error) {
-      throw asEmbergramError(error);
+      const failure = asEmbergramError(error);
+      // A file that is no whole model must not come out of the cache when the server's has been mended.
+      const damaged = failure.code === "invalid_file" || failure.code === "truncated_file";
+      if (damaged && (typeof model === "string" || model instanceof URL)) await modelCache.delete(model, open).catch(() => {});
+      throw failure;
     } finally {
       this.#aborts.delete(id);
+      release(onProgress);
+      release(fetchPort);
     }
   }
 
@@ -105,14 +123,31 @@ export class EngineHost {
   async #fill(source: ModelSource, options: EngineOptions): Promise<Loader> {
     for (;;) {
       const loader = await Loader.open(options);
+      const streams = source.parts.map((part) => part.bytes());
       try {
-        for (const part of source.parts) {
-          for await (const bytes of part.bytes()) loader.push(bytes);
+        // What was read of further parts to see their headers, which must all be known before the first tensor comes.
+        const begun: Uint8Array[][] = [];
+        for (const [i, stream] of streams.entries()) {
+          begun[i] = [];
+          for (let known = i === 0; !known; ) {
+            const { done, value } = await stream.next();
+            if (done) break;
+            begun[i]!.push(value);
+            known = loader.announce(value);
+          }
+        }
+        for (const [i, stream] of streams.entries()) {
+          if (i > 0) loader.nextPart();
+          for (const bytes of begun[i]!) loader.push(bytes);
+          for await (const bytes of stream) loader.push(bytes);
         }
         return loader;
       } catch (error) {
         loader.free();
         if (!(error instanceof RestartLoad)) throw error;
+      } finally {
+        // Lets go of the cache entries.
+        for (const stream of streams) await stream.return();
       }
     }
   }
@@ -129,20 +164,25 @@ export class EngineHost {
   ): Promise<RequestOutput[]> {
     const abort = new AbortController();
     this.#aborts.set(call, abort);
+    let entry: Call | undefined;
     try {
       const engine = await this.#free();
       abort.signal.throwIfAborted();
-      const entry = this.#add(engine, call, work, params, onDelta);
-      if (entry.sequences.length === 0) return [];
+      const added = (entry = this.#add(engine, call, work, params, onDelta));
+      if (added.sequences.length === 0) return [];
       return await new Promise<RequestOutput[]>((resolve, reject) => {
-        this.#calls.set(call, Object.assign(entry, { resolve, reject }));
-        abort.signal.addEventListener("abort", () => void this.#abort(call));
+        this.#calls.set(call, Object.assign(added, { resolve, reject }));
+        // Where the engine is gone, so is the call.
+        abort.signal.addEventListener("abort", () => void this.#abort(call).catch(() => {}));
         void this.#loop();
       });
     } catch (error) {
       throw asEmbergramError(error);
     } finally {
       this.#aborts.delete(call);
+      // Deltas cross by a port of their own, and nothing orders two ports: the end waits until the last has arrived.
+      await entry?.told;
+      release(onDelta);
     }
   }
 
@@ -161,12 +201,12 @@ export class EngineHost {
       );
     }
     const entry: Call = {
-      outputs: [], sequences: [], open: 0, onDelta, resolve: () => {}, reject: () => {},
+      outputs: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
     };
     try {
       prompts.forEach((prompt, i) => {
-        const own = (Array.isArray(params) ? params[i] : params) as SamplingParams;
-        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : prompt)];
+        const own = checkedParams(Array.isArray(params) ? params[i] : params);
+        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : checkedIds(prompt))];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
@@ -237,18 +277,29 @@ export class EngineHost {
     guarded(() => engine.setSpeculativeConfig(config));
   }
 
-  /** Frees the engine; requests in flight are aborted. */
+  /** Frees the engine; requests in flight are aborted, later ones refused. */
   async unload(): Promise<void> {
-    for (const call of [...this.#calls.keys()]) await this.#abort(call);
-    const engine = await this.#free();
+    const failed = this.#dead;
+    const unloaded = (this.#dead = unloadedError());
+    await this.#rest();
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    this.#sequences.clear();
+    for (const call of calls) call.reject(unloaded);
+    const engine = this.#engine;
     this.#engine = undefined;
-    this.#dead = new EmbergramError("aborted", "the model was unloaded; load it again with Llm.load");
-    engine.free();
+    // A module that trapped cannot even free.
+    if (!failed) engine?.free();
+  }
+
+  /** Waits for the end of the step under way. */
+  async #rest(): Promise<void> {
+    while (this.#step) await this.#step.then(() => {}, () => {});
   }
 
   /** The engine, when no step is under way. */
   async #free(): Promise<Engine> {
-    while (this.#step) await this.#step.then(() => {}, () => {});
+    await this.#rest();
     if (this.#dead) throw this.#dead;
     if (!this.#engine) throw new EmbergramError("internal", "no model is loaded; call load first");
     return this.#engine;
@@ -293,14 +344,13 @@ export class EngineHost {
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;
-    const told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    call.told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
     call.open -= 1;
     if (call.open > 0) return;
     this.#calls.delete(place.call);
-    // Deltas cross by a port of their own, and nothing orders two ports: the result waits until the last has arrived.
-    void Promise.resolve(told).then(() => call.resolve(call.outputs), call.reject);
+    call.resolve(call.outputs);
   }
 
   /** The error as ours; one that leaves the engine unusable is remembered. */
@@ -318,6 +368,28 @@ async function warmUp(engine: Engine, adapter: AdapterInfo | null): Promise<void
   const known = await recall(key);
   const single = await engine.warmUp(known === undefined ? undefined : known === "true");
   if (known === undefined) await remember(key, String(single));
+}
+
+function checkedParams(params: unknown): SamplingParams {
+  if (typeof params === "object" && params !== null && !Array.isArray(params)) return params;
+  throw new EmbergramError("invalid_params", `sampling parameters are an object such as { max_tokens: 64 }, not ${shown(params)}`);
+}
+
+function checkedIds(prompt: unknown): readonly number[] | Uint32Array {
+  if (Array.isArray(prompt) || prompt instanceof Uint32Array) return prompt;
+  throw new EmbergramError("invalid_prompt", `a prompt is a string, or an array of token ids, not ${shown(prompt)}`);
+}
+
+function shown(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "an array" : `of type ${typeof value}`;
+}
+
+/** Instantiates the engine's module, the first time. */
+async function start(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
+  if (url !== undefined) return void (await initEngine({ module_or_path: url }));
+  if (gzipped === undefined) return void (await initEngine());
+  const bytes = gzipped.stream().pipeThrough(new DecompressionStream("gzip"));
+  await initEngine({ module_or_path: new Response(bytes, { headers: { "content-type": "application/wasm" } }) });
 }
 
 function guarded<T>(f: () => T): T {

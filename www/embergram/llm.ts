@@ -1,6 +1,7 @@
 /** The object people use: a loaded model. */
-import { connect, type ConnectOptions, type Connection } from "./connect.js";
+import { connect, type ConnectOptions, type Connection, type HostApi } from "./connect.js";
 import { EmbergramError } from "./error.js";
+import { offerFetch } from "./fetch-port.js";
 import type { LoadRequest, Work } from "./host.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
@@ -13,7 +14,9 @@ import type {
 } from "./types.js";
 
 /** Options of {@link Llm.load}. */
-export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "signal"> {
+export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "wasm"> {
+  /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
+  fetch?: typeof fetch;
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load; it rejects with code `aborted`. */
@@ -62,10 +65,10 @@ export class Llm {
       name: model.name,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
-      tokenTexts: (ids: readonly number[]) => connection.host.tokenTexts(ids),
+      tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
     };
-    const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = (messages, params = {}, options = {}) =>
-      this.#run({ chats: conversations(messages) }, params, options);
+    const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = async (messages, params = {}, options = {}) =>
+      this.#run({ chats: asConversations(messages) }, params, options);
     this.chat = Object.assign(chat, { completions: chatCompletions(door) });
     this.completions = completions(door);
   }
@@ -77,14 +80,22 @@ export class Llm {
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {
-    const { worker, workerUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, wasmUrl, ...engine } = options;
-    const baseUrl = options.baseUrl ?? globalThis.location?.href;
+    const {
+      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, retries, retryDelay, timeout,
+      baseUrl = globalThis.location?.href, ...engine
+    } = options;
+    if (!isModel(model)) {
+      throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
+    }
     const connection = await connect({ worker, workerUrl });
     try {
-      const { host, callback } = connection;
-      const request = withoutUndefined({ model, engine, cache, sha256, hfEndpoint, wasmUrl, baseUrl, fetch });
-      const progress = onProgress && callback(onProgress);
-      const info = await abortable(connection, signal, (id) => host.load(id, request, progress));
+      const { wasm } = connection;
+      const request = withoutUndefined({
+        model, engine, wasmUrl, wasm, cache, sha256, hfEndpoint, baseUrl, retries, retryDelay, timeout,
+      });
+      const progress = onProgress && connection.callback(onProgress);
+      const port = fetch && connection.callback(offerFetch(fetch));
+      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress, port));
       return new Llm(connection, info, options.speculative_config ?? null);
     } catch (error) {
       connection.close();
@@ -107,7 +118,7 @@ export class Llm {
     params: SamplingParams | readonly SamplingParams[] = {},
     options: CallOptions = {},
   ): Promise<RequestOutput[]> {
-    return this.#run({ prompts: isPrompt(prompts) ? [prompts] : prompts }, params, options);
+    return this.#run({ prompts: asPrompts(prompts) }, params, options);
   }
 
   /** Completes a prompt, step by step. Leaving the loop aborts the request. */
@@ -126,32 +137,32 @@ export class Llm {
 
   /** The token ids of a text, special tokens added as the model wants. */
   async tokenize(text: string): Promise<number[]> {
-    return this.#connection.host.tokenize(text);
+    return this.#connection.call((host) => host.tokenize(text));
   }
 
   /** The text of token ids, special tokens left out. */
   async detokenize(ids: readonly number[]): Promise<string> {
-    return this.#connection.host.detokenize(ids);
+    return this.#connection.call((host) => host.detokenize(ids));
   }
 
   /** All metrics, in the shape of vLLM's `LLM.get_metrics()`. */
   async getMetrics(): Promise<Metric[]> {
-    return this.#connection.host.metrics();
+    return this.#connection.call((host) => host.metrics());
   }
 
   /** The same as Prometheus text exposition. */
   async getMetricsText(): Promise<string> {
-    return this.#connection.host.metricsText();
+    return this.#connection.call((host) => host.metricsText());
   }
 
   /** Sets every counter back to zero. */
   async resetMetrics(): Promise<void> {
-    return this.#connection.host.resetMetrics();
+    return this.#connection.call((host) => host.resetMetrics());
   }
 
   /** Speculation for the requests that come; `null` for none. The model stays loaded. */
   async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
-    await this.#connection.host.setSpeculativeConfig(config);
+    await this.#connection.call((host) => host.setSpeculativeConfig(config));
     this.#speculativeConfig = config;
   }
 
@@ -174,13 +185,18 @@ export class Llm {
     params: SamplingParams = {},
     options: TuneOptions = {},
   ): Promise<TuneResult> {
-    return tune(this, isPrompt(prompts) ? [prompts] : prompts, configs, params, options);
+    return tune(this, asPrompts(prompts), configs, params, options);
   }
 
-  /** Frees the model and its worker; calls in flight reject with code `aborted`. */
+  /** Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. */
   async unload(): Promise<void> {
-    await this.#connection.host.unload();
-    this.#connection.close();
+    try {
+      await this.#connection.call((host) => host.unload());
+    } catch {
+      // Unloaded before, or the worker is gone: either way nothing is left to free.
+    } finally {
+      this.#connection.close();
+    }
   }
 
   /** `unload`, at the end of an `await using`. */
@@ -193,7 +209,7 @@ export class Llm {
     params: SamplingParams | readonly SamplingParams[],
     { signal }: CallOptions,
   ): Promise<RequestOutput[]> {
-    return abortable(this.#connection, signal, (id) => this.#connection.host.run(id, work, params));
+    return abortable(this.#connection, signal, (host, id) => host.run(id, work, params));
   }
 
   async *#stream(work: Work, params: SamplingParams, options: CallOptions): AsyncGenerator<Delta, RequestOutput> {
@@ -219,7 +235,7 @@ export class Llm {
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
     const onDelta = this.#connection.callback((prompt: number, delta: Delta) => deltas.push([prompt, delta]));
-    const done = abortable(this.#connection, either, (id) => this.#connection.host.run(id, work, params, onDelta));
+    const done = abortable(this.#connection, either, (host, id) => host.run(id, work, params, onDelta));
     done.then(() => deltas.end(), (error) => deltas.end(error));
     try {
       yield* deltas;
@@ -230,29 +246,41 @@ export class Llm {
   }
 }
 
-/** Runs a call of the host that `signal` ends, and that fails when the worker does. */
+/** Runs a call of the host that `signal` ends. */
 async function abortable<T>(
-  { host, failed }: Connection,
+  connection: Connection,
   signal: AbortSignal | undefined,
-  start: (id: number) => Promise<T>,
+  start: (host: HostApi, id: number) => Promise<T>,
 ): Promise<T> {
   if (signal?.aborted) throw new EmbergramError("aborted", "the call was aborted before it began");
   const id = ++lastCall;
-  const cancel = () => void host.cancel(id);
+  const cancel = () => void connection.call((host) => host.cancel(id)).catch(() => {});
   signal?.addEventListener("abort", cancel);
   try {
-    return await Promise.race([start(id), failed]);
+    return await connection.call((host) => start(host, id));
   } finally {
     signal?.removeEventListener("abort", cancel);
   }
 }
 
-function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
-  return typeof prompts === "string" || prompts instanceof Uint32Array || typeof prompts[0] === "number";
+function isModel(model: unknown): boolean {
+  const one = (m: unknown) => m instanceof Blob;
+  return typeof model === "string" || model instanceof URL || one(model) || (Array.isArray(model) && model.length > 0 && model.every(one));
 }
 
-function conversations(messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[]) {
-  return (Array.isArray(messages[0]) ? messages : [messages]) as readonly (readonly ChatMessage[])[];
+function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
+  if (typeof prompts === "string" || prompts instanceof Uint32Array) return [prompts];
+  if (Array.isArray(prompts)) return typeof prompts[0] === "number" ? [prompts as number[]] : (prompts as Prompt[]);
+  throw new EmbergramError("invalid_prompt", "give a prompt (a string, or an array of token ids) or an array of prompts");
+}
+
+function asConversations(
+  messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+): readonly (readonly ChatMessage[])[] {
+  if (!Array.isArray(messages)) {
+    throw new EmbergramError("invalid_prompt", "give a conversation: an array of messages, each with role and content");
+  }
+  return Array.isArray(messages[0]) ? messages : [messages];
 }
 
 /** Values that were left out must not arrive as keys. */

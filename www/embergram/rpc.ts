@@ -1,5 +1,5 @@
 /** What comlink does not do by itself: errors cross with their code, callbacks are let go of. */
-import { proxy, releaseProxy, transferHandlers, type ProxyMarked } from "comlink";
+import { releaseProxy, transferHandlers } from "comlink";
 import { EmbergramError, asEmbergramError, type ErrorCode } from "./error.js";
 
 interface Thrown {
@@ -19,11 +19,6 @@ export function passErrors(): void {
       throw new EmbergramError(code, message);
     },
   });
-}
-
-/** A callback that may cross to a worker. */
-export function callback<F extends (...args: never[]) => void>(f: F): F & ProxyMarked {
-  return proxy(f);
 }
 
 /** Lets go of a callback that came from the other side. */

@@ -100,6 +100,7 @@ impl Engine {
         let mut stats = IterationStats::default();
         let mut outputs = Vec::with_capacity(self.running.len());
         let mut first_row = 0;
+        let now = self.now();
         for index in 0..self.running.len() {
             let share = self.shares[index];
             if share.outputs == 0 {
@@ -107,7 +108,7 @@ impl Engine {
                 continue;
             }
             self.finish_prefill(index, &mut stats);
-            outputs.push(self.take_samples(index, &mut step, first_row, &mut stats));
+            outputs.push(self.take_samples(index, &mut step, first_row, now, &mut stats));
             first_row += share.outputs;
         }
         self.metrics.on_iteration(&stats);
@@ -137,9 +138,9 @@ impl Engine {
         index: usize,
         step: &mut StepOutput,
         first_row: usize,
+        now: f64,
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let now = self.now();
         let Self { running, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
         let sequence = &mut running[index];
         let mut output = SequenceOutput { id: sequence.id, ..Default::default() };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use super::ModelConfig;
-use crate::format::gguf::{DataCursor, Header, Parser};
+use crate::format::gguf::{DataCursor, Header, Parser, TensorInfo};
 use crate::format::quant::{PlaneLayout, PlaneSplitter, QuantType};
 use crate::gpu::{Gpu, weights::DeviceWords};
 use crate::{Error, ErrorCode, Result};
@@ -74,16 +74,22 @@ struct Current {
 
 enum State {
     Header(Parser),
-    Data { cursor: DataCursor, targets: HashMap<usize, Target>, current: Option<Current>, header: Header },
+    Data { cursor: DataCursor, tensors: Vec<TensorInfo>, current: Option<Current> },
 }
 
-/// Takes a GGUF file piece by piece.
+/// Takes a GGUF file piece by piece; or a split one, part by part, after the headers of all parts but the first.
 pub struct Loader {
     gpu: Gpu,
     state: State,
+    /// The tensors of the further parts, and how many parts these are.
+    further: (usize, Vec<TensorInfo>),
+    /// The header of a further part while it arrives.
+    announced: Parser,
+    targets: HashMap<String, Target>,
     parameters: HashMap<String, Parameter>,
-    rope_bytes: Option<(usize, Vec<u8>)>,
-    config: Option<ModelConfig>,
+    rope_bytes: Option<Vec<u8>>,
+    /// The first part's, with what it says of the model.
+    header: Option<(ModelConfig, Header)>,
     /// Bytes that wait on the queue.
     queued: usize,
 }
@@ -92,12 +98,12 @@ pub struct Loader {
 type Planned = (String, Vec<(String, [usize; 2])>);
 
 /// All parameters of a model, layer by layer: a header may claim more layers than a list of them could be held for.
-fn plan(config: &ModelConfig, header: &Header) -> impl Iterator<Item = Planned> {
+fn plan(config: &ModelConfig, has_output: bool) -> impl Iterator<Item = Planned> {
     let ModelConfig { d, ff, vocab, layers, .. } = *config;
     let (q_d, kv_d) = (config.q_d(), config.kv_d());
     let one = |name: String, inner, outer| (name.clone(), vec![(format!("{name}.weight"), [inner, outer])]);
     let mut ends = vec![one("token_embd".into(), d, vocab), one("output_norm".into(), d, 1)];
-    if header.tensors.iter().any(|t| t.name == "output.weight") {
+    if has_output {
         ends.push(one("output".into(), d, vocab));
     }
     let layer = move |i: usize| {
@@ -120,12 +126,11 @@ fn plan(config: &ModelConfig, header: &Header) -> impl Iterator<Item = Planned> 
 }
 
 /// The tensor of this name, which must be there in this shape; a vector must be F32.
-fn find(header: &Header, index: &HashMap<&str, usize>, name: &str, shape: [usize; 2]) -> Result<usize> {
+fn find<'a>(index: &HashMap<&str, &'a TensorInfo>, name: &str, shape: [usize; 2]) -> Result<&'a TensorInfo> {
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidTensor, message));
-    let Some(&i) = index.get(name) else {
+    let Some(&tensor) = index.get(name) else {
         return invalid(format!("tensor '{name}' is missing; a llama model must have it"));
     };
-    let tensor = &header.tensors[i];
     let padded: Vec<u64> = tensor.shape.iter().copied().chain([1, 1]).take(tensor.shape.len().max(2)).collect();
     if padded[..2] != shape.map(|n| n as u64) || padded[2..].iter().any(|n| *n != 1) {
         return invalid(format!("tensor '{name}' has shape {:?}; the metadata calls for {shape:?}", tensor.shape));
@@ -134,7 +139,7 @@ fn find(header: &Header, index: &HashMap<&str, usize>, name: &str, shape: [usize
         let message = format!("tensor '{name}' is {}; norms and rope_freqs must be F32", tensor.ty.name());
         return Err(Error::new(ErrorCode::UnsupportedQuantization, message));
     }
-    Ok(i)
+    Ok(tensor)
 }
 
 impl Loader {
@@ -143,9 +148,12 @@ impl Loader {
         Self {
             gpu: gpu.clone(),
             state: State::Header(Parser::new()),
+            further: (0, Vec::new()),
+            announced: Parser::new(),
+            targets: HashMap::new(),
             parameters: HashMap::new(),
             rope_bytes: None,
-            config: None,
+            header: None,
             queued: 0,
         }
     }
@@ -184,8 +192,13 @@ impl Loader {
             let State::Header(parser) = std::mem::replace(&mut self.state, State::Header(Parser::new())) else {
                 unreachable!("the state was just matched")
             };
-            let header = parser.into_header()?;
-            self.allocate(header)?;
+            let mut header = parser.into_header()?;
+            let cursor = DataCursor::new(&header);
+            let tensors = std::mem::take(&mut header.tensors);
+            if self.header.is_none() {
+                self.allocate(header, &tensors)?;
+            }
+            self.state = State::Data { cursor, tensors, current: None };
         }
         // What is written to a queue is held until something is submitted.
         self.queued += bytes.len();
@@ -193,15 +206,16 @@ impl Loader {
             self.queued = 0;
             self.gpu.queue.submit([]);
         }
-        let Self { gpu, state, parameters, rope_bytes, .. } = self;
-        let State::Data { cursor, targets, current, header } = state else { unreachable!("the header is complete") };
+        let Self { gpu, state, targets, parameters, rope_bytes, .. } = self;
+        let State::Data { cursor, tensors, current } = state else { unreachable!("the header is complete") };
         cursor.push(bytes, &mut |tensor, offset, piece| {
-            if let Some((index, rope)) = rope_bytes
-                && *index == tensor
+            let TensorInfo { name, size, .. } = &tensors[tensor];
+            if let Some(rope) = rope_bytes
+                && name == ROPE_FREQS
             {
                 rope.extend_from_slice(piece);
             }
-            let Some(target) = targets.get(&tensor) else { return Ok(()) };
+            let Some(target) = targets.get(name) else { return Ok(()) };
             let words = &parameters[&target.parameter].words;
             let mut write = |offset: u64, data: &[u8]| {
                 words.write(gpu, target.base + offset, data);
@@ -213,60 +227,105 @@ impl Loader {
                 _ => current.insert(Current { tensor, splitter: PlaneSplitter::new(target.ty, target.elements) }),
             };
             current.splitter.push(piece, &mut write)?;
-            match offset + piece.len() as u64 == header.tensors[tensor].size {
+            match offset + piece.len() as u64 == *size {
                 true => current.splitter.finish(&mut write),
                 false => Ok(()),
             }
         })
     }
 
-    fn allocate(&mut self, header: Header) -> Result<()> {
+    /// Takes bytes from the beginning of a further part of a split file, until its header is complete: then it gives true,
+    /// and the next call begins the part after it. All of them come before the first [`push`](Self::push), since a
+    /// parameter may need tensors of several parts.
+    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.announced.push(bytes)?;
+        let complete = self.announced.header().is_some();
+        if complete {
+            let header = std::mem::replace(&mut self.announced, Parser::new()).into_header()?;
+            self.further.0 += 1;
+            self.further.1.extend(header.tensors);
+        }
+        Ok(complete)
+    }
+
+    /// Ends one part of a split file; the bytes of the next follow, from its beginning.
+    ///
+    /// # Errors
+    /// `truncated_file` when something is missing of the part.
+    pub fn next_part(&mut self) -> Result<()> {
+        self.check_part()?;
+        self.state = State::Header(Parser::new());
+        match self.further.0.checked_sub(1) {
+            Some(left) => self.further.0 = left,
+            None => return Err(Error::new(ErrorCode::InvalidFile, "more parts arrive than were announced")),
+        }
+        Ok(())
+    }
+
+    fn check_part(&self) -> Result<()> {
+        match &self.state {
+            State::Data { cursor, .. } => cursor.finish(),
+            State::Header(_) => {
+                let message = "the file ends inside its header; download it again";
+                Err(Error::new(ErrorCode::TruncatedFile, message))
+            }
+        }
+    }
+
+    fn allocate(&mut self, header: Header, tensors: &[TensorInfo]) -> Result<()> {
         let config = ModelConfig::from_metadata(&header.metadata)?;
-        let index: HashMap<&str, usize> =
-            header.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let parts = header.metadata.opt_u32("split.count")?.unwrap_or(1).max(1) as usize;
+        if parts != self.further.0 + 1 || header.metadata.opt_u32("split.no")?.unwrap_or(0) != 0 {
+            let message = format!(
+                "the model is split into {parts} files, and {} were given; give all of them, the first one first",
+                self.further.0 + 1
+            );
+            return Err(Error::new(ErrorCode::InvalidFile, message));
+        }
+        let further = std::mem::take(&mut self.further.1);
+        let index: HashMap<&str, &TensorInfo> =
+            tensors.iter().chain(&further).map(|tensor| (tensor.name.as_str(), tensor)).collect();
         // Everything is checked before any memory is taken.
-        let mut found: Vec<(String, Vec<usize>)> = Vec::new();
-        for (parameter, tensors) in plan(&config, &header) {
-            let tensors = tensors.iter().map(|(name, shape)| find(&header, &index, name, *shape));
+        let mut found: Vec<(String, Vec<&TensorInfo>)> = Vec::new();
+        for (parameter, tensors) in plan(&config, index.contains_key("output.weight")) {
+            let tensors = tensors.iter().map(|(name, shape)| find(&index, name, *shape));
             found.push((parameter, tensors.collect::<Result<_>>()?));
         }
         if index.contains_key(ROPE_FREQS) {
-            self.rope_bytes = Some((find(&header, &index, ROPE_FREQS, [config.head_dim / 2, 1])?, Vec::new()));
+            find(&index, ROPE_FREQS, [config.head_dim / 2, 1])?;
+            self.rope_bytes = Some(Vec::new());
         }
-        let mut targets = HashMap::new();
         for (parameter, tensors) in found {
             let mut matrices = Vec::new();
             let mut bytes = 0u64;
-            for i in tensors {
-                let (ty, elements) = (header.tensors[i].ty, header.tensors[i].elements());
+            for tensor in tensors {
+                let (ty, elements) = (tensor.ty, tensor.elements());
                 let layout = PlaneLayout::new(ty, elements);
                 matrices.push(Matrix { ty, planes: layout.offsets.iter().map(|o| ((bytes + o) / 4) as u32).collect() });
-                targets.insert(i, Target { parameter: parameter.clone(), base: bytes, ty, elements });
+                let target = Target { parameter: parameter.clone(), base: bytes, ty, elements };
+                self.targets.insert(tensor.name.clone(), target);
                 bytes += layout.total_bytes.next_multiple_of(16);
             }
             let words = DeviceWords::empty(&self.gpu, bytes, &format!("tensor '{parameter}'"))?;
             self.parameters.insert(parameter, Parameter { words, matrices });
         }
-        let cursor = DataCursor::new(&header);
-        self.config = Some(config);
-        self.state = State::Data { cursor, targets, current: None, header };
+        self.header = Some((config, header));
         Ok(())
     }
 
-    /// Ends the file: everything that it promised has arrived.
+    /// Ends the file: everything that it promised has arrived. Gives the shape of the model, its parameters, and the
+    /// first part's header without its tensors.
     ///
     /// # Errors
     /// `truncated_file` when it has not.
     pub fn finish(self) -> Result<(ModelConfig, Weights, Header)> {
-        let State::Data { cursor, header, .. } = self.state else {
-            return Err(Error::new(
-                ErrorCode::TruncatedFile,
-                "the file ends inside its header; download it again".to_string(),
-            ));
-        };
-        cursor.finish()?;
-        let config = self.config.expect("set with the header");
-        let rope_factors: Option<Vec<f32>> = self.rope_bytes.map(|(_, bytes)| bytemuck::pod_collect_to_vec(&bytes));
+        self.check_part()?;
+        if self.further.0 > 0 {
+            let message = format!("{} parts of the split model are missing; give all of them", self.further.0);
+            return Err(Error::new(ErrorCode::TruncatedFile, message));
+        }
+        let (config, header) = self.header.expect("the first header is complete");
+        let rope_factors: Option<Vec<f32>> = self.rope_bytes.map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
         if let Some(factor) = rope_factors.iter().flatten().find(|f| !f.is_finite() || **f <= 0.0) {
             let message = format!("{ROPE_FREQS} holds {factor}; its factors must be positive");
             return Err(Error::new(ErrorCode::InvalidTensor, message));

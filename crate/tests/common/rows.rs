@@ -18,8 +18,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
     loader.push(file).unwrap();
     let (config, weights, _) = loader.finish().unwrap();
     let blocks = SLOTS * LENGTH / BLOCK;
-    let capacity =
-        Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
+    let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
     let mut plan = Plan::new(gpu, &config, &weights, capacity).unwrap();
     for block in 0..blocks {
         plan.set_block(block % SLOTS, block / SLOTS, block as u32);
@@ -34,7 +33,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
         output: true,
     };
 
-    let mut alone = vec![Vec::new(); SLOTS];
+    let mut alone = [(); SLOTS].map(|()| Vec::new());
     for slot in 0..SLOTS {
         for position in 0..LENGTH {
             alone[slot].push(plan.step(&[row(slot, position)], true).await.unwrap());

@@ -70,6 +70,17 @@ impl Loader {
         LlmLoader::new(gpu, config).map(Self).map_err(thrown)
     }
 
+    /// Takes bytes from the beginning of a further part of a split file; gives whether its header is complete.
+    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.0.announce(bytes).map_err(thrown)
+    }
+
+    /// Ends one part of a split file; the bytes of the next follow, from its beginning.
+    #[wasm_bindgen(js_name = nextPart)]
+    pub fn next_part(&mut self) -> Result<()> {
+        self.0.next_part().map_err(thrown)
+    }
+
     /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.push(bytes).map_err(thrown)

@@ -35,6 +35,8 @@ interface Options {
   /** Whether `top` is the highest there can be. */
   fixed?: boolean;
   wide?: boolean;
+  /** Pixels that a place's name takes on the x axis. */
+  room?: number;
 }
 
 const charts = new Set<uPlot>();
@@ -90,7 +92,7 @@ export function barChart(parent: HTMLElement, options: Options, tint?: (x: numbe
 }
 
 function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x: Partial<uPlot.Scale>, whole = false): Chart {
-  const { id, title, value, tick = value, place, top = 0, fixed = false, wide = false } = options;
+  const { id, title, value, tick = value, place, top = 0, fixed = false, wide = false, room = 44 } = options;
   const now = make("strong", { id: `${id}-now`, textContent: "–" });
   const drawing = make("div", { className: "drawing", role: "img" });
   const figure = make("figure", { id, className: wide ? "chart wide" : "chart" }, make("figcaption", {}, make("span", {}, title), now), drawing);
@@ -116,7 +118,7 @@ function chart(parent: HTMLElement, options: Options, series: uPlot.Series[], x:
         y: { range: (_, __, max) => [0, fixed ? top : Math.max(top, (max ?? 0) * 1.08)] },
       },
       axes: [
-        { ...axis, size: 24, gap: 4, space: 44, grid: { show: false }, values: (_, at) => at.map((x) => (whole && !Number.isInteger(x) ? "" : place(x))), ...(whole ? { incrs: [1, 2, 5, 10] } : {}) },
+        { ...axis, size: 24, gap: 4, space: room, grid: { show: false }, values: (_, at) => at.map((x) => (whole && !Number.isInteger(x) ? "" : place(x))), ...(whole ? { incrs: [1, 2, 5, 10] } : {}) },
         { ...axis, size: 48, gap: 6, space: 28, values: (_, at) => at.map(tick) },
       ],
       series: [{}, ...series],

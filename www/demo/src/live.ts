@@ -32,8 +32,8 @@ export function setUpLive(monitor: Monitor): void {
     (x) => `--tint-${Math.min(x, TINTS - 1)}`,
   );
   const perStep = lineChart(parent, { id: "chart-step", title: "Tokens a step", value: (y) => fixed(y, 2), tick: oneDecimal, place: time, top: 2 }, line("Tokens a step"));
-  const ttft = barChart(parent, { id: "chart-ttft", title: "Time to first token", value: (y) => `${y} requests`, tick: whole, place: bound(() => ttftBars), top: 2 });
-  const itl = barChart(parent, { id: "chart-itl", title: "Inter-token latency", value: (y) => `${y} steps`, tick: whole, place: bound(() => itlBars), top: 2 });
+  const ttft = barChart(parent, { id: "chart-ttft", title: "Time to first token", value: (y) => `${y} requests`, tick: whole, place: bound(() => ttftBars), top: 2, room: 68 });
+  const itl = barChart(parent, { id: "chart-itl", title: "Inter-token latency", value: (y) => `${y} steps`, tick: whole, place: bound(() => itlBars), top: 2, room: 68 });
 
   monitor.watch((history) => {
     const reading = history.at(-1)?.reading;

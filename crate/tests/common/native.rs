@@ -1,0 +1,45 @@
+//! Models from files on the machine's adapter, and waiting for it.
+
+use std::io::Read;
+use std::sync::OnceLock;
+
+use embergram::config::LlmConfig;
+use embergram::engine::SequenceOutput;
+use embergram::gpu::Gpu;
+use embergram::llm::{Llm, LlmLoader};
+use serde_json::Value;
+
+/// The device that all tests of a binary share.
+pub fn gpu() -> Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| pollster::block_on(Gpu::open()).unwrap()).clone()
+}
+
+/// The model that the environment variable names.
+pub fn load(variable: &str, config: Value) -> Llm {
+    let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
+    let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut chunk).unwrap() {
+            0 => return loader.finish().unwrap(),
+            n => loader.push(&chunk[..n]).unwrap(),
+        }
+    }
+}
+
+/// Whether to run everything, however long it takes.
+pub fn full() -> bool {
+    std::env::var("EMBERGRAM_FULL").is_ok_and(|v| v == "1")
+}
+
+/// The tiny model of `scripts/make_model.py`.
+pub fn tiny(config: Value) -> Llm {
+    load("EMBERGRAM_TINY_MODEL", config)
+}
+
+/// [`requests::finish`](super::requests::finish), waited for.
+pub fn finish(llm: &mut Llm, ids: &[u64]) -> Vec<SequenceOutput> {
+    pollster::block_on(super::requests::finish(llm, ids))
+}

@@ -1,0 +1,51 @@
+// What the README's snippets say is so: all of them, one after another, in one page.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { root } from "../../scripts/setup.mjs";
+import { open } from "./harness.mjs";
+
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]);
+const MODEL = "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+let browser;
+beforeAll(async () => {
+  browser = await open({ places: { [MODEL]: process.env.EMBERGRAM_TINY_MODEL } });
+});
+afterAll(() => browser?.close());
+
+test("the snippets run", async () => {
+  expect(snippets.length).toBeGreaterThanOrEqual(3);
+  const imports = snippets.join("\n").match(/^import .*$/gm);
+  const code = snippets.join("\n").replaceAll(/^import .*$/gm, "");
+  // What a snippet takes from the page around it.
+  const content = `
+    ${imports.join("\n").replaceAll('"embergram"', '"/dist/index.js"')}
+    const { signal } = new AbortController();
+    let shown = "";
+    const show = (text) => (shown += text);
+    const messages = [{ role: "user", content: "Hello" }];
+    const prompt = "one two three one two three one two";
+    try {
+      ${code}
+      let streamed = "";
+      for await (const chunk of completion) streamed += chunk.choices[0]?.delta.content ?? "";
+      globalThis.result = {
+        text: output.outputs[0].text, shown, answer: answer.outputs[0].text, streamed, metrics, stats: speculationStats(metrics),
+      };
+    } catch (error) {
+      globalThis.result = { error: String(error) };
+    }`;
+  await browser.page.addScriptTag({ type: "module", content });
+  await browser.page.waitForFunction(() => globalThis.result, undefined, { timeout: 300_000 });
+  const result = await browser.page.evaluate(() => globalThis.result);
+  expect(result.error).toBeUndefined();
+  for (const text of [result.text, result.shown, result.answer, result.streamed]) expect(text).not.toBe("");
+  const of = (name) => result.metrics.find((metric) => metric.name === name);
+  const drafts = of("vllm:spec_decode_num_drafts");
+  expect(drafts).toMatchObject({ type: "counter", labels: { engine: "0" } });
+  expect(drafts.value).toBeGreaterThan(0);
+  expect(of("vllm:spec_decode_num_accepted_tokens_per_pos").values).toHaveLength(5);
+  expect(result.stats.num_drafts).toBe(drafts.value);
+});

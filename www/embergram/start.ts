@@ -1,0 +1,16 @@
+/** Starting a worker whose script is no file of the page's own origin. */
+
+/** Starts a module worker from its text. */
+export function startText(text: string): Worker {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  const worker = new Worker(url, { type: "module", name: "embergram" });
+  // Browsers may fetch the script after the constructor has returned.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  return worker;
+}
+
+/** Starts a module worker from an address; one of another origin through a line of script of this one. */
+export function startAt(url: URL): Worker {
+  if (url.origin !== globalThis.location?.origin) return startText(`import ${JSON.stringify(url.href)};`);
+  return new Worker(url, { type: "module", name: "embergram" });
+}
