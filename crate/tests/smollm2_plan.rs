@@ -132,7 +132,7 @@ fn both_tunings_agree_and_each_keeps_rows_independent() {
             // Past 64 positions, where the attention of the GPU tuning comes to its second stretch.
             let mut last = Vec::new();
             for slot in 0..sequences.len() {
-                let end = if slot == 0 { 72 } else { 24 };
+                let end = if slot == 0 { 72 } else { 12 };
                 let rows: Vec<Row> = (0..end)
                     .map(|i| Row { output: slot == 0 && i >= 64, ..row_of(&sequences[slot], slot, i) })
                     .collect();
