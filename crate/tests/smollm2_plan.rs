@@ -131,11 +131,10 @@ fn both_tunings_agree_and_each_keeps_rows_independent() {
             let mut plan = plan(8, sequences.len(), LENGTH, Some(tuning)).await;
             // Past 64 positions, where the attention of the GPU tuning comes to its second stretch.
             let mut last = Vec::new();
-            for slot in 0..sequences.len() {
+            for (slot, sequence) in sequences.iter().enumerate() {
                 let end = if slot == 0 { 72 } else { 12 };
-                let rows: Vec<Row> = (0..end)
-                    .map(|i| Row { output: slot == 0 && i >= 64, ..row_of(&sequences[slot], slot, i) })
-                    .collect();
+                let rows: Vec<Row> =
+                    (0..end).map(|i| Row { output: slot == 0 && i >= 64, ..row_of(sequence, slot, i) }).collect();
                 for chunk in rows.chunks(8) {
                     let step = plan.step(chunk, true).await.unwrap();
                     last = if step.logits.is_empty() { last } else { step.logits };

@@ -105,7 +105,7 @@ impl ModelConfig {
                 return wrong(format!("llama.{name} is {value}; the kernels need a multiple of 32"));
             }
         }
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return wrong(format!(
                 "{} query heads cannot share {} key heads; head_count must be a multiple of head_count_kv",
                 self.heads, self.kv_heads

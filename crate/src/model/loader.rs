@@ -241,7 +241,7 @@ impl Loader {
         self.announced.push(bytes)?;
         let complete = self.announced.header().is_some();
         if complete {
-            let header = std::mem::replace(&mut self.announced, Parser::new()).into_header()?;
+            let header = std::mem::take(&mut self.announced).into_header()?;
             self.further.0 += 1;
             self.further.1.extend(header.tensors);
         }

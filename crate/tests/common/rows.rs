@@ -34,9 +34,9 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
     };
 
     let mut alone = [(); SLOTS].map(|()| Vec::new());
-    for slot in 0..SLOTS {
+    for (slot, alone) in alone.iter_mut().enumerate() {
         for position in 0..LENGTH {
-            alone[slot].push(plan.step(&[row(slot, position)], true).await.unwrap());
+            alone.push(plan.step(&[row(slot, position)], true).await.unwrap());
         }
     }
     for round in 0..rounds {
