@@ -52,6 +52,10 @@ describe("recommends", () => {
   test("the fastest of those there are, and says what it was not compared with", () => {
     expect(chosen(row(ngram(3), 8), row(ngram(5), 9))).toMatchObject({ recommended: "K=5, lookup 5", reason: expect.stringContaining("add null") });
   });
+  test("nothing that never drafted: its gain is noise", () => {
+    const silent = { ...row(ngram(5), 15), num_drafts: 0, num_draft_tokens: 0 };
+    expect(chosen(row(null, 10), silent)).toMatchObject({ recommendation: null, reason: expect.stringContaining("never drafted") });
+  });
   test("none where nothing was decoded", () => {
     expect(chosen(row(ngram(3), 0), row(null, 0))).toMatchObject({ recommendation: null, reason: expect.stringContaining("raise max_tokens") });
   });

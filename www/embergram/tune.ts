@@ -235,6 +235,9 @@ export function recommend(rows: readonly TuneRow[]): Recommendation {
   if (!plain) {
     return choose(best, `${best.label} is the fastest of these at ${speed(best)}; add null to compare with no speculation`);
   }
+  if (best.num_draft_tokens === 0 && best !== plain) {
+    return choose(plain, `${best.label} was the fastest but never drafted a token, so its gain is noise; no speculation is simpler`);
+  }
   if (best === plain) return choose(plain, `no speculation is the fastest at ${speed(plain)}`);
   const gain = best.tokens_per_second / plain.tokens_per_second - 1;
   const noise = Math.max(NOISE, spread(best), spread(plain));
