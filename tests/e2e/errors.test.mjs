@@ -74,9 +74,8 @@ test("options that are unknown or out of range are refused before a byte is aske
   for (const model of [undefined, "hf:nonsense"]) expect((await load({ model })).error?.code).toBe("invalid_config");
 });
 
-test("a connection that breaks for good is network; one that breaks once is gone on with", async () => {
+test("an abort ends a download's retries; one cut at 40 % is gone on with", async () => {
   const cut = Math.round(tiny.length * 0.4);
-  models.fault("/tiny.gguf", () => ({ cutAfter: 1000 }));
   await models.stop();
   const down = await page.evaluate((model) => {
     const stop = new AbortController();
@@ -97,7 +96,11 @@ test("a connection that breaks for good is network; one that breaks once is gone
   expect(progress.at(-1)).toMatchObject({ phase: "ready", loaded: tiny.length, total: tiny.length });
 });
 
-test("a server that is away for good is network", async () => {
+test("a connection that breaks for good is network, and so is a server that is away", async () => {
+  const cut = Math.round(tiny.length * 0.4);
+  models.fault("/tiny.gguf", ({ headers }) => (headers.range ? { cutAfter: 0 } : { cutAfter: cut }));
+  const broken = await load({ model: url("tiny.gguf"), retries: 2, retryDelay: 50 });
+  expect(broken.error).toMatchObject({ name: "EmbergramError", code: "network" });
   await models.stop();
   const { error } = await load({ model: url("tiny.gguf"), cache: false, retries: 1, retryDelay: 50 });
   await models.start();

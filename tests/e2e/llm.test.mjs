@@ -293,10 +293,8 @@ test("bad input is refused with a code, and the next call works", async () => {
         llm.setSpeculativeConfig({ method: "ngram", num_speculative_tokens: 0 }),
       ],
     };
-    const got = [];
-    for (const [code, calls] of Object.entries(refused)) {
-      for (const [i, call] of calls.entries()) got.push({ at: `${code} ${i}`, code, ...(await settled(call)) });
-    }
+    const got = await Promise.all(Object.entries(refused).flatMap(([code, calls]) =>
+      calls.map(async (call, i) => ({ at: `${code} ${i}`, code, ...(await settled(call)) }))));
     return { got, next: await llm.generate("the world", greedy), running: embergram.gaugeValue(await llm.getMetrics(), "vllm:num_requests_running") };
   });
   expect(got.got.map(({ at, error }) => [at, error?.code])).toEqual(got.got.map(({ at, code }) => [at, code]));
