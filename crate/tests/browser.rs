@@ -54,7 +54,7 @@ async fn load(gpu: &Gpu, config: Value, file: &[u8]) -> Result<Llm> {
         loader.push(piece)?;
     }
     let mut llm = loader.finish()?;
-    llm.warm_up().await?;
+    llm.warm_up(None).await?;
     Ok(llm)
 }
 
