@@ -26,7 +26,7 @@ const EXACT = [
 /** Runs in the page. `together`: all prompts in shared steps, as the recording had them. */
 async function run({ config, max_tokens, max_model_len, prompts, together }) {
   const { Llm } = globalThis.embergram;
-  const llm = await Llm.load({ model: "/model.gguf", max_model_len, max_num_batched_tokens: 96, ...config });
+  const llm = await Llm.load({ model: "/model.gguf", max_model_len, max_num_batched_tokens: 512, ...config });
   const params = { temperature: 0, max_tokens };
   const outputs = [];
   if (together) outputs.push(...(await llm.generate(prompts, params)));
