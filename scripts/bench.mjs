@@ -2,6 +2,7 @@
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packages } from "./setup.mjs";
+import { ngram } from "./speculation.mjs";
 
 const HELP = `npm run bench -- [options]
 
@@ -32,8 +33,9 @@ async function engineFigures({ model, rows, steps }) {
   const params = { temperature: 0, ignore_eos: true };
   const words = (n, salt) => Array.from({ length: n }, (_, i) => 300 + ((i * 7919 + salt * 104729) % 400));
   const figure = async (name) => (await llm.getMetrics()).find((metric) => metric.name === name);
+  const batch = (count) => Array.from({ length: count }, (_, i) => words(4, i));
   // The first use of a kernel waits for its compilation.
-  for (const count of rows) await llm.generate(rows.slice(0, 1).flatMap(() => Array.from({ length: count }, (_, i) => words(4, i))), { ...params, max_tokens: 3 });
+  for (const count of rows) await llm.generate(batch(count), { ...params, max_tokens: 3 });
 
   const prompt = words(256, 99);
   const [{ metrics }] = await llm.generate([prompt], { ...params, max_tokens: 1 });
@@ -42,8 +44,7 @@ async function engineFigures({ model, rows, steps }) {
   const samples = Object.fromEntries(rows.map((count) => [count, []]));
   // There and back, so that a machine that slows down does so for all.
   for (const count of [...rows, ...[...rows].reverse()]) {
-    const batch = Array.from({ length: count }, (_, i) => words(4, i));
-    const outputs = await llm.generate(batch, { ...params, max_tokens: half + 1 });
+    const outputs = await llm.generate(batch(count), { ...params, max_tokens: half + 1 });
     samples[count].push(...outputs.map(({ metrics: m }) => m.decode_time / half));
   }
   for (const count of rows) step_seconds[count] = samples[count].reduce((a, b) => a + b) / samples[count].length;
@@ -130,10 +131,10 @@ async function main() {
   if (values.help) return console.log(HELP);
   packages();
   const setup = await import("./setup.mjs");
-  const { build, isBuilt, sizes } = await import("./build.mjs");
+  const { ensureBuilt, sizes } = await import("./build.mjs");
   const { openPackage } = await import("./browser.mjs");
   const { workloads } = await import("../bench/workloads.mjs");
-  if (!isBuilt()) await build(values);
+  await ensureBuilt(values);
   const file = resolve(values.model ?? (await setup.model()));
   const browser = await openPackage({ places: { "/model.gguf": file } });
   try {
@@ -153,11 +154,8 @@ async function main() {
     for (const name of chosen) {
       const all = workloads()[name];
       if (!all) throw new Error(`--workloads has '${name}'; there are ${Object.keys(workloads()).join(", ")}`);
-      const configs = DEPTHS.map((k) =>
-        k === 0 ? null : { method: "ngram", num_speculative_tokens: k, prompt_lookup_min: 2, prompt_lookup_max: 4 },
-      );
       const results = await page.evaluate(speculation, {
-        model: "/model.gguf", prompts: all.slice(0, Number(values.prompts)), configs, tokens: Number(values.tokens),
+        model: "/model.gguf", prompts: all.slice(0, Number(values.prompts)), configs: DEPTHS.map((k) => ngram(k)), tokens: Number(values.tokens),
         rounds: Number(values.rounds), rows: ROWS,
       });
       const seconds = results.map((r) => median(r.seconds));

@@ -13,7 +13,7 @@ const glue = join(root, "www/embergram/engine");
 function engine(profile) {
   const bin = wasmTools();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-  run("cargo", ["build", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
+  run("cargo", ["build", "--locked", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
   const wasm = join(target, "wasm32-unknown-unknown", profile === "dev" ? "debug" : profile, "embergram_web.wasm");
   run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
 }
@@ -84,7 +84,7 @@ export function sizes() {
 }
 
 /** Whether `dist/` is newer than every source. */
-export function isBuilt() {
+function isBuilt() {
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = ["crate", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
   const newest = (path) => {
@@ -98,6 +98,11 @@ export function isBuilt() {
 export async function build({ dev = false } = {}) {
   engine(dev ? "dev" : "release");
   await bundle();
+}
+
+/** {@link build}, where `dist/` is older than its sources. */
+export async function ensureBuilt(options) {
+  if (!isBuilt()) await build(options);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

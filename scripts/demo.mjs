@@ -21,8 +21,8 @@ export const folder = join(root, "build/demo");
 
 /** Builds the page into {@link folder}, and before that the package where `dist/` is older than its sources. */
 export async function buildDemo({ dev = false } = {}) {
-  const { build, isBuilt } = await import("./build.mjs");
-  if (!isBuilt()) await build({ dev });
+  const { ensureBuilt } = await import("./build.mjs");
+  await ensureBuilt({ dev });
   const vite = await import("vite");
   await vite.build({ configFile: join(root, "www/demo/vite.config.ts"), logLevel: "warn" });
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packages } from "./setup.mjs";
+import { ngram } from "./speculation.mjs";
 
 const HELP = `npm run generate -- [options] [prompt ...]
 
@@ -55,13 +56,6 @@ function promptsOf(path) {
   return prompts;
 }
 
-function speculation({ speculate, lookup = "2-4" }) {
-  if (speculate === undefined || speculate === "0") return null;
-  const [min, max = min] = lookup.split("-").map(Number);
-  const k = speculate === "auto" ? "auto" : Number(speculate);
-  return { method: "ngram", num_speculative_tokens: k, prompt_lookup_min: min, prompt_lookup_max: max };
-}
-
 async function main() {
   const { values, positionals, number } = options();
   if (values.help) return console.log(HELP);
@@ -70,14 +64,14 @@ async function main() {
   if (values.chat && prompts.some((p) => typeof p !== "string")) throw new Error("--chat takes texts, not token ids");
 
   packages();
-  const { build, isBuilt } = await import("./build.mjs");
+  const { ensureBuilt } = await import("./build.mjs");
   const { model } = await import("./setup.mjs");
   const { openPackage } = await import("./browser.mjs");
 
   const named = values.model ?? (await model());
   const local = existsSync(named) ? resolve(named) : undefined;
   if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file '${named}'`);
-  if (!isBuilt(values)) await build(values);
+  await ensureBuilt(values);
 
   const path = local && `/${encodeURIComponent(basename(local))}`;
   const browser = await openPackage({ places: local ? { [path]: local } : {} });
@@ -98,7 +92,7 @@ async function main() {
     const result = await page.evaluate(run, {
       model: local ? path : named,
       engine: {
-        max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), speculative_config: speculation(values),
+        max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), speculative_config: ngram(values.speculate ?? 0, values.lookup),
       },
       work: values.chat
         ? { chats: prompts.map((content) => [...(values.system ? [{ role: "system", content: values.system }] : []), { role: "user", content }]) }

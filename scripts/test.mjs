@@ -36,7 +36,7 @@ await part("wasm", () => {
   run("cargo", args, { env: runner, stdio: "inherit", cwd: root });
 });
 await part("web", async () => {
-  const { build, isBuilt } = await import("./build.mjs");
-  if (!isBuilt()) await build();
+  const { ensureBuilt } = await import("./build.mjs");
+  await ensureBuilt();
   run(process.execPath, ["node_modules/vitest/vitest.mjs", "run"], { env, stdio: "inherit" });
 });

@@ -2,6 +2,7 @@
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packages } from "./setup.mjs";
+import { ngram } from "./speculation.mjs";
 
 const HELP = `npm run tune -- [options] [prompt ...]
 
@@ -32,17 +33,12 @@ async function main() {
   });
   if (values.help) return console.log(HELP);
   packages();
-  const { build, isBuilt } = await import("./build.mjs");
+  const { ensureBuilt } = await import("./build.mjs");
   const { openPackage } = await import("./browser.mjs");
   const { model } = await import("./setup.mjs");
-  if (!isBuilt()) await build(values);
+  await ensureBuilt(values);
   const file = resolve(values.model ?? (await model()));
-  const [min, max = min] = values.lookup.split("-").map(Number);
-  const configs = values.depths.split(",").map((depth) => {
-    if (depth === "0") return null;
-    const k = depth === "auto" ? depth : Number(depth);
-    return { method: "ngram", num_speculative_tokens: k, prompt_lookup_min: min, prompt_lookup_max: max };
-  });
+  const configs = values.depths.split(",").map((depth) => ngram(depth, values.lookup));
   const browser = await openPackage({ places: { "/model.gguf": file } });
   try {
     await browser.page.exposeFunction("onProgress", ({ done, total, label }) => {

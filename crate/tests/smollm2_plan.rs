@@ -3,6 +3,7 @@
 //! recorded output is generated to its first tokens only; `EMBERGRAM_FULL=1` generates all, and so does
 //! `EMBERGRAM_GOLDEN`, which names other recordings.
 
+mod common;
 mod golden;
 
 use embergram::gpu::plan::Capacity;
@@ -70,7 +71,7 @@ const ROWS: usize = 32;
 #[test]
 fn greedy_tokens_are_vllms_and_rows_are_independent() {
     pollster::block_on(async {
-        let whole = golden::named() || std::env::var("EMBERGRAM_FULL").is_ok_and(|v| v == "1");
+        let whole = golden::named() || common::full();
         let mut recorded = golden::outputs();
         recorded.iter_mut().for_each(|(_, _, output)| output.truncate(if whole { usize::MAX } else { TOKENS }));
         let longest = recorded.iter().map(|(_, prompt, output)| prompt.len() + output.len()).max().unwrap();

@@ -1,20 +1,18 @@
 // The OpenAI door in a real Chromium over a tiny model: the same tokens as the package's own calls, and its refusals.
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { open } from "./harness.mjs";
+import { helpers, open } from "./harness.mjs";
 
 let browser;
 let page;
 beforeAll(async () => {
   browser = await open();
   page = browser.page;
+  await page.evaluate(helpers);
   await page.evaluate(async () => {
     const { Llm } = globalThis.embergram;
     const speculative_config = { method: "ngram", num_speculative_tokens: 3, prompt_lookup_min: 1, prompt_lookup_max: 3 };
     globalThis.llm = await Llm.load({ model: "/tiny.gguf", max_model_len: 128, speculative_config });
     globalThis.messages = [{ role: "user", content: "the light of the world, the light of the" }];
-    /** What a promise gave, or how it was refused. */
-    globalThis.settled = (promise) =>
-      promise.then((value) => ({ value }), ({ name, code, message }) => ({ error: { name, code, message } }));
   });
 }, 300_000);
 afterAll(() => browser?.close());

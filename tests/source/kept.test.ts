@@ -28,7 +28,7 @@ const ask = async <T>(what: Job["do"], more: Partial<Job> = {}) => (await run(ta
 describe("quota", () => {
   /** What the browser grants this origin, while the returned session lives. */
   async function grant(quotaSize: number) {
-    const session = await house.browser.context.newCDPSession(tab);
+    const session = await house.context.newCDPSession(tab);
     await session.send("Storage.overrideQuotaForOrigin", { origin: house.server.origin, quotaSize });
     return session;
   }

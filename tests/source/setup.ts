@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { build } from "esbuild";
 import type { Page } from "playwright-core";
 import { vi } from "vitest";
-import { launch } from "../support/browser.mjs";
+import { launch } from "../../scripts/browser.mjs";
 import { serve } from "../support/server.mjs";
 import type { Context, Job, Result } from "./harness.js";
 
@@ -37,16 +37,17 @@ export async function start() {
     server.file("/harness.js", bundle.outputFiles[0]!.contents, { "content-type": "text/javascript" });
   };
   put();
-  const browser = await launch();
+  const context = await launch();
   const tab = async (): Promise<Page> => {
-    const page = await browser.page(`${server.origin}/`);
+    const page = await context.newPage();
+    await page.goto(`${server.origin}/`);
     await page.waitForFunction("typeof run === 'function'");
     return page;
   };
   const keeper = await tab();
   return {
     server,
-    browser,
+    context,
     /** A tab with the harness loaded. */
     tab,
     /** A tab that stays open. */
@@ -55,12 +56,12 @@ export async function start() {
     async fresh(): Promise<void> {
       server.reset();
       put();
-      for (const page of browser.context.pages()) if (page !== keeper) await page.close();
+      for (const page of context.pages()) if (page !== keeper) await page.close();
       await run(keeper, "page", { do: "clear" });
       server.requests.length = 0;
     },
     async stop(): Promise<void> {
-      await browser.close();
+      await context.close();
       await server.close();
     },
   };

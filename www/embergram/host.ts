@@ -282,10 +282,7 @@ export class EngineHost {
     const failed = this.#dead;
     const unloaded = (this.#dead = unloadedError());
     await this.#rest();
-    const calls = [...this.#calls.values()];
-    this.#calls.clear();
-    this.#sequences.clear();
-    for (const call of calls) call.reject(unloaded);
+    this.#rejectAll(unloaded);
     const engine = this.#engine;
     this.#engine = undefined;
     // A module that trapped cannot even free.
@@ -310,6 +307,14 @@ export class EngineHost {
     engine.abort(id);
   }
 
+  /** Ends every call in flight; their sequences are gone, or go with the engine. */
+  #rejectAll(error: EmbergramError): void {
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    this.#sequences.clear();
+    for (const call of calls) call.reject(error);
+  }
+
   async #loop(): Promise<void> {
     if (this.#looping) return;
     this.#looping = true;
@@ -321,11 +326,7 @@ export class EngineHost {
         await nextTask();
       }
     } catch (error) {
-      const failure = this.#mark(error);
-      const calls = [...this.#calls.values()];
-      this.#calls.clear();
-      this.#sequences.clear();
-      for (const call of calls) call.reject(failure);
+      this.#rejectAll(this.#mark(error));
     } finally {
       this.#looping = false;
     }

@@ -1,6 +1,5 @@
 //! Models from files on the machine's adapter, and waiting for it.
 
-use std::io::Read;
 use std::sync::OnceLock;
 
 use embergram::config::LlmConfig;
@@ -19,14 +18,8 @@ pub fn gpu() -> Gpu {
 pub fn load(variable: &str, config: Value) -> Llm {
     let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
     let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
-    let mut file = std::fs::File::open(path).unwrap();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk).unwrap() {
-            0 => return loader.finish().unwrap(),
-            n => loader.push(&chunk[..n]).unwrap(),
-        }
-    }
+    loader.read(std::fs::File::open(path).unwrap()).unwrap();
+    loader.finish().unwrap()
 }
 
 /// Whether to run everything, however long it takes.
