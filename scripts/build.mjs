@@ -86,7 +86,7 @@ export function sizes() {
 /** Whether `dist/` is newer than every source. */
 function isBuilt() {
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const sources = ["crate", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
+  const sources = ["crate/Cargo.toml", "crate/src", "crate/web", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
   const newest = (path) => {
     const stat = statSync(path);
     if (!stat.isDirectory() || path === glue) return stat.isDirectory() ? 0 : stat.mtimeMs;

@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--embedding-type", choices=names, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
     parser.add_argument("--rope-freqs", action="store_true", help="write Llama 3's rope_freqs tensor (llama-1b always does)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own")
+    parser.add_argument("--split", type=int, default=0, metavar="N", help="write parts of at most N tensors: OUT-00001-of-0000M.gguf")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -203,7 +204,7 @@ def main() -> None:
     norms = [(f"blk.{i}.{name}", 1.0) for i in range(s.layers) for name in ("attn_norm", "ffn_norm")]
     norms.append(("output_norm", 1.0))
 
-    w = GGUFWriter(args.out, "llama")
+    w = GGUFWriter(args.out, "llama", split_max_tensors=args.split)
     w.add_name(f"random {args.shape}")
     w.add_vocab_size(vocab)
     w.add_context_length(s.context)

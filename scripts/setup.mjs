@@ -73,6 +73,9 @@ export function wasmTools() {
   return bin;
 }
 
+/** The path of a Firefox, if one is installed. */
+export const firefox = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
+
 /** The path of a Chromium: EMBERGRAM_CHROMIUM, one that is installed, or Debian's, which is installed then. */
 export function chromium() {
   const named = process.env.EMBERGRAM_CHROMIUM;
@@ -155,13 +158,14 @@ export function python() {
   return { ...process.env, PYTHONPATH: target };
 }
 
-/** The path of a model made by `scripts/make_model.py` with these options, made when it is not there. */
-export function syntheticModel(name, options) {
+/** The path of a model made by `scripts/make_model.py` with these options, made when it is not there; `first` is the name
+ * of a split one's first part. */
+export function syntheticModel(name, options, first = name) {
   const script = join(root, "scripts/make_model.py");
-  const path = join(cache, name);
+  const path = join(cache, first);
   if (!existsSync(path) || statSync(path).mtimeMs < statSync(script).mtimeMs) {
     say(`making ${name}`);
-    run("python3", [script, ...options, path], { env: python() });
+    run("python3", [script, ...options, join(cache, name)], { env: python() });
   }
   return path;
 }

@@ -1,7 +1,7 @@
 //! `num_speculative_tokens: "auto"` against every fixed K, without a model: token sequences are replayed step by step, and
 //! a step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
 
-use embergram::speculate::{Acceptance, Bid, HoldRates, NgramProposer, Proposer, StepCosts, choose_bids, verify};
+use embergram::speculate::{HoldRates, Replay, SpeculativeConfig, StepCosts};
 use serde_json::Value;
 
 const MAX: usize = 8;
@@ -10,46 +10,8 @@ const MAX: usize = 8;
 const DEAR: &[(usize, f64)] = &[(1, 1.0), (2, 1.45), (4, 2.36), (6, 3.28), (8, 4.21), (16, 8.42)];
 const CHEAP: &[(usize, f64)] = &[(1, 1.0), (2, 1.03), (4, 1.08), (6, 1.15), (8, 1.2), (16, 1.5)];
 
-enum Depth {
-    Fixed(usize),
-    Auto,
-}
-
-/// The cost of generating `output` behind `prompt`, after others of which `all` has learnt.
-fn cost(prompt: &[u32], output: &[u32], depth: &Depth, costs: &StepCosts, all: &mut HoldRates) -> f64 {
-    let mut proposer = NgramProposer::new(2, 4).unwrap();
-    proposer.extend(prompt);
-    let mut acceptance = Acceptance::default();
-    let (mut guess, mut tokens, mut bids) = (Vec::new(), Vec::new(), Vec::new());
-    let mut total = 0.0;
-    let mut done = 0;
-    // The first token comes with the prefill, which costs all alike.
-    proposer.extend(&output[..1]);
-    done += 1;
-    while done < output.len() {
-        let k = match depth {
-            Depth::Fixed(k) => *k,
-            Depth::Auto => MAX,
-        };
-        proposer.propose(k, &mut guess);
-        let drafted = match depth {
-            Depth::Fixed(_) => guess.len(),
-            Depth::Auto => {
-                bids.clear();
-                bids.extend(acceptance.gains(all).take(guess.len()).map(|gain| Bid { sequence: 0, gain }));
-                choose_bids(costs, 1, &mut bids);
-                bids.len()
-            }
-        };
-        total += costs.known(1 + drafted).unwrap();
-        // Behind the end anything may come; nothing is drafted right there.
-        verify(&guess[..drafted], &mut tokens, |row| output.get(done + row).copied().unwrap_or(u32::MAX));
-        acceptance.observe(&guess, &tokens, all);
-        tokens.truncate(output.len() - done);
-        proposer.extend(&tokens);
-        done += tokens.len();
-    }
-    total
+fn config(num_speculative_tokens: usize, adaptive: bool) -> SpeculativeConfig {
+    SpeculativeConfig { num_speculative_tokens, adaptive, prompt_lookup_min: 2, prompt_lookup_max: 4 }
 }
 
 fn recorded() -> Vec<(String, Vec<u32>, Vec<u32>)> {
@@ -128,17 +90,21 @@ fn auto_costs_at_most_a_twentieth_more_than_the_best_fixed_depth() {
         let mut costs = StepCosts::new(0);
         costs.fix(table);
         for (name, texts) in workloads() {
-            let all = |depth: Depth| {
+            let all = |config: Option<SpeculativeConfig>| {
                 let mut rates = HoldRates::default();
-                texts.iter().map(|(p, o)| cost(p, o, &depth, &costs, &mut rates)).sum::<f64>()
+                let cost = |(p, o): &(Vec<u32>, Vec<u32>)| {
+                    let replay = Replay::run(p, o, o.len(), config.as_ref(), &costs, &mut rates).unwrap();
+                    replay.cost(&costs).unwrap()
+                };
+                texts.iter().map(cost).sum::<f64>()
             };
-            let (best_k, best) =
-                (0..=MAX).map(|k| (k, all(Depth::Fixed(k)))).min_by(|a, b| a.1.total_cmp(&b.1)).expect("nine depths");
-            let auto = all(Depth::Auto);
+            let none = all(None);
+            let fixed = (1..=MAX).map(|k| (k, all(Some(config(k, false)))));
+            let (best_k, best) = fixed.chain([(0, none)]).min_by(|a, b| a.1.total_cmp(&b.1)).expect("nine depths");
+            let auto = all(Some(config(MAX, true)));
             println!(
-                "{kind}, {name}: auto {auto:.1}, best K = {best_k} {best:.1}, ratio {:.3}, K=0 {:.1}",
-                best / auto,
-                all(Depth::Fixed(0))
+                "{kind}, {name}: auto {auto:.1}, best K = {best_k} {best:.1}, ratio {:.3}, K=0 {none:.1}",
+                best / auto
             );
             assert!(best / auto >= 0.95, "{kind}, {name}: auto costs {auto:.1}, K = {best_k} costs {best:.1}");
         }
