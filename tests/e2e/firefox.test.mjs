@@ -1,0 +1,63 @@
+// The package in Firefox, where one is installed: loads the tiny model in its worker, generates, streams, aborts, counts.
+import puppeteer from "puppeteer-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { join } from "node:path";
+import { dist } from "../../scripts/build.mjs";
+import { serve } from "../../scripts/serve.mjs";
+import { firefox, root } from "../../scripts/setup.mjs";
+
+const executablePath = firefox();
+if (!executablePath) console.log("no Firefox is installed: its test is skipped");
+
+describe.runIf(executablePath)("Firefox", () => {
+  let browser;
+  let server;
+  beforeAll(async () => {
+    server = await serve({ "/dist/": dist, "/": join(root, "scripts/page"), "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL });
+    // WebGPU is behind a preference on Linux, and software adapters behind another.
+    const extraPrefsFirefox = { "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.ignore-blocklist": true };
+    browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true, extraPrefsFirefox, protocolTimeout: 600_000 });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  test("loads, generates, streams, aborts and counts as elsewhere", async () => {
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.addScriptTag({ type: "module", content: 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;' });
+    await page.waitForFunction("globalThis.embergram");
+    const got = await page.evaluate(async () => {
+      const { Llm, speculationStats } = globalThis.embergram;
+      const supported = await Llm.supported();
+      const params = { temperature: 0, max_tokens: 24, ignore_eos: true };
+      const load = () => Llm.load({ model: "/tiny.gguf", max_model_len: 256 });
+      const prompt = "the light of the world the light of the world";
+      const llm = await load();
+      const plain = (await llm.generate(prompt, params))[0].outputs[0].token_ids;
+      await llm.setSpeculativeConfig({ method: "ngram", num_speculative_tokens: 3, prompt_lookup_min: 1, prompt_lookup_max: 3 });
+      const streamed = [];
+      for await (const delta of llm.stream(prompt, params)) streamed.push(...delta.token_ids);
+      const abort = new AbortController();
+      const aborted = await llm.generate(prompt, { ...params, max_tokens: 200 }, { signal: (setTimeout(() => abort.abort(), 50), abort.signal) })
+        .then(() => "done", ({ name, code }) => ({ name, code }));
+      const stats = speculationStats(await llm.getMetrics());
+      const text = await llm.getMetricsText();
+      await llm.unload();
+      // From the cache now.
+      const again = await load();
+      const second = (await again.generate(prompt, params))[0].outputs[0].token_ids;
+      await again.unload();
+      return { supported, plain, streamed, aborted, stats, text, second };
+    });
+    console.log(`Firefox's adapter: ${got.supported.adapter?.name}`);
+    expect(got.supported).toMatchObject({ webgpu: true, reason: null });
+    expect(got.plain).toHaveLength(24);
+    expect(got.streamed).toEqual(got.plain);
+    expect(got.second).toEqual(got.plain);
+    expect(got.aborted).toMatchObject({ code: "aborted" });
+    expect(got.stats.num_drafts).toBeGreaterThan(0);
+    expect(got.text).toContain("vllm:spec_decode_num_drafts_total");
+  });
+});
