@@ -6,20 +6,41 @@ use serde_json::Value;
 
 const MAX: usize = 8;
 
-/// What a step costs, by rows: SmolLM2 on lavapipe, where rows are dear (docs/architecture.md), and a GPU-like one.
+/// What a step costs, by rows: where rows are dear, SmolLM2 on SwiftShader (docs/speculation.md), and a GPU-like one.
 const DEAR: &[(usize, f64)] = &[(1, 1.0), (2, 1.45), (4, 2.36), (6, 3.28), (8, 4.21), (16, 8.42)];
+const MEASURED: &[(usize, f64)] = &[(1, 1.0), (2, 1.23), (4, 1.81), (6, 2.53), (8, 3.34), (16, 6.47)];
 const CHEAP: &[(usize, f64)] = &[(1, 1.0), (2, 1.03), (4, 1.08), (6, 1.15), (8, 1.2), (16, 1.5)];
 
 fn config(num_speculative_tokens: usize, adaptive: bool) -> SpeculativeConfig {
     SpeculativeConfig { num_speculative_tokens, adaptive, prompt_lookup_min: 2, prompt_lookup_max: 4 }
 }
 
+fn read(path: &str) -> Value {
+    let file = std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    serde_json::from_slice(&file).unwrap()
+}
+
+/// A prompt and its output out of an object with both.
+fn text(of: &Value) -> (Vec<u32>, Vec<u32>) {
+    let ids = |key: &str| of[key].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect();
+    (ids("prompt_token_ids"), ids("output_token_ids"))
+}
+
+/// What vLLM recorded.
 fn recorded() -> Vec<(String, Vec<u32>, Vec<u32>)> {
-    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/vllm_golden.json")).unwrap();
-    let golden: Value = serde_json::from_slice(&file).unwrap();
-    let ids = |v: &Value| v.as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect::<Vec<_>>();
-    let prompts = golden["runs"]["0"]["prompts"].as_array().unwrap();
-    prompts.iter().map(|p| (p["name"].to_string(), ids(&p["prompt_token_ids"]), ids(&p["output_token_ids"]))).collect()
+    let golden = read("tests/golden/vllm_golden.json");
+    let named = |p: &Value| {
+        let (prompt, output) = text(p);
+        (p["name"].to_string(), prompt, output)
+    };
+    golden["runs"]["0"]["prompts"].as_array().unwrap().iter().map(named).collect()
+}
+
+/// What SmolLM2 says to the benchmark's prompts (`npm run bench` writes it with its results).
+fn benchmark() -> Vec<(String, Texts)> {
+    let Value::Object(workloads) = read("bench/workload_tokens.json") else { panic!("an object of workloads") };
+    let texts = |v: Value| v.as_array().unwrap().iter().map(text).collect();
+    workloads.into_iter().map(|(name, v)| (format!("benchmark {name}"), texts(v))).collect()
 }
 
 /// A generator of numbers, so that the texts are the same in each run (SplitMix64).
@@ -65,6 +86,7 @@ fn workloads() -> Vec<(String, Texts)> {
         .map(|(name, prompt, output)| (format!("recorded {name}"), vec![(prompt, output)]))
         .collect();
     all.push(("all recorded".into(), recorded().into_iter().map(|(_, p, o)| (p, o)).collect()));
+    all.extend(benchmark());
     for each in [1_000_000, 30, 12, 6, 3] {
         let texts = (0..10).map(|_| {
             let prompt = random.prose(150);
@@ -86,7 +108,7 @@ fn workloads() -> Vec<(String, Texts)> {
 
 #[test]
 fn auto_costs_at_most_a_twentieth_more_than_the_best_fixed_depth() {
-    for (kind, table) in [("dear rows", DEAR), ("cheap rows", CHEAP)] {
+    for (kind, table) in [("dear rows", DEAR), ("measured rows", MEASURED), ("cheap rows", CHEAP)] {
         let mut costs = StepCosts::new(0);
         costs.fix(table);
         for (name, texts) in workloads() {
