@@ -137,11 +137,14 @@ fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capaci
     }
     let table = positions.div_ceil(config.block_size) as u64;
     let wanted = config.max_num_seqs as u64 * table;
-    let fits = |count: usize, words: u64, what: &str| gpu.fits((count as u64).saturating_mul(words * 4), what);
-    fits(rows, model.ff.max(model.d).max(model.q_d()) as u64, "the activations of max_num_batched_tokens rows")?;
-    fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows")?;
-    fits(config.max_num_seqs, table, "the block tables")?;
-    fits(positions, model.head_dim as u64, "the rotary table")?;
+    let fits = |count: usize, words: u64, what: &str, remedy: &str| {
+        gpu.fits((count as u64).saturating_mul(words * 4), what, remedy)
+    };
+    let widest = model.ff.max(model.d).max(model.q_d()) as u64;
+    fits(rows, widest, "the activations of a step's rows", "lower max_num_batched_tokens or max_num_seqs")?;
+    fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows", "lower max_num_seqs")?;
+    fits(config.max_num_seqs, table, "the block tables", "lower max_num_seqs or max_model_len")?;
+    fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
     let bytes = block_bytes(model, config.block_size);
     let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
     if affordable == 0 {
@@ -149,7 +152,8 @@ fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capaci
         return Err(Error::new(ErrorCode::InvalidConfig, message));
     }
     let blocks = wanted.min(affordable);
-    gpu.fits(blocks.saturating_mul(layer_block_bytes(model, config.block_size)), "the KV cache of a layer")?;
+    let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
+    gpu.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
     Ok(Capacity {
         rows,
         outputs,

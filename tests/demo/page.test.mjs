@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { buildDemo } from "../../scripts/demo.mjs";
 import { serve } from "../../scripts/serve.mjs";
 import { root } from "../../scripts/setup.mjs";
+import { serve as serveFaulty } from "../support/server.mjs";
 import { bytes, fixed, percent, seconds } from "../../www/demo/src/format.ts";
 import { contrasts } from "./contrast.mjs";
 import { open } from "./page.mjs";
@@ -224,6 +225,18 @@ describe("with a tiny model", () => {
     await page.dispatchEvent("main", "drop", { dataTransfer: data });
     expect(await user.text("#file-name")).toContain("dropped.gguf");
     expect(await user.load()).toMatch(/^Ready/);
+  });
+
+  test("a download that is cut at 40 % goes on at that byte", async () => {
+    const host = await serveFaulty({ headers: { "access-control-allow-origin": "*" } });
+    const file = readFileSync(TINY);
+    const cutAfter = Math.floor(file.length * 0.4);
+    host.file("/cut.gguf", file);
+    host.fault("/cut.gguf", ({ method }, count) => (method === "GET" && count === 1 ? { cutAfter } : undefined));
+    expect(await user.loadAddress(`${host.origin}/cut.gguf`)).toMatch(/^Ready/);
+    await host.close();
+    const asked = host.of("/cut.gguf").filter(({ method }) => method === "GET").map(({ headers }) => headers.range);
+    expect(asked).toEqual([undefined, `bytes=${cutAfter}-`]);
   });
 
   test("loads again without the server, until the copy is deleted", async () => {

@@ -80,8 +80,8 @@ impl Gpu {
     /// Whether one binding can hold `bytes` bytes.
     ///
     /// # Errors
-    /// `adapter_too_small` where it cannot; `what` names what it is for.
-    pub fn fits(&self, bytes: u64, what: &str) -> Result<()> {
+    /// `adapter_too_small` where it cannot; `what` names what it is for, `remedy` what would make it smaller.
+    pub fn fits(&self, bytes: u64, what: &str, remedy: &str) -> Result<()> {
         let limits = self.device.limits();
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         if bytes <= limit {
@@ -90,8 +90,7 @@ impl Gpu {
         Err(Error::new(
             ErrorCode::AdapterTooSmall,
             format!(
-                "{what} needs {bytes} bytes in one binding, but adapter '{}' allows {limit}. Use a smaller model or \
-                 quantisation, or lower max_model_len, max_num_seqs, max_num_batched_tokens or kv_cache_memory_bytes",
+                "{what} needs {bytes} bytes in one binding, but adapter '{}' allows {limit}: {remedy}",
                 self.adapter.name
             ),
         ))

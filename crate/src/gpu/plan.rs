@@ -90,7 +90,8 @@ impl Plan {
         let memory_bytes = Cell::new(0);
         let buffer = |name: &str, words: usize, usage: Usage| {
             let size = (words as u64 * 4).next_multiple_of(16).max(16);
-            gpu.fits(size, &format!("the step's buffer '{name}'"))?;
+            let remedy = "lower max_model_len, max_num_seqs or max_num_batched_tokens";
+            gpu.fits(size, &format!("the step's buffer '{name}'"), remedy)?;
             memory_bytes.set(memory_bytes.get() + size);
             Ok(gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),

@@ -26,7 +26,7 @@ impl DeviceWords {
     /// `adapter_too_small` when one binding cannot hold it.
     pub fn empty(gpu: &Gpu, bytes: u64, what: &str) -> Result<Self> {
         let bytes = bytes.next_multiple_of(16);
-        gpu.fits(bytes, what)?;
+        gpu.fits(bytes, what, "use a smaller model or quantisation")?;
         let Some(burn) = &gpu.burn else {
             let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(what),

@@ -87,7 +87,7 @@ export function barChart(parent: HTMLElement, options: Options, tint?: (x: numbe
     points: { show: false },
     paths: uPlot.paths.bars!({ size: [0.72, 56], ...(fills && { disp: fills }) }),
   };
-  const x = { range: (_: uPlot, min: number, max: number): [number, number] => [(min ?? 0) - 0.5, Math.max(max ?? 0, 3) + 0.5] };
+  const x = { range: (_: uPlot, min: number, max: number): [number, number] => [(min ?? 0) - 0.5, (max ?? 0) + 0.5] };
   return chart(parent, options, [series], x, true);
 }
 
