@@ -66,6 +66,7 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     reset(&mut llm);
     exposition(&mut llm);
     prefixes(&mut llm);
+    one_prompt_is_prefilled_once(&mut llm);
 }
 
 /// Parameters, cache and a step's buffers: a logit's place for each row and token, and the same again to read it back.
@@ -351,5 +352,25 @@ fn prefixes(llm: &mut Llm) {
     for turn in 1..3 {
         // The turn before ends with the words that ask for an answer; up to there all whole blocks serve again.
         assert_eq!(cached[turn].0, cached[turn - 1].1 / 16 * 16, "{cached:?}");
+    }
+}
+
+fn one_prompt_is_prefilled_once(llm: &mut Llm) {
+    let prompt = words(77, 41);
+    let p = json!({ "temperature": 0.8, "seed": 5, "n": 3, "max_tokens": 8, "ignore_eos": true });
+    llm.set_speculation(None);
+    let rows = histogram(llm, "embergram:rows_per_step").1;
+    let ids = add(llm, &prompt, p.clone());
+    let outputs = finish(llm, &ids);
+    let rows = (histogram(llm, "embergram:rows_per_step").1 - rows) as usize;
+    let cached: Vec<_> = outputs.iter().map(|o| o.metrics.as_ref().unwrap().num_cached_tokens).collect();
+    assert_eq!((cached, rows), (vec![0, 32, 32], 41 + 9 + 9 + 3 * 7));
+
+    let mut config = config();
+    config["enable_prefix_caching"] = json!(false);
+    let mut without = tiny(config);
+    let ids = add(&mut without, &prompt, p);
+    for (shared, anew) in outputs.iter().zip(finish(&mut without, &ids)) {
+        assert_eq!(shared.token_ids, anew.token_ids);
     }
 }

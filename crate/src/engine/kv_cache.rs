@@ -79,6 +79,11 @@ impl KvCache {
         found
     }
 
+    /// Whether one sequence's blocks of `prompt` could serve another's.
+    pub fn can_share(&self, prompt: &[u32]) -> bool {
+        self.prefix_caching && prompt.len() > self.block_size
+    }
+
     /// Admits a sequence that will hold at most `positions` positions: takes the blocks of its prompt's known beginning
     /// and promises the rest. `None` when there are not enough now.
     pub fn admit(&mut self, prompt: &[u32], positions: usize) -> Option<Vec<u32>> {

@@ -104,11 +104,16 @@ impl Engine {
         }
     }
 
-    /// Gives waiting sequences a slot and KV blocks, first come first served, as far as there are any.
+    /// Gives waiting sequences a slot and KV blocks, first come first served, as far as there are any. Of a prompt's `n`
+    /// sequences the first computes it for all; the others, and who came behind them, wait for it.
     pub(super) fn admit(&mut self) {
         let now = self.now();
         let block_size = self.plan.capacity.block_size;
         while let (Some(next), Some(&slot)) = (self.waiting.front(), self.free_slots.last()) {
+            let prefills = |s: &Sequence| s.parent == next.parent && s.computed < s.prompt_len;
+            if next.parent.is_some() && self.kv.can_share(&next.tokens) && self.running.iter().any(prefills) {
+                break;
+            }
             let Some(prefix) = self.kv.admit(&next.tokens, next.room) else { break };
             let Some(mut sequence) = self.waiting.pop_front() else { break };
             self.free_slots.pop();

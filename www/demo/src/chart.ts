@@ -87,7 +87,8 @@ export function barChart(parent: HTMLElement, options: Options, tint?: (x: numbe
     points: { show: false },
     paths: uPlot.paths.bars!({ size: [0.72, 56], ...(fills && { disp: fills }) }),
   };
-  const x = { range: (_: uPlot, min: number, max: number): [number, number] => [(min ?? 0) - 0.5, (max ?? 0) + 0.5] };
+  // By the number of bars: for a single one uPlot makes up an end.
+  const x = { range: (u: uPlot): [number, number] => [-0.5, Math.max(u.data[0].length, 1) - 0.5] };
   return chart(parent, options, [series], x, true);
 }
 
