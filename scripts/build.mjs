@@ -1,10 +1,12 @@
 // The package: the engine as WebAssembly, its JavaScript glue, and the TypeScript bundled to `dist/`.
-//   node scripts/build.mjs [--dev]      --dev: an engine that compiles faster and runs slower
+//   node scripts/build.mjs [--dev] [--twiggy]
+//     --dev: an engine that compiles faster and runs slower; --twiggy: list which crates take the module's space
+import { spawnSync } from "node:child_process";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { root, run, wasmTools } from "./setup.mjs";
+import { root, run, twiggy, wasmTools } from "./setup.mjs";
 
 export const dist = join(root, "dist");
 const glue = join(root, "www/embergram/engine");
@@ -15,7 +17,10 @@ function engine(profile) {
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
   run("cargo", ["build", "--locked", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
   const wasm = join(target, "wasm32-unknown-unknown", profile === "dev" ? "debug" : profile, "embergram_web.wasm");
-  run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine"]);
+  // Names of functions would be a fifth of the download.
+  const strip = profile === "dev" ? [] : ["--remove-name-section", "--remove-producers-section"];
+  run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine", ...strip]);
+  return wasm;
 }
 
 /** The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, and all of it in one file. */
@@ -95,9 +100,24 @@ function isBuilt() {
   return sources.every((path) => newest(path) < made);
 }
 
+/** Builds the package; returns the module as the compiler left it, with the names of functions. */
 export async function build({ dev = false } = {}) {
-  engine(dev ? "dev" : "release");
+  const wasm = engine(dev ? "dev" : "release");
   await bundle();
+  return wasm;
+}
+
+/** Bytes of a module by the crate whose functions they are, before compression; the largest first. */
+function crates(wasm) {
+  const { stdout, status } = spawnSync(twiggy(), ["top", "--format", "json", "-n", "100000", wasm], { encoding: "utf8", maxBuffer: 1 << 28 });
+  if (status !== 0) throw new Error("twiggy failed");
+  const bytes = {};
+  for (const { name, shallow_size } of JSON.parse(stdout)) {
+    if (/section|^\w+\.\w+ custom/.test(name)) continue;
+    const crate = /^data/.test(name) ? "(data)" : (/^[<&*\[(]*(?:mut |const |dyn |impl )*(\w+)::/.exec(name)?.[1] ?? "(others)");
+    bytes[crate] = (bytes[crate] ?? 0) + shallow_size;
+  }
+  return Object.fromEntries(Object.entries(bytes).sort(([, a], [, b]) => b - a).slice(0, 20));
 }
 
 /** {@link build}, where `dist/` is older than its sources. */
@@ -106,6 +126,7 @@ export async function ensureBuilt(options) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  await build({ dev: process.argv.includes("--dev") });
+  const wasm = await build({ dev: process.argv.includes("--dev") });
   console.table(sizes());
+  if (process.argv.includes("--twiggy")) console.table(crates(wasm));
 }

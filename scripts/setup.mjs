@@ -52,6 +52,21 @@ export function packages() {
   run("npm", ["ci", "--no-audit", "--no-fund"]);
 }
 
+/** The path of a command from crates.io in this version: one that is installed, or compiled into the cache. */
+function cargoTool(command, crate, version) {
+  const right = (path) => path && output(path, ["--version"]) === `${command} ${version}`;
+  const installed = output("which", [command]);
+  if (right(installed)) return installed;
+  const path = join(cache, "bin", command);
+  if (!right(path)) {
+    say(`installing ${crate} ${version} (a few minutes, once)`);
+    const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target") };
+    run("cargo", ["install", crate, "--version", version, "--root", cache], { env });
+    rmSync(env.CARGO_TARGET_DIR, { recursive: true, force: true });
+  }
+  return path;
+}
+
 /** The folder with wasm-bindgen in the version that Cargo.lock names; and Rust's wasm target. */
 export function wasmTools() {
   const target = "wasm32-unknown-unknown";
@@ -60,18 +75,11 @@ export function wasmTools() {
     run("rustup", ["target", "add", target]);
   }
   const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
-  const wanted = `wasm-bindgen ${version}`;
-  const bin = join(cache, "bin/");
-  const path = output("which", ["wasm-bindgen"]);
-  if (path && output(path, ["--version"]) === wanted) return join(path, "../");
-  if (output(`${bin}wasm-bindgen`, ["--version"]) !== wanted) {
-    say(`installing wasm-bindgen-cli ${version} (a few minutes, once)`);
-    const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target") };
-    run("cargo", ["install", "wasm-bindgen-cli", "--version", version, "--root", cache], { env });
-    rmSync(env.CARGO_TARGET_DIR, { recursive: true, force: true });
-  }
-  return bin;
+  return join(cargoTool("wasm-bindgen", "wasm-bindgen-cli", version), "../");
 }
+
+/** The path of twiggy, which says what takes the space in a WebAssembly module. */
+export const twiggy = () => cargoTool("twiggy", "twiggy", "0.8.0");
 
 /** The path of a Firefox, if one is installed. */
 export const firefox = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);

@@ -37,7 +37,7 @@ function compileForBrowser() {
   ];
   const quoted = commands.map((words) => words.map((word) => `"${word}"`).join(" ")).join(" && ");
   const file = openSync(log, "w");
-  const child = spawn("sh", ["-c", quoted], { cwd: root, stdio: ["ignore", file, file] });
+  const child = spawn("sh", ["-c", quoted], { cwd: root, env, stdio: ["ignore", file, file] });
   closeSync(file);
   const code = new Promise((resolve) => child.on("close", resolve));
   return async () => {
