@@ -54,7 +54,7 @@ export function packages() {
 
 /** The path of a command from crates.io in this version: one that is installed, or compiled into the cache. */
 function cargoTool(command, crate, version) {
-  const right = (path) => path && output(path, ["--version"]) === `${command} ${version}`;
+  const right = (path) => path && output(path, ["--version"])?.endsWith(` ${version}`);
   const installed = output("which", [command]);
   if (right(installed)) return installed;
   const path = join(cache, "bin", command);
