@@ -77,12 +77,18 @@ async function main() {
   const browser = await openPackage({ places: local ? { [path]: local } : {} });
   try {
     const { page } = browser;
+    const WORDS = { gpu: "opening the GPU", build: "compiling kernels and the tokenizer", ready: "ready" };
     let shown = "";
     await page.exposeFunction("onProgress", ({ phase, loaded, total, rate }) => {
       const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
-      const of = total ? ` of ${megabytes(total)}` : "";
-      const line = loaded ? `${phase} ${megabytes(loaded)}${of} MB${rate ? `, ${megabytes(rate)} MB/s` : ""}` : phase;
+      let line = WORDS[phase];
+      if (!line) {
+        line = `${phase} ${megabytes(loaded)}${total ? ` of ${megabytes(total)}` : ""} MB${rate ? `, ${megabytes(rate)} MB/s` : ""}`;
+        // A log gets the first line and the last.
+        if (!process.stderr.isTTY && loaded !== total && shown.startsWith(phase)) return;
+      }
       if (line !== shown) process.stderr.write(process.stderr.isTTY ? `\r\x1b[K[load] ${line}` : `[load] ${line}\n`);
+      if (process.stderr.isTTY && phase === "ready") process.stderr.write("\n");
       shown = line;
     });
     const streaming = !values.json && prompts.length === 1;
