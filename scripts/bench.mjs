@@ -72,7 +72,7 @@ async function main() {
   }
   await ensureBuilt(values);
   const file = resolve(values.model ?? (await setup.model()));
-  const browser = await openPackage({ places: { "/model.gguf": file } });
+  const browser = await openPackage({ places: { "/model.gguf": file }, fresh: true });
   try {
     const { page } = browser;
     const model = "/model.gguf";

@@ -160,7 +160,8 @@ function report({ model, outputs, load_seconds, generate_seconds, metrics }, pro
   } else console.log();
   const rate = (n) => (Number.isFinite(n) ? n.toFixed(1) : "-");
   console.error(
-    `\n[done] prompt ${rate(timings.prompt_tokens_per_second)} tokens/s, decode ${rate(timings.decode_tokens_per_second)} tokens/s, ` +
+    // What the load did not compile, the prompt's first step does.
+    `\n[done] prompt ${rate(timings.prompt_tokens_per_second)} tokens/s with compiling kernels, decode ${rate(timings.decode_tokens_per_second)} tokens/s, ` +
       `load ${load_seconds.toFixed(1)} s, on ${model.adapter.name}${model.adapter.software ? " (software)" : ""}`,
   );
 }
