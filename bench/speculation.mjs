@@ -19,10 +19,9 @@ async function generateTexts({ model, prompts, tokens }) {
 
 /** Runs in the page: one text after another under each setting, the settings taking turns. */
 async function timeTexts({ model, texts, tokens, configs, rounds }) {
-  const { Llm } = globalThis.embergram;
+  const { Llm, speculationStats } = globalThis.embergram;
   const llm = await Llm.load({ model, cache: false, max_model_len: 2048, max_num_seqs: 1 });
   const params = { temperature: 0, max_tokens: tokens, ignore_eos: true };
-  const counter = (metrics, name) => metrics.find((m) => m.name === `vllm:spec_decode_num_${name}_tokens`)?.value ?? 0;
   const results = configs.map(() => ({ seconds: [], num_draft_tokens: 0, num_accepted_tokens: 0 }));
   // All find the prompts in the prefix cache; how long a prefill takes is not compared.
   for (const { prompt_token_ids } of texts) await llm.generate([prompt_token_ids], { ...params, max_tokens: 1 });
@@ -38,10 +37,10 @@ async function timeTexts({ model, texts, tokens, configs, rounds }) {
           throw new Error(`${JSON.stringify(config)} changed the tokens: ${output.token_ids} where ${output_token_ids}`);
         }
       }
-      const after = await llm.getMetrics();
       results[i].seconds.push(seconds);
-      results[i].num_draft_tokens = counter(after, "draft") - counter(before, "draft");
-      results[i].num_accepted_tokens = counter(after, "accepted") - counter(before, "accepted");
+      // Null until something was speculated with.
+      const { num_draft_tokens, num_accepted_tokens } = speculationStats(await llm.getMetrics(), before) ?? results[i];
+      Object.assign(results[i], { num_draft_tokens, num_accepted_tokens });
     }
   }
   await llm.unload();

@@ -37,21 +37,30 @@ async function getFacts() {
   return Promise.all((await cache.keys()).map(async (key) => [key.url, await (await cache.match(key)).text()]));
 }
 
+/** Serves the built package with a page for it, and these places (see `serve`). */
+export function servePackage(places, options) {
+  return serve({ "/dist/": dist, "/": join(root, "scripts/page"), ...places }, options);
+}
+
+/** Opens that page in a browser's tab (playwright's or puppeteer's), with the package as `globalThis.embergram`. */
+export async function enterPackage(page, url) {
+  await page.goto(url);
+  await page.addScriptTag({ type: "module", content: 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;' });
+  await page.waitForFunction("globalThis.embergram");
+}
+
 /**
  * The built package in a page of a real Chromium, as `globalThis.embergram`, with `places` (see `serve`) beside it.
  * `newPage` opens a further tab. `fresh`: as on a machine that has never loaded a model.
  */
 export async function openPackage({ places = {}, server: serverOptions, fresh = false, ...options } = {}) {
-  const server = await serve({ "/dist/": dist, "/": join(root, "scripts/page"), ...places }, serverOptions);
+  const server = await servePackage(places, serverOptions);
   const context = await launch(options);
   const newPage = async () => {
     const page = await context.newPage();
     page.on("pageerror", (error) => console.error(error));
     page.on("console", (message) => message.type() === "error" && console.error(message.text()));
-    await page.goto(server.url);
-    const content = 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;';
-    await page.addScriptTag({ type: "module", content });
-    await page.waitForFunction(() => globalThis.embergram);
+    await enterPackage(page, server.url);
     if (!fresh) await page.evaluate(putFacts, facts());
     return page;
   };

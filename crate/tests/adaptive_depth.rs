@@ -1,6 +1,9 @@
 //! `num_speculative_tokens: "auto"` against every fixed K, without a model: token sequences are replayed step by step, and
 //! a step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
 
+mod common;
+
+use common::Random;
 use embergram::speculate::{HoldRates, Replay, SpeculativeConfig, StepCosts};
 use serde_json::Value;
 
@@ -43,23 +46,12 @@ fn benchmark() -> Vec<(String, Texts)> {
     workloads.into_iter().map(|(name, v)| (format!("benchmark {name}"), texts(v))).collect()
 }
 
-/// A generator of numbers, so that the texts are the same in each run (SplitMix64).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
     /// Text of words: few are frequent, and some follow others often, so that pairs come again by chance.
     fn prose(&mut self, len: usize) -> Vec<u32> {
         let mut text = vec![0];
         while text.len() < len {
-            let before = u64::from(text[text.len() - 1]);
+            let before = text[text.len() - 1] as usize;
             let word = if self.below(3) == 0 {
                 (before * 7 + self.below(3)) % 400
             } else {
@@ -71,7 +63,7 @@ impl Random {
     }
 
     /// A copy in which one token in `each` is another.
-    fn edited(&mut self, text: &[u32], each: u64) -> Vec<u32> {
+    fn edited(&mut self, text: &[u32], each: usize) -> Vec<u32> {
         text.iter().map(|&t| if self.below(each) == 0 { 1000 + self.below(50) as u32 } else { t }).collect()
     }
 }

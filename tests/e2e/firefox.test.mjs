@@ -1,10 +1,8 @@
 // The package in Firefox, where one is installed: loads the tiny model in its worker, generates, streams, aborts, counts.
 import puppeteer from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { join } from "node:path";
-import { dist } from "../../scripts/build.mjs";
-import { serve } from "../../scripts/serve.mjs";
-import { firefox, root } from "../../scripts/setup.mjs";
+import { enterPackage, servePackage } from "../../scripts/browser.mjs";
+import { firefox } from "../../scripts/setup.mjs";
 
 const executablePath = firefox();
 if (!executablePath) console.log("no Firefox is installed: its test is skipped");
@@ -13,7 +11,7 @@ describe.runIf(executablePath)("Firefox", () => {
   let browser;
   let server;
   beforeAll(async () => {
-    server = await serve({ "/dist/": dist, "/": join(root, "scripts/page"), "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL });
+    server = await servePackage({ "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL });
     // WebGPU is behind a preference on Linux, and software adapters behind another.
     const extraPrefsFirefox = { "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.ignore-blocklist": true };
     browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true, extraPrefsFirefox, protocolTimeout: 600_000 });
@@ -25,9 +23,7 @@ describe.runIf(executablePath)("Firefox", () => {
 
   test("loads, generates, streams, aborts and counts as elsewhere", async () => {
     const page = await browser.newPage();
-    await page.goto(server.url);
-    await page.addScriptTag({ type: "module", content: 'import * as embergram from "/dist/index.js"; globalThis.embergram = embergram;' });
-    await page.waitForFunction("globalThis.embergram");
+    await enterPackage(page, server.url);
     const got = await page.evaluate(async () => {
       const { Llm, speculationStats } = globalThis.embergram;
       const supported = await Llm.supported();
