@@ -32,7 +32,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let weight = exp(s - new_top);
     total = total * keep + weight;
     top = new_top;
-    let v_at = {{ v_offset // 4 }}u + k_at;
+    let v_at = VALUES + k_at;
     {%- for i in range(head_dim // 4) %}
     o{{ i }} = o{{ i }} * keep + weight * kv[v_at + {{ i }}u];
     {%- endfor %}

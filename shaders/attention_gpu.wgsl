@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     workgroupBarrier();
     var new_top = top;
     for (var i = 0u; i < here; i++) { new_top = max(new_top, scores[i]); }
-    places[local] = {{ v_offset // 4 }}u + k_at;
+    places[local] = VALUES + k_at;
     weights[local] = select(0.0, exp(score - new_top), local < here);
     workgroupBarrier();
     let keep = exp(top - new_top);

@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     o_{{ h }}_{{ s }} *= keep_{{ h }};
     {%- endfor %}{% endfor %}
     {%- for i in range(subgroup) %}
-    let place_{{ i }} = {{ v_offset // 4 }}u + subgroupBroadcast(place, {{ i }}u) + lane;
+    let place_{{ i }} = VALUES + subgroupBroadcast(place, {{ i }}u) + lane;
     {%- for h in range(group) %}
     let w_{{ h }}_{{ i }} = subgroupBroadcast(w_{{ h }}, {{ i }}u);
     total_{{ h }} += w_{{ h }}_{{ i }};

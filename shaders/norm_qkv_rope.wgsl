@@ -24,7 +24,7 @@ fn finish_k(quad: u32, row: u32, v: vec4<f32>) {
 }
 fn finish_v(quad: u32, row: u32, v: vec4<f32>) {
   let r = rows[row];
-  kv[{{ v_offset // 4 }}u + cache_at(r.y, r.z) + quad] = v;
+  kv[VALUES + cache_at(r.y, r.z) + quad] = v;
 }
 {%- set input, norm, over = "x", true, "rows" %}
 {%- set sections = [

@@ -3,11 +3,12 @@
     minimum, each rounded once, so that weights equal the file's dequantised values bit for bit. -#}
 {%- macro word(buf, index) -%} {{ buf }}[({{ index }}) >> 2u][({{ index }}) & 3u] {%- endmacro -%}
 {%- macro half_at(buf, plane, index) -%} unpack2x16float({{ word(buf, plane ~ "u + ((" ~ index ~ ") >> 1u)") }})[({{ index }}) & 1u] {%- endmacro -%}
-{#- Small whole numbers as f32. A signed conversion is one instruction on a CPU, an unsigned one several. -#}
-{%- macro floats(e) -%} vec4<f32>(bitcast<vec4<i32>>({{ e }})) {%- endmacro -%}
-{#- The low (shift 0) or high (4) four bits of each byte. -#}
-{%- macro nibbles(e, shift) -%} ((vec4<u32>({{ e }}) >> vec4<u32>({{ shift }}u, {{ shift + 8 }}u, {{ shift + 16 }}u, {{ shift + 24 }}u)) & vec4<u32>(15u)) {%- endmacro -%}
-{%- macro high_bits(e) -%} (((vec4<u32>(high) >> vec4<u32>({{ e }}u, {{ e + 1 }}u, {{ e + 2 }}u, {{ e + 3 }}u)) & vec4<u32>(1u)) << vec4<u32>(4u)) {%- endmacro -%}
+{#- A word's four bytes, under a mask of a byte, as f32: each where it stands in the word, so times 2^8 for every byte below
+    it. `per_byte` takes that out of the scale: powers of two change no rounding. A CPU adapter does a vector's shift lane by
+    lane, and an unsigned conversion in several instructions; this is a mask and a signed conversion. -#}
+{%- macro bytes(e, mask) -%} vec4<f32>(bitcast<vec4<i32>>(vec4<u32>({{ e }}) & vec4<u32>(0x{{ mask }}u, 0x{{ mask }}00u, 0x{{ mask }}0000u, 0x{{ mask }}000000u))) {%- endmacro -%}
+{%- macro per_byte(e) -%} ({{ e }}) * vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24) {%- endmacro -%}
+{%- macro in_place(number) -%} vec4<f32>({{ number }}.0, {{ number }}.0 * 0x1p8, {{ number }}.0 * 0x1p16, {{ number }}.0 * 0x1p24) {%- endmacro -%}
 {%- macro weights(name, buf, ty, p) %}
 fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
 {%- if ty == "F32" %}
@@ -27,32 +28,41 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
     {%- endif %}{{ "," if not (loop.last and i == 3) }}
   {%- endfor %}{% endfor %});
 {%- elif ty == "Q8_0" %}
-  let q0 = {{ buf }}[{{ p[0] // 4 }}u + g * 2u];
-  let q1 = {{ buf }}[{{ p[0] // 4 }}u + g * 2u + 1u];
-  let d = {{ half_at(buf, p[1], "g") }};
+  let d = {{ per_byte(half_at(buf, p[1], "g")) }};
+  {%- for i in [0, 1] %}
+  let q{{ i }} = {{ buf }}[{{ p[0] // 4 }}u + g * 2u + {{ i }}u] ^ vec4<u32>(0x808080u);
+  {%- endfor %}
   return array<vec4<f32>, 8>(
-  {%- for q in ["q0", "q1"] %}{% for c in ["x", "y", "z", "w"] %}
-    d * vec4<f32>(unpack4xI8({{ q }}.{{ c }})){{ "," if not (loop.last and q == "q1") }}
+  {#- The last byte has the word's sign; the others have 128 added to them. #}
+  {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
+    d * ({{ bytes("q" ~ i ~ "." ~ c, "ff") }} - vec4<f32>(0x1p7, 0x1p15, 0x1p23, 0.0)){{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- elif ty in ["Q4_0", "Q4_1", "Q5_0", "Q5_1"] %}
-  let q = {{ buf }}[{{ p[0] // 4 }}u + g];
+  let q0 = {{ buf }}[{{ p[0] // 4 }}u + g];
+  let q1 = q0 >> vec4<u32>(4u);
   {%- if ty in ["Q5_0", "Q5_1"] %}
   let high = {{ word(buf, p[1] ~ "u + g") }};
   {%- endif %}
   {%- if ty in ["Q4_1", "Q5_1"] %}
   let s = unpack2x16float({{ word(buf, p[-1] ~ "u + g") }});
+  let d = {{ per_byte("s.x") }};
   {%- else %}
-  let d = {{ half_at(buf, p[-1], "g") }};
+  let d = {{ per_byte(half_at(buf, p[-1], "g")) }};
   {%- endif %}
   return array<vec4<f32>, 8>(
-  {%- for shift in [0, 4] %}{% for c in ["x", "y", "z", "w"] %}
-    {%- set low = nibbles("q." ~ c, shift) %}
-    {%- set q = low if ty in ["Q4_0", "Q4_1"] else "(" ~ low ~ " | " ~ high_bits(shift * 4 + loop.index0 * 4) ~ ")" %}
-    {%- if ty in ["Q4_1", "Q5_1"] %}
-    s.x * {{ floats(q) }} + s.y
+  {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
+    {%- if ty in ["Q4_0", "Q4_1"] %}
+    {%- set q = bytes("q" ~ i ~ "." ~ c, "f") %}
     {%- else %}
-    d * ({{ floats(q) }} - {{ "8.0" if ty == "Q4_0" else "16.0" }})
-    {%- endif %}{{ "," if not (loop.last and shift == 4) }}
+    {#- The product puts bit n at 4 + 8n, among others. #}
+    {%- set fifth = "((((high >> " ~ (i * 16 + loop.index0 * 4) ~ "u) & 15u) * 0x2040810u) & 0x10101010u)" %}
+    {%- set q = bytes("(q" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu) | " ~ fifth, "1f") %}
+    {%- endif %}
+    {%- if ty in ["Q4_1", "Q5_1"] %}
+    d * {{ q }} + s.y
+    {%- else %}
+    d * ({{ q }} - {{ in_place(8 if ty == "Q4_0" else 16) }})
+    {%- endif %}{{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- elif ty in ["Q4_K", "Q5_K"] %}
   let b = g >> 3u;
@@ -63,7 +73,7 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   let scale = select((s4.z & 15u) | ((s4.x >> 6u) << 4u), s4.x & 63u, j < 4u);
   let low = select((s4.z >> 4u) | ((s4.y >> 6u) << 4u), s4.y & 63u, j < 4u);
   let dm = unpack2x16float(scales.x);
-  let d = dm.x * f32(scale);
+  let d = {{ per_byte("dm.x * f32(scale)") }};
   let m = dm.y * f32(low);
   let shift = (j & 1u) * 4u;
   let q0 = {{ buf }}[{{ p[0] // 4 }}u + b * 8u + (j >> 1u) * 2u] >> vec4<u32>(shift);
@@ -74,8 +84,12 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   {%- endif %}
   return array<vec4<f32>, 8>(
   {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
-    {%- set high = " | ((h" ~ i ~ "." ~ c ~ " & 0x01010101u) << 4u)" if ty == "Q5_K" else "" %}
-    d * {{ floats("unpack4xU8((q" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu)" ~ high ~ ")") }} - m{{ "," if not (loop.last and i == 1) }}
+    {%- set q = "q" ~ i ~ "." ~ c %}
+    {%- if ty == "Q4_K" %}
+    d * {{ bytes(q, "f") }} - m
+    {%- else %}
+    d * {{ bytes("(" ~ q ~ " & 0x0f0f0f0fu) | ((h" ~ i ~ "." ~ c ~ " & 0x01010101u) * 16u)", "1f") }} - m
+    {%- endif %}{{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- elif ty == "Q6_K" %}
   let b = g >> 3u;
@@ -89,11 +103,11 @@ fn {{ name }}(g: u32) -> array<vec4<f32>, 8> {
   let h1 = {{ buf }}[qh + 1u] >> vec4<u32>(k * 2u);
   let scales = unpack4xI8({{ word(buf, p[2] ~ "u + b * 4u + n * 2u + (k >> 1u)") }});
   let d = {{ half_at(buf, p[3], "b") }};
-  let s0 = d * f32(scales[(k & 1u) * 2u]);
-  let s1 = d * f32(scales[(k & 1u) * 2u + 1u]);
+  let s0 = {{ per_byte("d * f32(scales[(k & 1u) * 2u])") }};
+  let s1 = {{ per_byte("d * f32(scales[(k & 1u) * 2u + 1u])") }};
   return array<vec4<f32>, 8>(
   {%- for i in [0, 1] %}{% for c in ["x", "y", "z", "w"] %}
-    s{{ i }} * ({{ floats("unpack4xU8((l" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu) | ((h" ~ i ~ "." ~ c ~ " & 0x03030303u) << 4u))") }} - 32.0){{ "," if not (loop.last and i == 1) }}
+    s{{ i }} * ({{ bytes("(l" ~ i ~ "." ~ c ~ " & 0x0f0f0f0fu) | ((h" ~ i ~ "." ~ c ~ " & 0x03030303u) * 16u)", "3f") }} - {{ in_place(32) }}){{ "," if not (loop.last and i == 1) }}
   {%- endfor %}{% endfor %});
 {%- endif %}
 }

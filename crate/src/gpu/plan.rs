@@ -105,7 +105,7 @@ impl Plan {
         let ModelConfig { layers, d, ff, heads, kv_heads, head_dim, vocab, .. } = *config;
         let (q_d, kv_d) = (config.q_d(), config.kv_d());
         let max_blocks = capacity.positions.div_ceil(capacity.block_size);
-        let v_offset = capacity.blocks * capacity.block_size * kv_d;
+        let kv_bytes = 2 * capacity.blocks * capacity.block_size * kv_d * 4;
 
         let step = buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
         let rows = scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
@@ -128,9 +128,8 @@ impl Plan {
         memory.push(angles.clone());
 
         let shape = context! {
-            d, ff, heads, kv_heads, head_dim, q_d, kv_d, vocab, v_offset,
+            d, ff, heads, kv_heads, head_dim, q_d, kv_d, vocab,
             block_size => capacity.block_size,
-            table_at => capacity.rows,
             eps => format!("{:e}", config.eps),
             scale => format!("{:e}", (head_dim as f32).powf(-0.5)),
         };
@@ -145,7 +144,7 @@ impl Plan {
         )?;
         for i in 0..layers {
             let get = |name: &str| weights.get(&format!("blk.{i}.{name}"));
-            let kv = DeviceWords::empty(gpu, (2 * v_offset * 4) as u64, "the KV cache of a layer")?;
+            let kv = DeviceWords::empty(gpu, kv_bytes as u64, "the KV cache of a layer")?;
             let (norm, qkv) = (&get("attn_norm").words, get("attn_qkv"));
             r.product(
                 "norm_qkv_rope.wgsl",
@@ -334,7 +333,7 @@ impl Plan {
             .enumerate()
             .map(|(i, r)| [r.token, r.slot, r.position, output_rows.get(i).copied().unwrap_or(0)])
             .collect();
-        let counts = [rows.len() as u32, outputs as u32, self.max_blocks as u32, 0];
+        let counts = [rows.len() as u32, outputs as u32, self.max_blocks as u32, self.capacity.rows as u32];
         self.gpu.queue.write_buffer(&self.rows, 0, bytemuck::cast_slice(&words));
         self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&counts));
         outputs
