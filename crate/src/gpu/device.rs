@@ -50,17 +50,20 @@ impl Gpu {
                 )
             })?;
         let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("embergram"),
-                required_features: adapter.features() & optional,
-                required_limits: adapter.limits(),
-                ..Default::default()
-            })
-            .await
-            .map_err(|e| {
-                Error::new(ErrorCode::NoWebgpu, format!("the adapter gave no device: {e}. Reload the page"))
-            })?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("embergram"),
+            required_features: adapter.features() & optional,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        #[cfg(target_family = "wasm")]
+        let (device, subgroups) = super::subgroups::request_device(&adapter, &descriptor);
+        #[cfg(not(target_family = "wasm"))]
+        let (device, subgroups) =
+            (adapter.request_device(&descriptor), descriptor.required_features.contains(wgpu::Features::SUBGROUP));
+        let (device, queue) = device.await.map_err(|e| {
+            Error::new(ErrorCode::NoWebgpu, format!("the adapter gave no device: {e}. Reload the page"))
+        })?;
         let info = adapter.get_info();
         let burn = if cfg!(target_family = "wasm") && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             None
@@ -73,8 +76,8 @@ impl Gpu {
             Some(burn.map_err(|e| Error::new(ErrorCode::Internal, format!("burn refused the device: {e}")))?)
         };
         let faults = Faults::watch(&device);
-        let (tuning, subgroup) = (Tuning::of(&info), fixed_subgroup(&info, device.features()));
-        Ok(Self { device, queue, burn, adapter: info, tuning, subgroup, faults })
+        let subgroup = if subgroups { fixed_subgroup(&info) } else { 0 };
+        Ok(Self { device, queue, burn, tuning: Tuning::of(&info), adapter: info, subgroup, faults })
     }
 
     /// Whether one binding can hold `bytes` bytes.

@@ -9,6 +9,8 @@ pub mod kernels;
 pub mod plan;
 pub mod readback;
 mod recorder;
+#[cfg(target_family = "wasm")]
+mod subgroups;
 mod timing;
 mod tuning;
 pub mod weights;

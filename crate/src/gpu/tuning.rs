@@ -59,9 +59,9 @@ impl Tuning {
     }
 }
 
-/// The lanes of a subgroup, where that is one number that kernels can be written out for, else 0.
-pub(super) fn fixed_subgroup(info: &wgpu::AdapterInfo, features: wgpu::Features) -> u32 {
+/// The lanes of a subgroup on a device that has subgroups, where that is one number that kernels can be written out for,
+/// else 0.
+pub(super) fn fixed_subgroup(info: &wgpu::AdapterInfo) -> u32 {
     let size = info.subgroup_min_size;
-    let fixed = features.contains(wgpu::Features::SUBGROUP) && size == info.subgroup_max_size;
-    if fixed && [4, 8].contains(&size) { size } else { 0 }
+    if size == info.subgroup_max_size && [4, 8].contains(&size) { size } else { 0 }
 }
