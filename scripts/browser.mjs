@@ -13,20 +13,14 @@ const FLAGS = [
 // Machines without a GPU compute on SwiftShader, which Chromium offers only when asked.
 const ADAPTER = "--enable-unsafe-webgpu";
 
-/** Launches it with a fresh profile, which goes when it closes; returns playwright's context. */
-export async function launch({ args = [], profile = "", webgpu = true, ...options } = {}) {
-  return playwright.launchPersistentContext(profile, {
-    executablePath: executable(), headless: false, args: [...FLAGS, ...(webgpu ? [ADAPTER] : []), ...args], ...options,
-  });
-}
-
 // What the package remembers of an adapter and its kernels (www/embergram/remember.ts), it remembers by origin. Each run has
 // a port and so an origin of its own: the file hands on what earlier runs have found, which saves a load 10 to 15 seconds.
 const remembered = join(cache, "remembered.json");
 const facts = () => (existsSync(remembered) ? JSON.parse(readFileSync(remembered, "utf8")) : []);
 
-/** Runs in the page. */
+/** Runs in a page before its scripts, which take longer than this until they load a model. */
 async function putFacts(facts) {
+  if (!globalThis.isSecureContext || location.protocol === "about:") return;
   const cache = await caches.open("embergram");
   for (const [address, text] of facts) await cache.put(address, new Response(text));
 }
@@ -35,6 +29,18 @@ async function putFacts(facts) {
 async function getFacts() {
   const cache = await caches.open("embergram");
   return Promise.all((await cache.keys()).map(async (key) => [key.url, await (await cache.match(key)).text()]));
+}
+
+/**
+ * Launches it with a fresh profile, which goes when it closes; returns playwright's context. `fresh`: as on a machine that
+ * has never loaded a model.
+ */
+export async function launch({ args = [], profile = "", webgpu = true, fresh = false, ...options } = {}) {
+  const context = await playwright.launchPersistentContext(profile, {
+    executablePath: executable(), headless: false, args: [...FLAGS, ...(webgpu ? [ADAPTER] : []), ...args], ...options,
+  });
+  if (!fresh) await context.addInitScript(putFacts, facts());
+  return context;
 }
 
 /** Serves the built package with a page for it, and these places (see `serve`). */
@@ -51,17 +57,16 @@ export async function enterPackage(page, url) {
 
 /**
  * The built package in a page of a real Chromium, as `globalThis.embergram`, with `places` (see `serve`) beside it.
- * `newPage` opens a further tab. `fresh`: as on a machine that has never loaded a model.
+ * `newPage` opens a further tab. Options: see `launch`.
  */
 export async function openPackage({ places = {}, server: serverOptions, fresh = false, ...options } = {}) {
   const server = await servePackage(places, serverOptions);
-  const context = await launch(options);
+  const context = await launch({ fresh, ...options });
   const newPage = async () => {
     const page = await context.newPage();
     page.on("pageerror", (error) => console.error(error));
     page.on("console", (message) => message.type() === "error" && console.error(message.text()));
     await enterPackage(page, server.url);
-    if (!fresh) await page.evaluate(putFacts, facts());
     return page;
   };
   const close = async () => {

@@ -23,7 +23,7 @@ const EXACT = [
   "vllm:spec_decode_num_accepted_tokens_per_pos", "vllm:prompt_tokens", "vllm:generation_tokens", "vllm:request_success",
 ];
 
-/** Runs in the page. `together`: all prompts in shared steps, as the recording had them. */
+/** Runs in the page. `together`: all prompts in shared steps. */
 async function run({ config, max_tokens, max_model_len, prompts, together }) {
   const { Llm } = globalThis.embergram;
   const llm = await Llm.load({ model: "/model.gguf", max_model_len, max_num_batched_tokens: 512, ...config });
@@ -36,10 +36,11 @@ async function run({ config, max_tokens, max_model_len, prompts, together }) {
   return { outputs, metrics };
 }
 
-describe.each(chosen)("$name, K = $k", ({ name, k, config, max_tokens, max_model_len, prompts, metrics: recorded }) => {
+describe.each(chosen)("$name, K = $k", ({ name, config, max_tokens, max_model_len, prompts, metrics: recorded }) => {
   test("the same tokens, text and counters", async () => {
-    // Without drafts the counters do not depend on which prompts share a step, and together they take less time.
-    const together = k === "0" || name.includes("batch");
+    // Only the count of steps depends on which prompts share them, and together they take less time.
+    const recordedTogether = name.includes("batch");
+    const together = recordedTogether || !full;
     const { speculative_config = null } = config;
     const result = await page.evaluate(run, {
       config: { speculative_config }, max_tokens, max_model_len, together, prompts: prompts.map((p) => p.prompt_token_ids),
@@ -53,8 +54,8 @@ describe.each(chosen)("$name, K = $k", ({ name, k, config, max_tokens, max_model
     const strip = ({ labels: { model_name, ...labels }, type, ...metric }) => ({ ...metric, type: type.toLowerCase(), labels });
     const exact = (metrics) => metrics.filter(({ name }) => EXACT.includes(name)).map(strip);
     expect(exact(result.metrics)).toEqual(exact(recorded));
-    for (const name of ["vllm:inter_token_latency_seconds", "vllm:iteration_tokens_total"]) {
-      if (together && k === "0") continue;
+    const counts = ["vllm:inter_token_latency_seconds", ...(together === recordedTogether ? ["vllm:iteration_tokens_total"] : [])];
+    for (const name of counts) {
       const count = (metrics) => metrics.find((m) => m.name === name).count;
       expect(count(result.metrics), name).toBe(count(recorded));
     }
