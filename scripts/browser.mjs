@@ -1,5 +1,5 @@
 // A headless Chromium with WebGPU, and the package in a page of it.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium as playwright } from "playwright-core";
 import { dist } from "./build.mjs";
@@ -17,6 +17,12 @@ const ADAPTER = "--enable-unsafe-webgpu";
 // a port and so an origin of its own: the file hands on what earlier runs have found, which saves a load 10 to 15 seconds.
 const remembered = join(cache, "remembered.json");
 const facts = () => (existsSync(remembered) ? JSON.parse(readFileSync(remembered, "utf8")) : []);
+/** Whole at any moment: another run may read it. */
+function writeFacts(facts) {
+  const fresh = `${remembered}.${process.pid}`;
+  writeFileSync(fresh, JSON.stringify([...facts]));
+  renameSync(fresh, remembered);
+}
 
 /** Runs in a page before its scripts, which take longer than this until they load a model. */
 async function putFacts(facts) {
@@ -72,7 +78,7 @@ export async function openPackage({ places = {}, server: serverOptions, fresh = 
   const close = async () => {
     // A page that a test closed or broke has nothing to hand on.
     const found = fresh ? [] : await context.pages().at(-1)?.evaluate(getFacts).catch(() => []);
-    if (found?.length) writeFileSync(remembered, JSON.stringify([...new Map([...facts(), ...found])]));
+    if (found?.length) writeFacts(new Map([...facts(), ...found]));
     await context.close();
     await server.close();
   };

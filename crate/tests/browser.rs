@@ -127,6 +127,7 @@ async fn an_adapter_without_timestamps_and_subgroups_serves() {
     assert!(gpu.burn.is_none() && gpu.subgroup == 0 && gpu.device.features().is_empty(), "{gpu:?}");
     let with = self::gpu().await;
     assert!(with.burn.is_some(), "the adapter itself has timestamps: {with:?}");
+    assert!(with.subgroup > 0 || with.tuning == Tuning::Gpu, "Chromium's own adapter has subgroups of four: {with:?}");
 
     let mut llm = load(&gpu, json!({ "max_model_len": 64, "max_num_seqs": 2 }), TINY).await.unwrap();
     let (expected, drafted) = two_prompts(&mut llm, 0).await;
