@@ -60,7 +60,8 @@ function cargoTool(command, crate, version) {
   const path = join(cache, "bin", command);
   if (!right(path)) {
     say(`installing ${crate} ${version} (a few minutes, once)`);
-    const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target") };
+    // It compiles longer than it ever runs.
+    const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target"), CARGO_PROFILE_RELEASE_OPT_LEVEL: "1" };
     run("cargo", ["install", crate, "--version", version, "--root", cache], { env });
     rmSync(env.CARGO_TARGET_DIR, { recursive: true, force: true });
   }

@@ -4,6 +4,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { cache, chromium, chromedriver, model, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
 
@@ -23,44 +24,44 @@ async function part(name, body) {
   console.error(`[test] ${name}: passed in ${Math.round((Date.now() - begin) / 1e3)} s`);
 }
 
-const browserTests = ["test", "--locked", "--release", "--target", "wasm32-unknown-unknown", "-p", "embergram", "--test", "browser"];
-
 /**
- * Compiles for the browser while native tests are compiled and run: linking keeps one core busy for minutes, twice.
- * Returns what waits for it.
+ * Compiles for the browser and runs the wasm tests while native tests are compiled and run: linking and a CPU adapter's
+ * compiling of kernels keep one core busy for minutes. Returns what waits for it and shows what it had to say.
  */
-function compileForBrowser() {
-  const log = join(cache, "browser-build.log");
-  const commands = [
-    [process.execPath, "--input-type=module", "-e", "await (await import('./scripts/build.mjs')).ensureBuilt()"],
-    ["cargo", ...browserTests, "--no-run"],
-  ];
-  const quoted = commands.map((words) => words.map((word) => `"${word}"`).join(" ")).join(" && ");
+function wasmAside() {
+  const log = join(cache, "wasm-tests.log");
   const file = openSync(log, "w");
-  const child = spawn("sh", ["-c", quoted], { cwd: root, env, stdio: ["ignore", file, file] });
+  const own = [fileURLToPath(import.meta.url), ...(values.full ? ["--full"] : []), "wasm"];
+  const child = spawn(process.execPath, own, { cwd: root, env, stdio: ["ignore", file, file] });
   closeSync(file);
   const code = new Promise((resolve) => child.on("close", resolve));
   return async () => {
-    if ((await code) !== 0) throw new Error(`compiling for the browser failed:\n${readFileSync(log, "utf8")}`);
+    const passed = (await code) === 0;
+    console.error(readFileSync(log, "utf8"));
+    if (!passed) throw new Error("the wasm tests failed; what they said is above");
   };
 }
 
-const compiled = positionals.length === 0 ? compileForBrowser() : () => {};
+const all = positionals.length === 0;
+if (wanted("native")) vulkan();
+if (wanted("wasm")) chromedriver();
+const wasm = all ? wasmAside() : undefined;
 
 await part("native", () => {
-  vulkan();
   // One test binary after another: each opens the adapter, and two cores are all a small machine has.
   run("cargo", ["test", "--locked", "-p", "embergram", "--features", "reference"], { env, stdio: "inherit" });
 });
-await part("wasm", async () => {
-  await compiled();
-  const bin = wasmTools();
+if (all) await wasm();
+else await part("wasm", async () => {
+  const { ensureBuilt } = await import("./build.mjs");
+  await ensureBuilt();
   const runner = {
-    ...env, CHROMEDRIVER: chromedriver(), CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${bin}wasm-bindgen-test-runner`,
+    ...env, CHROMEDRIVER: chromedriver(), CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${wasmTools()}wasm-bindgen-test-runner`,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
     WASM_BINDGEN_TEST_TIMEOUT: "1800", WASM_BINDGEN_TEST_DRIVER_TIMEOUT: "60",
   };
-  run("cargo", browserTests, { env: runner, stdio: "inherit", cwd: root });
+  const target = ["--release", "--target", "wasm32-unknown-unknown"];
+  run("cargo", ["test", "--locked", ...target, "-p", "embergram", "--test", "browser"], { env: runner, stdio: "inherit", cwd: root });
 });
 await part("web", async () => {
   const { ensureBuilt } = await import("./build.mjs");
