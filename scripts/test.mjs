@@ -44,7 +44,8 @@ function wasmAside() {
 
 const all = positionals.length === 0;
 if (wanted("native")) vulkan();
-if (wanted("wasm")) chromedriver();
+// Both installed here: two of apt at once would be in each other's way.
+if (wanted("wasm")) env.CHROMEDRIVER = chromedriver();
 const wasm = all ? wasmAside() : undefined;
 
 await part("native", () => {
@@ -56,7 +57,7 @@ else await part("wasm", async () => {
   const { ensureBuilt } = await import("./build.mjs");
   await ensureBuilt();
   const runner = {
-    ...env, CHROMEDRIVER: chromedriver(), CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${wasmTools()}wasm-bindgen-test-runner`,
+    ...env, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${wasmTools()}wasm-bindgen-test-runner`,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
     WASM_BINDGEN_TEST_TIMEOUT: "1800", WASM_BINDGEN_TEST_DRIVER_TIMEOUT: "60",
   };
