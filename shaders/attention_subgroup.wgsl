@@ -6,6 +6,7 @@
 {%- set lanes = head_dim // 4 %}
 {%- set group = heads // kv_heads %}
 {%- set shares = lanes // subgroup %}
+{% from "common/lanes.wgsl" import order, turn, piece %}
 {% include "common/step.wgsl" %}
 {% include "common/cache.wgsl" %}
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
@@ -13,6 +14,7 @@
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @compute @workgroup_size({{ subgroup }})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+  {{ order(subgroup) }}
   let row = wg.y;
   let slot = rows[row].y;
   let last = rows[row].z;
@@ -31,15 +33,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     var s_{{ h }} = 0.0;
     {%- endfor %}
     {%- for i in range(lanes) %}
-    let k_{{ i }} = kv[place + {{ i }}u];
+    let k_{{ i }} = kv[place + {{ piece(subgroup, i) }}];
     {%- for h in range(group) %}
-    s_{{ h }} += dot(subgroupBroadcast(q_{{ h }}_{{ i // subgroup }}, {{ i % subgroup }}u), k_{{ i }});
+    s_{{ h }} += dot({{ turn(subgroup, "q_" ~ h ~ "_" ~ i // subgroup, i) }}, k_{{ i }});
     {%- endfor %}{% endfor %}
     {%- for h in range(group) %}
     s_{{ h }} = select(-3.0e38, s_{{ h }}, seen);
     var new_top_{{ h }} = top_{{ h }};
     {%- for i in range(subgroup) %}
-    new_top_{{ h }} = max(new_top_{{ h }}, subgroupBroadcast(s_{{ h }}, {{ i }}u));
+    new_top_{{ h }} = max(new_top_{{ h }}, {{ turn(subgroup, "s_" ~ h, i) }});
     {%- endfor %}
     let keep_{{ h }} = exp(top_{{ h }} - new_top_{{ h }});
     let w_{{ h }} = select(0.0, exp(s_{{ h }} - new_top_{{ h }}), seen);
@@ -49,9 +51,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     o_{{ h }}_{{ s }} *= keep_{{ h }};
     {%- endfor %}{% endfor %}
     {%- for i in range(subgroup) %}
-    let place_{{ i }} = VALUES + subgroupBroadcast(place, {{ i }}u) + lane;
+    let place_{{ i }} = VALUES + {{ turn(subgroup, "place", i) }} + lane;
     {%- for h in range(group) %}
-    let w_{{ h }}_{{ i }} = subgroupBroadcast(w_{{ h }}, {{ i }}u);
+    let w_{{ h }}_{{ i }} = {{ turn(subgroup, "w_" ~ h, i) }};
     total_{{ h }} += w_{{ h }}_{{ i }};
     {%- endfor %}
     {%- for s in range(shares) %}

@@ -5,8 +5,8 @@
 @group(0) @binding(5) var<storage, read> gate: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read> up: array<vec4<u32>>;
 @group(0) @binding(7) var<storage, read_write> out: array<vec2<f32>>;
-{{ weights("gate_group", "gate", w[0].ty, w[0].p) }}
-{{ weights("up_group", "up", w[1].ty, w[1].p) }}
+{{ weights("gate_group", "gate", w[0].ty, w[0].p, subgroup) }}
+{{ weights("up_group", "up", w[1].ty, w[1].p, subgroup) }}
 fn finish(quad: u32, row: u32, v: vec4<f32>) {
   out[row * {{ ff // 2 }}u + quad] = v.xy / (1.0 + exp(-v.xy)) * v.zw;
 }

@@ -4,7 +4,7 @@
 {% include "common/norm.wgsl" %}
 @group(0) @binding(5) var<storage, read> matrix: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> logits: array<f32>;
-{{ weights("group", "matrix", w[0].ty, w[0].p) }}
+{{ weights("group", "matrix", w[0].ty, w[0].p, subgroup) }}
 fn finish(quad: u32, output: u32, v: vec4<f32>) {
   let at = output * {{ vocab }}u + quad * 4u;
   {%- for j in range(4) %}

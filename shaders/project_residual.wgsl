@@ -6,7 +6,7 @@
 @group(0) @binding(3) var<storage, read> matrix: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> squares: array<f32>;
-{{ weights("group", "matrix", w[0].ty, w[0].p) }}
+{{ weights("group", "matrix", w[0].ty, w[0].p, subgroup) }}
 fn finish(quad: u32, row: u32, sum: vec4<f32>) {
   let at = row * {{ d // 4 }}u + quad;
   let v = x[at] + sum;

@@ -5,8 +5,9 @@
     `fn (quad, slot, sums)`; `input`, the activations' buffer; `norm`, whether they are normed first; `over`, rows or outputs.
 
     An invocation makes four outputs of every row of the tile, summed over groups of 32 weights, in each over its eight
-    vec4: the same order whatever T is. A software driver loads for each lane on its own, also where all want the same
-    value, so where subgroups have a known size each lane loads another vec4 of the activations and hands it round. #}
+    vec4: the same order whatever T is. Where subgroups have a known size each lane loads another vec4 of the activations
+    and passes it round. #}
+{% from "common/lanes.wgsl" import order, turn %}
 {%- set groups = inner // 32 %}
 {%- set quads_at = namespace(first=0) %}
 @compute @workgroup_size({{ quads_per_workgroup }})
@@ -17,6 +18,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   {%- set clamped = "min(slot_" ~ t ~ ", step." ~ over ~ " - 1u)" %}
   let row_{{ t }} = {{ "rows[" ~ clamped ~ "].w" if over == "outputs" else clamped }};
   {%- endfor %}
+  {{ order(subgroup) }}
   {%- if norm %}{% for t in range(T) %}
   var part_{{ t }} = 0.0;
   {%- if subgroup %}
@@ -25,7 +27,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let four = dot(squares[row_{{ t }} * {{ d // 16 }}u + min(at, {{ d // 16 - 1 }}u)], vec4<f32>(1.0));
     part_{{ t }} += select(0.0, four, at < {{ d // 16 }}u);
   }
-  let total_{{ t }} = {% for l in range(subgroup) %}{{ " + " if not loop.first }}subgroupBroadcast(part_{{ t }}, {{ l }}u){% endfor %};
+  let total_{{ t }} = {% for l in range(subgroup) %}{{ " + " if not loop.first }}{{ turn(subgroup, "part_" ~ t, l) }}{% endfor %};
   {%- else %}
   for (var i = 0u; i < {{ d // 16 }}u; i++) { part_{{ t }} += dot(squares[row_{{ t }} * {{ d // 16 }}u + i], vec4<f32>(1.0)); }
   let total_{{ t }} = part_{{ t }};
@@ -55,7 +57,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       let part_{{ k }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + piece_{{ k }}]{{ " * gain_" ~ k if norm }};
       {%- endfor %}{% endfor %}{% endif %}
       {%- for j in range(4) %}
-      let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g);
+      let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g{{ ", order" if subgroup == 4 }});
       {%- endfor %}
       {%- for i in range(8) %}
       {%- if norm and not subgroup %}
@@ -63,7 +65,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- endif %}
       {%- for t in range(T) %}
       {%- if subgroup %}
-      let x_{{ i }}_{{ t }} = subgroupBroadcast(part_{{ i // subgroup }}_{{ t }}, {{ i % subgroup }}u);
+      let x_{{ i }}_{{ t }} = {{ turn(subgroup, "part_" ~ i // subgroup ~ "_" ~ t, i) }};
       {%- else %}
       let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + g * 8u + {{ i }}u]{{ " * gain_" ~ i if norm }};
       {%- endif %}

@@ -17,6 +17,7 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/step.wgsl",
     "common/cache.wgsl",
     "common/norm.wgsl",
+    "common/lanes.wgsl",
     "common/tile_cpu.wgsl",
     "common/tile_gpu.wgsl",
     "embed.wgsl",
@@ -41,10 +42,19 @@ impl Kernels {
     pub fn new() -> Self {
         let mut environment = Environment::new();
         environment.set_keep_trailing_newline(true);
+        let mut kernels = Self { environment };
         for (name, source) in SHADERS {
-            environment.add_template(name, source).expect("shaders are valid templates");
+            kernels.add(name, source);
         }
-        Self { environment }
+        kernels
+    }
+
+    /// Adds a shader, which may import from the others.
+    ///
+    /// # Panics
+    /// When it is no valid template.
+    pub fn add(&mut self, name: &'static str, source: &'static str) {
+        self.environment.add_template(name, source).expect("shaders are valid templates");
     }
 
     /// The WGSL of shader `name` with these values.

@@ -150,7 +150,7 @@ impl Plan {
                 "norm_qkv_rope.wgsl",
                 Over::Rows,
                 d,
-                &[q_d / 4, kv_d / 4, kv_d / 4],
+                &qkv.matrices.iter().map(|m| m.rows / 4).collect::<Vec<_>>(),
                 &[qkv],
                 &[reads(&x), reads(&squares), reads(norm), reads(&angles), writes(&q), writes(&kv), reads(&qkv.words)],
             )?;

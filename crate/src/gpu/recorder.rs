@@ -8,7 +8,7 @@ use burn_wgpu::wgpu;
 use minijinja::{context, value::merge_maps};
 
 use super::kernels::{Kernels, SHADERS, layout};
-use super::{Gpu, weights::DeviceWords};
+use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::model::loader::{Matrix, Parameter};
 use crate::{Error, ErrorCode, Result};
 
@@ -159,11 +159,13 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(gpu: &'a Gpu, step: &'a wgpu::Buffer, rows: &'a wgpu::Buffer, shape: minijinja::Value) -> Self {
+        // Only kernels for CPU adapters use them.
+        let subgroup = if gpu.tuning == Tuning::Cpu { gpu.subgroup } else { 0 };
         let values = context! {
             tuning => gpu.tuning.name(),
-            subgroup => gpu.subgroup,
+            subgroup,
             // naga has subgroups without the directive and refuses it; a browser wants it.
-            enable_subgroups => gpu.subgroup > 0 && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
+            enable_subgroups => subgroup > 0 && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
             parts => gpu.tuning.parts(),
             parts_per_workgroup => 16,
             ..shape
@@ -254,9 +256,9 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// `w` for a shader: type and planes of each matrix of `parameters`.
+/// `w` for a shader: type, rows and planes of each matrix of `parameters`.
 pub(super) fn matrices(parameters: &[&Parameter]) -> minijinja::Value {
-    let one = |m: &Matrix| context! { ty => m.ty.name(), p => m.planes };
+    let one = |m: &Matrix| context! { ty => m.ty.name(), rows => m.rows, p => m.planes };
     let w: Vec<_> = parameters.iter().flat_map(|p| &p.matrices).map(one).collect();
     context! { w }
 }

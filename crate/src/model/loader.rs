@@ -15,11 +15,13 @@ const ROPE_FREQS: &str = "rope_freqs.weight";
 /// Most bytes of tensors that wait to be submitted.
 const MAX_QUEUED: usize = 32 << 20;
 
-/// One matrix or vector inside a [`DeviceWords`]: its type and where its planes start, in words.
+/// A matrix or vector inside a [`DeviceWords`], of one tensor or of several of one type, one below the other.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// The file's type, kept on the GPU.
     pub ty: QuantType,
+    /// Outputs.
+    pub rows: usize,
     /// Start of each plane (format/quant.rs), in 32-bit words, a multiple of four.
     pub planes: Vec<u32>,
 }
@@ -33,7 +35,8 @@ pub struct Parameter {
     pub matrices: Vec<Matrix>,
 }
 
-/// All parameters, by the name of the GGUF tensor; `blk.N.attn_qkv` holds q, k and v.
+/// All parameters, by the name of the GGUF tensor; `blk.N.attn_qkv` holds q, k and v: neighbours of one type are one matrix,
+/// so that one piece of a kernel serves them.
 pub struct Weights {
     parameters: HashMap<String, Parameter>,
     /// `rope_freqs.weight`, if the file has it: one factor for each pair.
@@ -60,9 +63,11 @@ impl Weights {
 /// Where a tensor's bytes go.
 struct Target {
     parameter: String,
-    /// Its start in the parameter's memory.
+    /// The matrix that it is a part of, and where that starts in the parameter's memory.
+    matrix: PlaneLayout,
     base: u64,
-    ty: QuantType,
+    /// Its first block in the matrix.
+    first: u64,
     elements: u64,
 }
 
@@ -224,7 +229,10 @@ impl Loader {
             // Tensors come one after another, so one splitter waits at a time: what it holds back is about 1 MiB.
             let current = match current {
                 Some(current) if current.tensor == tensor => current,
-                _ => current.insert(Current { tensor, splitter: PlaneSplitter::new(target.ty, target.elements) }),
+                _ => {
+                    let splitter = PlaneSplitter::part(target.matrix.clone(), target.first, target.elements);
+                    current.insert(Current { tensor, splitter })
+                }
             };
             current.splitter.push(piece, &mut write)?;
             match offset + piece.len() as u64 == *size {
@@ -298,13 +306,20 @@ impl Loader {
         for (parameter, tensors) in found {
             let mut matrices = Vec::new();
             let mut bytes = 0u64;
-            for tensor in tensors {
-                let (ty, elements) = (tensor.ty, tensor.elements());
-                let layout = PlaneLayout::new(ty, elements);
-                matrices.push(Matrix { ty, planes: layout.offsets.iter().map(|o| ((bytes + o) / 4) as u32).collect() });
-                let target = Target { parameter: parameter.clone(), base: bytes, ty, elements };
-                self.targets.insert(tensor.name.clone(), target);
-                bytes += layout.total_bytes.next_multiple_of(16);
+            for same in tensors.chunk_by(|a, b| a.ty == b.ty) {
+                let ty = same[0].ty;
+                let matrix = PlaneLayout::new(ty, same.iter().map(|tensor| tensor.elements()).sum());
+                let planes = matrix.offsets.iter().map(|o| ((bytes + o) / 4) as u32).collect();
+                let rows = same.iter().map(|tensor| tensor.elements() / tensor.shape[0]).sum::<u64>() as usize;
+                matrices.push(Matrix { ty, rows, planes });
+                let mut first = 0;
+                for tensor in same {
+                    let (parameter, matrix, elements) = (parameter.clone(), matrix.clone(), tensor.elements());
+                    self.targets
+                        .insert(tensor.name.clone(), Target { parameter, matrix, base: bytes, first, elements });
+                    first += elements / ty.block_len() as u64;
+                }
+                bytes += matrix.total_bytes;
             }
             let words = DeviceWords::empty(&self.gpu, bytes, &format!("tensor '{parameter}'"))?;
             self.parameters.insert(parameter, Parameter { words, matrices });

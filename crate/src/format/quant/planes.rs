@@ -43,7 +43,8 @@ impl PlaneLayout {
 /// Takes bytes for the GPU buffer: a byte offset and the bytes, both multiples of four.
 pub type WritePlane<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<()>;
 
-/// Turns the file bytes of one tensor, in chunks of any size, into writes of its GPU buffer.
+/// Turns the file bytes of one tensor, in chunks of any size, into writes of the GPU buffer that it fills, alone or with
+/// others.
 ///
 /// It writes every byte of every plane, rounded up to four; the gaps before a plane's 16-byte boundary stay as the
 /// buffer was. About 1 MiB waits in it at most. After an error it must not be used again.
@@ -57,22 +58,32 @@ pub struct PlaneSplitter {
     /// What waits to be written, per plane: always the same number of blocks.
     staged: Vec<Vec<u8>>,
     staged_blocks: usize,
-    /// Blocks written. Even until `finish`, so that planes of two bytes a block are written in words.
-    written_blocks: u64,
+    /// Where the next block to be written lies. Even until `finish`, so that planes of two bytes a block are written in
+    /// words.
+    next_block: u64,
+    /// The same in bytes, where there is one plane.
+    next_byte: u64,
     batch_blocks: usize,
 }
 
 impl PlaneSplitter {
-    /// A splitter for a tensor of so many elements.
+    /// A splitter for a tensor of so many elements, with the buffer to itself.
     pub fn new(ty: QuantType, elements: u64) -> Self {
-        let layout = PlaneLayout::new(ty, elements);
+        Self::part(PlaneLayout::new(ty, elements), 0, elements)
+    }
+
+    /// A splitter for a tensor of so many elements whose blocks are those from `first` on of `layout`. All tensors of it
+    /// but the last must be an even number of blocks and a multiple of four bytes: rows of 64 weights and more are.
+    pub fn part(layout: PlaneLayout, first: u64, elements: u64) -> Self {
+        let ty = layout.ty;
         Self {
             taken: 0,
             total: ty.bytes_for(elements),
             partial: Vec::with_capacity(ty.block_bytes().max(4)),
             staged: vec![Vec::new(); layout.offsets.len()],
             staged_blocks: 0,
-            written_blocks: 0,
+            next_block: first,
+            next_byte: first * ty.block_bytes() as u64,
             batch_blocks: (BATCH_BYTES / ty.block_bytes()) & !1,
             layout,
         }
@@ -117,9 +128,8 @@ impl PlaneSplitter {
             return self.flush(write);
         }
         if !self.partial.is_empty() {
-            let at = self.taken - self.partial.len() as u64;
             self.partial.resize(4, 0);
-            write(at, &self.partial)?;
+            write(self.next_byte, &self.partial)?;
             self.partial.clear();
         }
         Ok(())
@@ -132,12 +142,14 @@ impl PlaneSplitter {
             if self.partial.len() < 4 {
                 return Ok(());
             }
-            write(self.taken - 4, &self.partial)?;
+            write(self.next_byte, &self.partial)?;
+            self.next_byte += 4;
             self.partial.clear();
         }
         let (words, rest) = bytes.split_at(bytes.len() & !3);
         if !words.is_empty() {
-            write(self.taken, words)?;
+            write(self.next_byte, words)?;
+            self.next_byte += words.len() as u64;
         }
         self.partial.extend_from_slice(rest);
         self.taken += bytes.len() as u64;
@@ -203,10 +215,10 @@ impl PlaneSplitter {
         let planes = self.layout.ty.planes().iter().zip(&self.layout.offsets).zip(&mut self.staged);
         for ((plane, offset), staged) in planes {
             staged.resize(staged.len().next_multiple_of(4), 0);
-            write(offset + self.written_blocks * plane.bytes_per_block as u64, staged)?;
+            write(offset + self.next_block * plane.bytes_per_block as u64, staged)?;
             staged.clear();
         }
-        self.written_blocks += self.staged_blocks as u64;
+        self.next_block += self.staged_blocks as u64;
         self.staged_blocks = 0;
         Ok(())
     }
