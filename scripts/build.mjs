@@ -3,10 +3,10 @@
 //     --dev: an engine that compiles faster and runs slower; --twiggy: list which crates take the module's space
 import { spawnSync } from "node:child_process";
 import { brotliCompressSync, gzipSync } from "node:zlib";
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { root, run, twiggy, wasmTools } from "./setup.mjs";
+import { cache, root, run, twiggy, wasmTools } from "./setup.mjs";
 
 export const dist = join(root, "dist");
 const glue = join(root, "www/embergram/engine");
@@ -88,8 +88,13 @@ export function sizes() {
   );
 }
 
-/** Whether `dist/` is newer than every source. */
-function isBuilt() {
+// Which build `dist/` holds; there while it is whole.
+const profile = join(cache, "dist-profile");
+
+/** Whether `dist/` is whole, newer than every source, and optimised where that is wanted. */
+function isBuilt(dev) {
+  const built = existsSync(profile) && readFileSync(profile, "utf8");
+  if (!(built === "release" || (dev && built === "dev"))) return false;
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = ["crate/Cargo.toml", "crate/src", "crate/web", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
   const newest = (path) => {
@@ -102,8 +107,11 @@ function isBuilt() {
 
 /** Builds the package; returns the module as the compiler left it, with the names of functions. */
 export async function build({ dev = false } = {}) {
-  const wasm = engine(dev ? "dev" : "release");
+  const built = dev ? "dev" : "release";
+  rmSync(profile, { force: true });
+  const wasm = engine(built);
   await bundle();
+  writeFileSync(profile, built);
   return wasm;
 }
 
@@ -121,9 +129,9 @@ function crates(wasm) {
   return Object.fromEntries(Object.entries(bytes).sort(([, a], [, b]) => b - a).slice(0, 20));
 }
 
-/** {@link build}, where `dist/` is older than its sources. */
+/** {@link build}, where `dist/` is not what that would give. */
 export async function ensureBuilt(options) {
-  if (!isBuilt()) await build(options);
+  if (!isBuilt(options?.dev)) await build(options);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

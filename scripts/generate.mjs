@@ -45,6 +45,13 @@ function options() {
   return { values, positionals, number };
 }
 
+/** A file, or all parts of a split one that lie beside it. */
+function partsOf(file) {
+  const [, start, parts] = /^(.*)-\d{5}-of-(\d{5})\.gguf$/i.exec(file) ?? [];
+  if (!parts) return [file];
+  return Array.from({ length: Number(parts) }, (_, i) => `${start}-${String(i + 1).padStart(5, "0")}-of-${parts}.gguf`);
+}
+
 function promptsOf(path) {
   const text = readFileSync(path, "utf8");
   if (!/^\s*\[/.test(text)) return text.split("\n").filter((line) => line.trim() !== "");
@@ -73,8 +80,9 @@ async function main() {
   if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file '${named}'`);
   await ensureBuilt(values);
 
+  const places = local ? Object.fromEntries(partsOf(local).map((file) => [`/${basename(file)}`, file])) : {};
   const path = local && `/${encodeURIComponent(basename(local))}`;
-  const browser = await openPackage({ places: local ? { [path]: local } : {} });
+  const browser = await openPackage({ places });
   try {
     const { page } = browser;
     const WORDS = { gpu: "opening the GPU", build: "compiling kernels and the tokenizer", ready: "ready" };

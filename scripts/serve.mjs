@@ -17,10 +17,15 @@ export async function serve(places, { port = 0, headers = {} } = {}) {
   const server = createServer((request, response) => {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     const missing = () => response.writeHead(404).end("not found");
-    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    let path;
+    try {
+      path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    } catch {
+      return response.writeHead(400).end("no address");
+    }
     const route = routes.find((r) => (r.folder ? path.startsWith(r.path) : path === r.path));
     if (!route) return missing();
-    request.url = route.folder ? `/${request.url.slice(route.path.length)}` : `/${encodeURIComponent(route.name)}`;
+    request.url = route.folder ? `/${request.url.slice(route.path.length)}` : `/${encodeURI(route.name)}`;
     route.handler(request, response, missing);
   });
   await new Promise((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", resolve));

@@ -56,13 +56,15 @@ if (all) await wasm();
 else await part("wasm", async () => {
   const { ensureBuilt } = await import("./build.mjs");
   await ensureBuilt();
-  const runner = {
-    ...env, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: `${wasmTools()}wasm-bindgen-test-runner`,
+  // As a list, which may have a space in its path.
+  const runner = `target.wasm32-unknown-unknown.runner=[${JSON.stringify(`${wasmTools()}wasm-bindgen-test-runner`)}]`;
+  const patient = {
+    ...env,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
     WASM_BINDGEN_TEST_TIMEOUT: "1800", WASM_BINDGEN_TEST_DRIVER_TIMEOUT: "60",
   };
-  const target = ["--release", "--target", "wasm32-unknown-unknown"];
-  run("cargo", ["test", "--locked", ...target, "-p", "embergram", "--test", "browser"], { env: runner, stdio: "inherit", cwd: root });
+  const target = ["--config", runner, "--release", "--target", "wasm32-unknown-unknown"];
+  run("cargo", ["test", "--locked", ...target, "-p", "embergram", "--test", "browser"], { env: patient, stdio: "inherit", cwd: root });
 });
 await part("web", async () => {
   const { ensureBuilt } = await import("./build.mjs");

@@ -1,5 +1,5 @@
 // x[row] = embedding[token of row], with the sum of squares of each vec4 for the norm that follows.
-// One invocation writes 32 values.
+// One invocation writes 32 values. The table is a part of the vocabulary: its tokens' rows are written.
 {% from "common/weights.wgsl" import weights %}
 {% include "common/step.wgsl" %}
 @group(0) @binding(2) var<storage, read> table: array<vec4<u32>>;
@@ -10,8 +10,9 @@
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let g = id.x;
   let row = id.y;
-  if (g >= {{ d // 32 }}u || row >= step.rows) { return; }
-  let v = table_group(rows[row].x * {{ d // 32 }}u + g);
+  let token = rows[row].x - {{ w[0].first }}u;
+  if (g >= {{ d // 32 }}u || row >= step.rows || token >= {{ w[0].rows }}u) { return; }
+  let v = table_group(token * {{ d // 32 }}u + g);
   let at = row * {{ d // 4 }}u + g * 8u;
   {%- for i in range(8) %}
   x[at + {{ i }}u] = v[{{ i }}];

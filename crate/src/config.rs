@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, ErrorCode, Result};
 
 /// Sizes end where positions, which are `u32`, end.
+/// Most sequences of one prompt, as OpenAI has it: each holds a copy of the prompt.
+const MAX_N: i128 = 128;
 const MAX_SIZE: i128 = u32::MAX as i128;
 
 /// Options of `Llm.load`, from vLLM's `EngineArgs`.
@@ -194,7 +196,7 @@ impl SamplingParams {
         let default = Self::default();
         let penalty = |key| keys.number(key, 0.0, "a number from -2 to 2", |x| (-2.0..=2.0).contains(&x));
         let params = Self {
-            n: keys.required_size("n", default.n, 1)?,
+            n: keys.read("n", default.n, &whole(1, MAX_N), |v| integer(v, 1..=MAX_N).map(|n| n as usize))?,
             temperature: match keys.number("temperature", default.temperature, "a number, 0 or more", |x| x >= 0.0)? {
                 0.0 => 0.0,
                 temperature => temperature.max(Self::LEAST_TEMPERATURE),
@@ -325,7 +327,7 @@ impl<'a> Keys<'a> {
         Error::new(self.code, format!("{} {key} is {}, but must be {right}", self.what, shown(value)))
     }
 
-    /// The value of a key that has a default. `null` is wrong here: it is what JSON makes of NaN.
+    /// The value of a key that has a default. `null` is wrong here.
     fn read<T>(&self, key: &str, default: T, right: &str, parse: impl FnOnce(&Value) -> Option<T>) -> Result<T> {
         match self.map.and_then(|map| map.get(key)) {
             None => Ok(default),
@@ -545,7 +547,7 @@ mod tests {
         let (two, ids) = ("a number from -2 to 2", "an object that maps token ids to numbers from -100 to 100");
         let size = "a whole number from 1 to 4294967295";
         for (key, values, right) in [
-            ("n", vec![json!(0), json!(null), json!(1.5)], size),
+            ("n", vec![json!(0), json!(null), json!(1.5), json!(129)], "a whole number from 1 to 128"),
             ("temperature", vec![json!(-0.1), json!(1e300), json!(null), json!("1")], "a number, 0 or more"),
             ("top_k", vec![json!(-2), json!(0.5), json!(null)], "a whole number, 1 or more, or 0 or -1 for all"),
             ("top_p", vec![json!(0), json!(1.1), json!(1e-60), json!(null)], "a number above 0 and at most 1"),

@@ -116,10 +116,27 @@ fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
 /// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
 /// be too large is refused here, before anything is made of it.
 fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capacity> {
-    let positions = config.max_model_len.unwrap_or(model.context);
+    let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
+    let bytes = block_bytes(model, config.block_size);
+    let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
+    if affordable == 0 {
+        return invalid(format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}"));
+    }
+    // As in vLLM one sequence of the greatest length must fit, so that no request is refused later for want of memory.
+    let held = affordable.saturating_mul(config.block_size as u64);
+    let positions = config.max_model_len.unwrap_or(model.context.min(held as usize));
     if positions > model.context {
-        let message = format!("max_model_len is {positions}, but the model's context is {}; lower it", model.context);
-        return Err(Error::new(ErrorCode::InvalidConfig, message));
+        return invalid(format!(
+            "max_model_len is {positions}, but the model's context is {}; lower it",
+            model.context
+        ));
+    }
+    if positions as u64 > held {
+        let needed = (positions as u64).div_ceil(config.block_size as u64).saturating_mul(bytes);
+        return invalid(format!(
+            "max_model_len is {positions}, but the KV cache holds {held} positions; lower it, or give \
+             kv_cache_memory_bytes at least {needed}"
+        ));
     }
     // Each sequence needs a row of a step, and a sample.
     let least = DEFAULT_ROWS.max(config.max_num_seqs);
@@ -145,12 +162,6 @@ fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capaci
     fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows", "lower max_num_seqs")?;
     fits(config.max_num_seqs, table, "the block tables", "lower max_num_seqs or max_model_len")?;
     fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
-    let bytes = block_bytes(model, config.block_size);
-    let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
-    if affordable == 0 {
-        let message = format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}");
-        return Err(Error::new(ErrorCode::InvalidConfig, message));
-    }
     let blocks = wanted.min(affordable);
     let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
     gpu.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
@@ -171,13 +182,17 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
         Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
         None => Vec::new(),
     };
+    let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
+    let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
+    // Files of Llama 3 often do without the key; llama.cpp adds the token for them.
+    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre == "llama-bpe" && bos.is_some());
     Ok(TokenizerSource {
         model: m.str("tokenizer.ggml.model")?.to_string(),
-        pre: m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string(),
-        bos: m.opt_u32("tokenizer.ggml.bos_token_id")?,
+        pre,
+        bos,
         eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
         eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
-        add_bos: m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
+        add_bos,
         token_types,
         tokens: m.take_strings(TOKENS)?,
         merges: m.take_strings(MERGES)?,

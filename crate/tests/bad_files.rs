@@ -98,6 +98,7 @@ fn bad_files_are_refused_by_code_and_the_next_load_works() {
     for (config, says) in [
         (json!({ "max_model_len": 513 }), "512"),
         (json!({ "kv_cache_memory_bytes": 100 }), "kv_cache_memory_bytes"),
+        (json!({ "kv_cache_memory_bytes": 100_000, "max_model_len": 512 }), "kv_cache_memory_bytes at least"),
         (json!({ "block_size": 17 }), "block_size"),
         (json!({ "max_model_length": 64 }), "max_model_length"),
         (json!({ "speculative_config": { "method": "ngram" } }), "num_speculative_tokens"),

@@ -15,10 +15,8 @@ fn burn() -> Device {
     Device::wgpu(DeviceKind::DefaultDevice)
 }
 
-/// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
-async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
-    let gpu = &Gpu::open().await.unwrap();
-    let mut loader = Loader::new(gpu);
+/// The plan's logits of every row, `[tokens, vocab]`, its parameters loaded by `loader`; and the plan.
+async fn logits(gpu: &Gpu, mut loader: Loader, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
     loader.read(file).unwrap();
     let (config, weights, _) = loader.finish().unwrap();
     let n = tokens.len();
@@ -28,11 +26,18 @@ async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
     (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
     let rows: Vec<Row> =
         (0..).zip(tokens).map(|(position, token)| Row { token: *token, slot: 0, position, output: true }).collect();
-    let ours = plan.step(&rows, true).await.unwrap().logits;
+    let logits = plan.step(&rows, true).await.unwrap().logits;
+    assert_eq!(logits.len(), n * config.vocab);
+    (logits, plan)
+}
 
-    let llama = Llama::read(file, n, &burn()).unwrap();
+/// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
+async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
+    let gpu = Gpu::open().await.unwrap();
+    let (ours, _) = logits(&gpu, Loader::new(&gpu), file, tokens).await;
+    let llama = Llama::read(file, tokens.len(), &burn()).unwrap();
     let reference: Vec<f32> = llama.forward(tokens).into_data().try_to_vec().unwrap();
-    assert_eq!((ours.len(), reference.len()), (n * config.vocab, n * config.vocab));
+    assert_eq!(ours.len(), reference.len());
     assert!(ours.iter().chain(&reference).all(|v| v.is_finite()));
     let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     (ours.iter().zip(&reference).fold(0.0, |m, (a, b)| f32::max(m, (a - b).abs())), largest)
@@ -49,6 +54,25 @@ fn plan_and_reference_agree_on_random_models() {
             let (difference, largest) = difference(&support::model(case), &tokens).await;
             eprintln!("{case:?}: {difference:e} of {largest}");
             assert!(largest > 5.0 && difference < 1e-3, "{case:?}: {difference:e} of {largest}");
+        }
+    });
+}
+
+/// A vocabulary over the adapter's binding limit lies in several buffers; the bits are the same.
+#[test]
+fn a_vocabulary_in_parts_gives_the_same_logits() {
+    pollster::block_on(async {
+        let gpu = Gpu::open().await.unwrap();
+        let tokens: Vec<u32> = (0..12).map(|i| (i * i * 7 + 11) % 380).collect();
+        for case in [&[][..], &["--untied"]] {
+            let file = support::model(case);
+            let (whole, plan) = logits(&gpu, Loader::new(&gpu), &file, &tokens).await;
+            let mut small = gpu.clone();
+            // Below the embedding's 14 KB, above those of all other parameters.
+            small.binding_limit = 11_000;
+            let (parts, plan_of_parts) = logits(&gpu, Loader::new(&small), &file, &tokens).await;
+            assert_eq!(plan_of_parts.dispatches(), plan.dispatches() + 2, "{case:?}");
+            assert!(whole.iter().zip(&parts).all(|(a, b)| a.to_bits() == b.to_bits()), "{case:?}");
         }
     });
 }

@@ -69,6 +69,50 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     one_prompt_is_prefilled_once(&mut llm);
 }
 
+/// A cache smaller than the model's context bounds the sequences, so that none is refused later.
+#[test]
+fn without_a_length_the_cache_decides_it() {
+    let mut llm = tiny(json!({ "kv_cache_memory_bytes": 100_000, "enable_prefix_caching": false }));
+    let longest = llm.info().max_model_len;
+    assert!(longest < 512 && longest.is_multiple_of(16), "{longest}");
+    let ids = add(&mut llm, &words(1, 20), json!({ "temperature": 0, "max_tokens": null, "ignore_eos": true }));
+    assert_eq!(finish(&mut llm, &ids)[0].token_ids.len(), longest - 20);
+    // As in vLLM nothing is asked of a prefix cache that is off.
+    assert_eq!(counter(&llm, "vllm:prefix_cache_queries", None), 0);
+}
+
+/// What ends a sequence, where `min_tokens` and `include_stop_str_in_output` have a say.
+#[test]
+fn stops() {
+    let mut llm = tiny(config());
+    let mut run = |more: Value| {
+        let mut p = json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true });
+        p.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let ids = add(&mut llm, &words(3, 12), p);
+        finish(&mut llm, &ids).remove(0)
+    };
+    let whole = run(json!({}));
+    let letter = whole.text.chars().find(char::is_ascii_alphabetic).unwrap().to_string();
+    let early = run(json!({ "stop": [letter] }));
+    assert_eq!(early.finish_reason, Some(FinishReason::Stop));
+    let later = run(json!({ "stop": [letter], "min_tokens": 10 }));
+    assert!(
+        early.token_ids.len() < 10 && later.token_ids.len() > 10,
+        "{} {}",
+        early.token_ids.len(),
+        later.token_ids.len()
+    );
+    assert_eq!(later.token_ids, whole.token_ids[..later.token_ids.len()]);
+
+    let token = whole.token_ids[8];
+    let end = whole.token_ids.iter().position(|t| *t == token).unwrap() + 1;
+    let without = run(json!({ "stop_token_ids": [token] }));
+    let with = run(json!({ "stop_token_ids": [token], "include_stop_str_in_output": true }));
+    assert_eq!((&without.token_ids[..], &with.token_ids[..]), (&whole.token_ids[..end], &whole.token_ids[..end]));
+    assert!(with.text.len() > without.text.len() && with.text.starts_with(&without.text), "{with:?} {without:?}");
+    assert!(whole.text.starts_with(&with.text));
+}
+
 /// Parameters, cache and a step's buffers: a logit's place for each row and token, and the same again to read it back.
 fn memory(llm: &Llm) {
     let cache = metric(llm, "vllm:cache_config_info", None)["labels"]["kv_cache_memory_bytes"].clone();

@@ -124,6 +124,22 @@ test("the package's worker leaves the main thread alone; with worker: false the 
   expect(result.again.tokens).toEqual(expected);
 });
 
+test("with worker: false calls of one turn overlap, as they do in a worker", async () => {
+  const server = await start();
+  const { result } = await visit(server, `
+    const { Llm } = await import("/index.js");
+    const llm = await Llm.load({ model: "/tiny.gguf", max_model_len: 64, worker: false });
+    const one = () => llm.generate("the", { max_tokens: 6, temperature: 0, ignore_eos: true }).then(([o]) => o.outputs[0].token_ids);
+    const [first, second, metrics] = await Promise.all([one(), one(), llm.getMetrics()]);
+    const overlapping = one();
+    const third = await one();
+    return { tokens: [first, second, await overlapping, third], metrics: metrics.length };
+  `);
+  expect(result.error).toBeUndefined();
+  expect(result.tokens).toEqual([expected, expected, expected, expected]);
+  expect(result.metrics).toBeGreaterThan(20);
+});
+
 test("inside a caller's own dedicated worker, and in a shared worker", async () => {
   const server = await start({ files: { "/in-worker.js": inWorker } });
   const { result } = await visit(server, `

@@ -130,15 +130,16 @@ test("File and Blob are read where they are; a custom fetch brings the bytes fro
       file: await load({ model: new File([bytes], "a.gguf") }),
       blob: await load({ model: bytes }),
       custom: await load({ model, fetch: custom }),
+      address: await load({ model: new URL(model) }),
       half: await load({ model: new File([bytes.slice(0, 3000)], "a.gguf") }),
       asked,
     };
   }, url("tiny.gguf"));
-  for (const kind of ["file", "blob", "custom"]) expect([kind, got[kind].error]).toEqual([kind, undefined]);
+  for (const kind of ["file", "blob", "custom", "address"]) expect([kind, got[kind].error]).toEqual([kind, undefined]);
   expect(got.file.progress.map((p) => p.phase)).toContain("file");
   expect(got.half.error.code).toBe("truncated_file");
   expect(got.asked).toContain(url("tiny.gguf"));
-  expect(models.of("/tiny.gguf").filter((r) => r.method === "GET").at(-1).headers.authorization).toBe("Bearer secret");
+  expect(models.of("/tiny.gguf").filter((r) => r.method === "GET").at(-1).headers).toMatchObject({ authorization: "Bearer secret", range: "bytes=0-" });
 });
 
 test("a worker that is not there, a module that is not there", async () => {

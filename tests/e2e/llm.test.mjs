@@ -87,6 +87,20 @@ test("tokenize and detokenize are each other's reverse", async () => {
   expect(empty).toBe("");
 });
 
+test("a stop string ends the text before it, and is named", async () => {
+  const { whole, stop, output, last } = await page.evaluate(async () => {
+    const [{ outputs: [whole] }] = await llm.generate("the world", greedy);
+    const stop = whole.text.trim().slice(3, 6);
+    const [{ outputs: [output] }] = await llm.generate("the world", { ...greedy, stop });
+    let last;
+    for await (const delta of llm.stream("the world", { ...greedy, stop })) last = delta;
+    return { whole, stop, output, last };
+  });
+  expect(whole.stop_reason).toBe(null);
+  expect(output).toMatchObject({ finish_reason: "stop", stop_reason: stop, text: whole.text.slice(0, whole.text.indexOf(stop)) });
+  expect(last).toMatchObject({ finish_reason: "stop", stop_reason: stop });
+});
+
 test("n samples: each as with its own seed", async () => {
   const { three, singles } = await page.evaluate(async () => {
     const params = { temperature: 1.2, max_tokens: 10, ignore_eos: true };
@@ -280,7 +294,7 @@ test("bad input is refused with a code, and the next call works", async () => {
     const refused = {
       invalid_params: [
         llm.generate("the", { temprature: 1 }), llm.generate("the", { temperature: -1 }), llm.generate("the", { n: 0 }),
-        llm.generate("the", { max_tokens: "ten" }), llm.generate(["the", "a"], [{}]), llm.generate("the", null),
+        llm.generate("the", { max_tokens: "ten" }), llm.generate("the", { max_tokens: NaN }), llm.generate("the", { logprobs: Infinity }), llm.generate(["the", "a"], [{}]), llm.generate("the", null),
         llm.generate(["the", "world"], [{}, { top_p: 2 }]),
       ],
       invalid_prompt: [

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import type { Page } from "playwright-core";
 import { vi } from "vitest";
@@ -29,7 +30,7 @@ export const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).
 /** A server with the harness, and a Chromium. */
 export async function start() {
   const bundle = await build({
-    entryPoints: [new URL("harness.ts", import.meta.url).pathname], bundle: true, format: "esm", target: "es2022", write: false,
+    entryPoints: [fileURLToPath(new URL("harness.ts", import.meta.url))], bundle: true, format: "esm", target: "es2022", write: false,
   });
   const server = await serve({});
   const put = () => {

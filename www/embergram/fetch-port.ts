@@ -51,7 +51,7 @@ export function fetchThrough(port: FetchPort): typeof fetch {
     const id = ++last;
     const stop = () => void port.stop(id);
     signal?.addEventListener("abort", stop, { once: true });
-    const init = { method: method ?? "GET", headers: [...new Headers(headers)], cache: cache ?? "default" };
+    const init = { method: method ?? "GET", headers: Object.fromEntries(new Headers(headers)), cache: cache ?? "default" };
     const { hasBody, ...answer } = await port.ask(id, String(url), init);
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
       pull: async (controller) => {

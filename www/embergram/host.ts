@@ -39,6 +39,7 @@ interface SequenceOutput {
   draft_positions: (number | null)[];
   logprobs: TokenLogprob[][];
   finish_reason: FinishReason | null;
+  stop_reason: number | string | null;
   metrics: RequestMetrics | null;
 }
 
@@ -91,6 +92,7 @@ export class EngineHost {
     try {
       onProgress?.({ phase: "gpu", loaded: 0 });
       await start(wasmUrl, wasm);
+      abort.signal.throwIfAborted();
       const adapter = await adapterInfo();
       let last: LoadProgress = { phase: "download", loaded: 0 };
       const source = await openModel(model, {
@@ -102,7 +104,15 @@ export class EngineHost {
       const loader = await this.#fill(source, options);
       onProgress?.({ ...last, phase: "build" });
       const engine = loader.finish();
-      await warmUp(engine, adapter);
+      try {
+        await nextTask();
+        abort.signal.throwIfAborted();
+        await warmUp(engine, adapter);
+        abort.signal.throwIfAborted();
+      } catch (error) {
+        if (abort.signal.aborted) engine.free();
+        throw error;
+      }
       this.#engine = engine;
       onProgress?.({ ...last, phase: "ready" });
       return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
@@ -123,31 +133,20 @@ export class EngineHost {
   async #fill(source: ModelSource, options: EngineOptions): Promise<Loader> {
     for (;;) {
       const loader = await Loader.open(options);
-      const streams = source.parts.map((part) => part.bytes());
       try {
-        // What was read of further parts to see their headers, which must all be known before the first tensor comes.
-        const begun: Uint8Array[][] = [];
-        for (const [i, stream] of streams.entries()) {
-          begun[i] = [];
-          for (let known = i === 0; !known; ) {
-            const { done, value } = await stream.next();
-            if (done) break;
-            begun[i]!.push(value);
-            known = loader.announce(value);
-          }
+        // All headers must be known before the first tensor comes. What was read to see one is read again in its turn: a
+        // stream left open would hold a connection and the file's lock until then.
+        for (const part of source.parts.slice(1)) {
+          for await (const bytes of part.bytes()) if (loader.announce(bytes)) break;
         }
-        for (const [i, stream] of streams.entries()) {
+        for (const [i, part] of source.parts.entries()) {
           if (i > 0) loader.nextPart();
-          for (const bytes of begun[i]!) loader.push(bytes);
-          for await (const bytes of stream) loader.push(bytes);
+          for await (const bytes of part.bytes()) loader.push(bytes);
         }
         return loader;
       } catch (error) {
         loader.free();
         if (!(error instanceof RestartLoad)) throw error;
-      } finally {
-        // Lets go of the cache entries.
-        for (const stream of streams) await stream.return();
       }
     }
   }
@@ -212,7 +211,8 @@ export class EngineHost {
           entry.sequences.push(id);
           this.#sequences.set(id, { call, prompt: i, index });
           return {
-            index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, metrics: null,
+            index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, stop_reason: null,
+            metrics: null,
           };
         });
         entry.outputs.push({
@@ -319,11 +319,13 @@ export class EngineHost {
     if (this.#looping) return;
     this.#looping = true;
     try {
-      while (this.#engine?.isBusy()) {
+      for (;;) {
+        // Whoever calls in this turn, or waited for the last step, comes in first: a step holds the engine.
+        await nextTask();
+        if (!this.#engine?.isBusy()) break;
         this.#step = this.#engine.step();
         const outputs = (await this.#step.finally(() => (this.#step = undefined))) as SequenceOutput[];
         for (const output of outputs) this.#deliver(output);
-        await nextTask();
       }
     } catch (error) {
       this.#rejectAll(this.#mark(error));
@@ -342,6 +344,7 @@ export class EngineHost {
     output.token_ids.push(...added.token_ids);
     output.logprobs?.push(...added.logprobs);
     output.finish_reason = added.finish_reason;
+    output.stop_reason = added.stop_reason;
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;

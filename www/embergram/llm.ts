@@ -90,8 +90,11 @@ export class Llm {
     const connection = await connect({ worker, workerUrl });
     try {
       const { wasm } = connection;
+      // A URL does not cross to a worker.
+      const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
       const request = withoutUndefined({
-        model, engine, wasmUrl, wasm, cache, sha256, hfEndpoint, baseUrl, retries, retryDelay, timeout,
+        model: text(model), engine, wasmUrl, wasm, cache, sha256, hfEndpoint: text(hfEndpoint), baseUrl: text(baseUrl), retries,
+        retryDelay, timeout,
       });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
@@ -140,7 +143,7 @@ export class Llm {
     return this.#connection.call((host) => host.tokenize(text));
   }
 
-  /** The text of token ids, special tokens left out. */
+  /** The text of token ids, special tokens included. */
   async detokenize(ids: readonly number[]): Promise<string> {
     return this.#connection.call((host) => host.detokenize(ids));
   }

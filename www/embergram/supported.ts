@@ -9,11 +9,13 @@ async function adapter(): Promise<GPUAdapter | null> {
   return gpu ? await gpu.requestAdapter({ powerPreference: "high-performance" }) : null;
 }
 
-function describe({ info }: GPUAdapter): AdapterInfo {
+function describe(adapter: GPUAdapter): AdapterInfo {
+  // Browsers of WebGPU's first years have none.
+  const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
   const words = [info.description, info.device, info.architecture, info.vendor].filter(Boolean);
   // Firefox and Safari say nothing of a CPU adapter but its name.
   const software = info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe/i.test(words.join(" "));
-  return { name: words[0] ?? "unnamed adapter", vendor: info.vendor, architecture: info.architecture, software };
+  return { name: words[0] ?? "unnamed adapter", vendor: info.vendor ?? "", architecture: info.architecture ?? "", software };
 }
 
 /** The adapter that a load would take; `null` without WebGPU. */

@@ -27,11 +27,16 @@ export interface LoadProgress {
   total?: number;
   /** Bytes a second. */
   rate?: number;
+  /** Whether the file is kept in this browser for the next load. */
+  cached?: boolean;
 }
 
 /** Options of the engine, from vLLM's `EngineArgs`. */
 export interface EngineOptions {
-  /** Most tokens of a prompt and its output together. Default: what the model was trained for. */
+  /**
+   * Most tokens of a prompt and its output together; the KV cache must hold as many. Default: what the model was trained for,
+   * or what the KV cache holds.
+   */
   max_model_len?: number;
   /** Most sequences in one step. Default 8. */
   max_num_seqs?: number;
@@ -53,7 +58,7 @@ export interface EngineOptions {
 
 /** Parameters of a request, with vLLM's `SamplingParams` names, ranges and defaults. */
 export interface SamplingParams {
-  /** Sequences to generate; sequence i samples with `seed + i`. Default 1. */
+  /** Sequences to generate, at most 128; sequence i samples with `seed + i`. Default 1. */
   n?: number;
   /** 0 is greedy. Default 1. */
   temperature?: number;
@@ -183,6 +188,8 @@ export interface CompletionOutput {
   logprobs: TokenLogprob[][] | null;
   /** Why it ended. */
   finish_reason: FinishReason | null;
+  /** Which of `stop_token_ids` or `stop` ended it, where one did. */
+  stop_reason: number | string | null;
   /** Its own times, and how speculation went. */
   metrics: RequestMetrics | null;
 }
@@ -213,6 +220,8 @@ export interface Delta {
   logprobs: TokenLogprob[][] | null;
   /** With the last delta of an output, why it ended. */
   finish_reason: FinishReason | null;
+  /** With it, which of `stop_token_ids` or `stop` did, where one did. */
+  stop_reason: number | string | null;
   /** With the last delta of an output. */
   metrics: RequestMetrics | null;
 }

@@ -79,6 +79,11 @@ impl KvCache {
         found
     }
 
+    /// Whether prompts are looked up.
+    pub fn caches_prefixes(&self) -> bool {
+        self.prefix_caching
+    }
+
     /// Whether one sequence's blocks of `prompt` could serve another's.
     pub fn can_share(&self, prompt: &[u32]) -> bool {
         self.prefix_caching && prompt.len() > self.block_size

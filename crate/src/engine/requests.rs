@@ -31,7 +31,7 @@ impl Engine {
         }
         let parent = (params.n > 1).then_some(self.next_id);
         let now = self.now();
-        let mut added = Vec::with_capacity(params.n);
+        let mut added = Vec::new();
         for i in 0..params.n as u64 {
             let mut sequence = Sequence::new(
                 self.next_id + i,
@@ -127,7 +127,9 @@ impl Engine {
             sequence.promised = sequence.room.div_ceil(block_size) - prefix.len();
             sequence.blocks = prefix;
             sequence.recorder.on_scheduled(now, cached);
-            self.metrics.on_prefix_cache(sequence.prompt_len, cached);
+            if self.kv.caches_prefixes() {
+                self.metrics.on_prefix_cache(sequence.prompt_len, cached);
+            }
             self.running.push(sequence);
         }
     }

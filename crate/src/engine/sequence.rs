@@ -227,30 +227,38 @@ impl Sequence {
         let may_stop = self.tokens.len() - self.prompt_len >= self.params.min_tokens;
         let is_eos = !self.params.ignore_eos && tokenizer.eos_ids().contains(&token);
         let is_stop = self.params.stop_token_ids.contains(&token);
-        if may_stop && (is_eos || is_stop) {
-            // The token that stops is among the ids and not in the text.
-            output.finish_reason = Some(FinishReason::Stop);
-            output.stop_reason = (!is_eos).then_some(StopReason::Token(token));
-        } else {
-            let step = self.stops.push(&self.detokenizer.push(tokenizer, token));
+        let stops = may_stop && (is_eos || is_stop);
+        // The token that stops is among the ids; as text it is what a stop string is.
+        if !stops || self.params.include_stop_str_in_output {
+            let text = self.detokenizer.push(tokenizer, token);
+            let step = self.stops.push(&text, self.is_early());
             output.text.push_str(&step.text);
             if let Some(stop) = step.hit {
                 output.finish_reason = Some(FinishReason::Stop);
                 output.stop_reason = self.stops.get(stop).map(|text| StopReason::Text(text.to_owned()));
                 return;
             }
-            if self.tokens.len() >= self.max_len {
-                output.finish_reason = Some(FinishReason::Length);
-            }
+        }
+        if stops {
+            output.finish_reason = Some(FinishReason::Stop);
+            output.stop_reason = (!is_eos).then_some(StopReason::Token(token));
+        } else if self.tokens.len() >= self.max_len {
+            output.finish_reason = Some(FinishReason::Length);
         }
         if output.finish_reason.is_some() {
             self.flush_text(output);
         }
     }
 
+    /// Whether its last token is one of the first `min_tokens`, in which nothing stops it.
+    fn is_early(&self) -> bool {
+        self.tokens.len() - self.prompt_len <= self.params.min_tokens
+    }
+
     /// Puts the text that was held back into `output`.
     pub(super) fn flush_text(&mut self, output: &mut SequenceOutput) {
-        let step = self.stops.push(&self.detokenizer.finish());
+        let text = self.detokenizer.finish();
+        let step = self.stops.push(&text, self.is_early());
         output.text.push_str(&step.text);
         if step.hit.is_none() {
             output.text.push_str(&self.stops.finish());

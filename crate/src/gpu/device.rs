@@ -24,6 +24,8 @@ pub struct Gpu {
     pub tuning: Tuning,
     /// Lanes of a subgroup where kernels may rely on it, else 0.
     pub subgroup: u32,
+    /// Most bytes of one binding.
+    pub binding_limit: u64,
     faults: Faults,
 }
 
@@ -77,7 +79,9 @@ impl Gpu {
         };
         let faults = Faults::watch(&device);
         let subgroup = if subgroups { fixed_subgroup(&info) } else { 0 };
-        Ok(Self { device, queue, burn, tuning: Tuning::of(&info), adapter: info, subgroup, faults })
+        let limits = device.limits();
+        let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Ok(Self { device, queue, burn, tuning: Tuning::of(&info), adapter: info, subgroup, binding_limit, faults })
     }
 
     /// Whether one binding can hold `bytes` bytes.
@@ -85,8 +89,7 @@ impl Gpu {
     /// # Errors
     /// `adapter_too_small` where it cannot; `what` names what it is for, `remedy` what would make it smaller.
     pub fn fits(&self, bytes: u64, what: &str, remedy: &str) -> Result<()> {
-        let limits = self.device.limits();
-        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let limit = self.binding_limit;
         if bytes <= limit {
             return Ok(());
         }

@@ -7,9 +7,10 @@
 use std::cell::Cell;
 
 use burn_wgpu::wgpu;
+use futures::channel::oneshot;
 use minijinja::context;
 
-use super::readback::read;
+use super::readback::{read, wait};
 use super::recorder::{Dispatch, Grid, Over, Pipelines, Recorder, TILES, matrices, reads, writes};
 use super::timing::Timer;
 use super::{Gpu, Tuning, weights::DeviceWords};
@@ -75,6 +76,8 @@ pub struct Plan {
     logits: wgpu::Buffer,
     sampled: wgpu::Buffer,
     readback: wgpu::Buffer,
+    /// Settles when the last step has ended, where that step read nothing back.
+    unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
     /// Keeps the memory that the bind groups name: burn would give it to the next tensor.
     _memory: Vec<DeviceWords>,
@@ -134,14 +137,15 @@ impl Plan {
             scale => format!("{:e}", (head_dim as f32).powf(-0.5)),
         };
         let mut r = Recorder::new(gpu, &step, &rows, shape);
-        let embedding = weights.get("token_embd");
-        r.dispatch(
-            "embed.wgsl",
-            Over::Rows,
-            Grid::Each((d / 32).div_ceil(16)),
-            matrices(&[embedding]),
-            &[reads(&embedding.words), writes(&x), writes(&squares)],
-        )?;
+        for part in weights.embedding() {
+            r.dispatch(
+                "embed.wgsl",
+                Over::Rows,
+                Grid::Each((d / 32).div_ceil(16)),
+                matrices(&[part]),
+                &[reads(&part.words), writes(&x), writes(&squares)],
+            )?;
+        }
         for i in 0..layers {
             let get = |name: &str| weights.get(&format!("blk.{i}.{name}"));
             let kv = DeviceWords::empty(gpu, kv_bytes as u64, "the KV cache of a layer")?;
@@ -195,15 +199,17 @@ impl Plan {
             )?;
             memory.push(kv);
         }
-        let (norm, output) = (&weights.get("output_norm").words, weights.output());
-        r.product(
-            "norm_logits.wgsl",
-            Over::Outputs,
-            d,
-            &[vocab.div_ceil(4)],
-            &[output],
-            &[reads(&x), reads(&squares), reads(norm), reads(&output.words), writes(&logits)],
-        )?;
+        let norm = &weights.get("output_norm").words;
+        for part in weights.output() {
+            r.product(
+                "norm_logits.wgsl",
+                Over::Outputs,
+                d,
+                &[part.matrices[0].rows.div_ceil(4)],
+                &[part],
+                &[reads(&x), reads(&squares), reads(norm), reads(&part.words), writes(&logits)],
+            )?;
+        }
         let part_groups = gpu.tuning.parts() / 16;
         let bindings = [reads(&logits), writes(&parts)];
         r.dispatch("argmax_part.wgsl", Over::Outputs, Grid::Each(part_groups), context! {}, &bindings)?;
@@ -225,6 +231,7 @@ impl Plan {
             logits,
             sampled,
             readback,
+            unread: None,
             memory_bytes,
             _memory: memory,
         })
@@ -249,6 +256,11 @@ impl Plan {
     /// Takes what [`Plan::check_rows`] saw before, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
     pub fn set_single_kernel_path(&mut self, single: bool) {
         self.single_kernel_path = single;
+    }
+
+    /// Whether the last step read nothing back, and so may not have ended.
+    pub fn has_unread(&self) -> bool {
+        self.unread.is_some()
     }
 
     /// What tells this plan's kernels from others': shaders, model shape, tensor types, tuning.
@@ -292,9 +304,19 @@ impl Plan {
             }
         }
         if outputs == 0 {
+            // Nothing is read back, so nothing says that the step has ended. One may run while the next is recorded; were
+            // all of a long prompt queued at once, nobody could come in between.
             self.gpu.queue.submit([encoder.finish()]);
+            let (sender, done) = oneshot::channel();
+            self.gpu.queue.on_submitted_work_done(move || {
+                let _ = sender.send(());
+            });
+            if let Some(before) = self.unread.replace(done) {
+                wait(&self.gpu, before).await?;
+            }
             return Ok(StepOutput::default());
         }
+        self.unread = None;
         // Read back: the times, the tokens, the logits.
         let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
         let token_bytes = (outputs * 4) as u64;

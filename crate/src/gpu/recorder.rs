@@ -256,9 +256,9 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// `w` for a shader: type, rows and planes of each matrix of `parameters`.
+/// `w` for a shader: type, rows, first row and planes of each matrix of `parameters`.
 pub(super) fn matrices(parameters: &[&Parameter]) -> minijinja::Value {
-    let one = |m: &Matrix| context! { ty => m.ty.name(), rows => m.rows, p => m.planes };
+    let one = |m: &Matrix| context! { ty => m.ty.name(), first => m.first, rows => m.rows, p => m.planes };
     let w: Vec<_> = parameters.iter().flat_map(|p| &p.matrices).map(one).collect();
     context! { w }
 }

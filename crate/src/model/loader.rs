@@ -12,6 +12,10 @@ use crate::{Error, ErrorCode, Result};
 /// Llama 3's scaling of the rotary frequencies: a factor for each pair.
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
+/// Parameters that may lie in several buffers, each with a run of their rows: those of a vocabulary's size, which alone
+/// outgrow what an adapter binds at once (128 MiB on many phones).
+const IN_PARTS: [&str; 2] = ["token_embd", "output"];
+
 /// Most bytes of tensors that wait to be submitted.
 const MAX_QUEUED: usize = 32 << 20;
 
@@ -20,7 +24,9 @@ const MAX_QUEUED: usize = 32 << 20;
 pub struct Matrix {
     /// The file's type, kept on the GPU.
     pub ty: QuantType,
-    /// Outputs.
+    /// Its first row, where it is a part of a tensor.
+    pub first: usize,
+    /// Its rows, which are outputs of a product.
     pub rows: usize,
     /// Start of each plane (format/quant.rs), in 32-bit words, a multiple of four.
     pub planes: Vec<u32>,
@@ -38,7 +44,7 @@ pub struct Parameter {
 /// All parameters, by the name of the GGUF tensor; `blk.N.attn_qkv` holds q, k and v: neighbours of one type are one matrix,
 /// so that one piece of a kernel serves them.
 pub struct Weights {
-    parameters: HashMap<String, Parameter>,
+    parameters: HashMap<String, Vec<Parameter>>,
     /// `rope_freqs.weight`, if the file has it: one factor for each pair.
     pub rope_factors: Option<Vec<f32>>,
 }
@@ -46,23 +52,31 @@ pub struct Weights {
 impl Weights {
     /// The parameter of this name, which [`Loader`] has checked to be there.
     pub fn get(&self, name: &str) -> &Parameter {
-        &self.parameters[name]
+        &self.parameters[name][0]
     }
 
     /// The memory of all parameters, to be kept while something is bound to it.
     pub fn words(&self) -> Vec<DeviceWords> {
-        self.parameters.values().map(|p| p.words.clone()).collect()
+        self.parameters.values().flatten().map(|p| p.words.clone()).collect()
     }
 
-    /// The output projection: its own, or the tied embedding.
-    pub fn output(&self) -> &Parameter {
-        self.parameters.get("output").unwrap_or_else(|| self.get("token_embd"))
+    /// The embedding, in parts of its rows.
+    pub fn embedding(&self) -> &[Parameter] {
+        &self.parameters["token_embd"]
+    }
+
+    /// The output projection, in parts of its rows: its own, or the tied embedding.
+    pub fn output(&self) -> &[Parameter] {
+        self.parameters.get("output").map_or_else(|| self.embedding(), Vec::as_slice)
     }
 }
 
-/// Where a tensor's bytes go.
+/// Where a tensor's bytes go, or a run of them.
 struct Target {
     parameter: String,
+    /// Which part of the parameter, and where its bytes begin in the tensor.
+    part: usize,
+    start: u64,
     /// The matrix that it is a part of, and where that starts in the parameter's memory.
     matrix: PlaneLayout,
     base: u64,
@@ -71,9 +85,9 @@ struct Target {
     elements: u64,
 }
 
-/// The tensor whose bytes arrive.
+/// The target that bytes arrive for, one of its tensor's.
 struct Current {
-    tensor: usize,
+    target: usize,
     splitter: PlaneSplitter,
 }
 
@@ -90,8 +104,9 @@ pub struct Loader {
     further: (usize, Vec<TensorInfo>),
     /// The header of a further part while it arrives.
     announced: Parser,
-    targets: HashMap<String, Target>,
-    parameters: HashMap<String, Parameter>,
+    /// By the name of the tensor, in the order of its bytes.
+    targets: HashMap<String, Vec<Target>>,
+    parameters: HashMap<String, Vec<Parameter>>,
     rope_bytes: Option<Vec<u8>>,
     /// The first part's, with what it says of the model.
     header: Option<(ModelConfig, Header)>,
@@ -145,6 +160,11 @@ fn find<'a>(index: &HashMap<&str, &'a TensorInfo>, name: &str, shape: [usize; 2]
         return Err(Error::new(ErrorCode::UnsupportedQuantization, message));
     }
     Ok(tensor)
+}
+
+/// Where planes start in a buffer whose matrix begins at byte `base`, in words.
+fn planes(matrix: &PlaneLayout, base: u64) -> Vec<u32> {
+    matrix.offsets.iter().map(|o| ((base + o) / 4) as u32).collect()
 }
 
 impl Loader {
@@ -213,32 +233,40 @@ impl Loader {
         }
         let Self { gpu, state, targets, parameters, rope_bytes, .. } = self;
         let State::Data { cursor, tensors, current } = state else { unreachable!("the header is complete") };
-        cursor.push(bytes, &mut |tensor, offset, piece| {
-            let TensorInfo { name, size, .. } = &tensors[tensor];
+        cursor.push(bytes, &mut |tensor, mut offset, mut piece| {
+            let name = &tensors[tensor].name;
             if let Some(rope) = rope_bytes
                 && name == ROPE_FREQS
             {
                 rope.extend_from_slice(piece);
             }
-            let Some(target) = targets.get(name) else { return Ok(()) };
-            let words = &parameters[&target.parameter].words;
-            let mut write = |offset: u64, data: &[u8]| {
-                words.write(gpu, target.base + offset, data);
-                Ok(())
-            };
-            // Tensors come one after another, so one splitter waits at a time: what it holds back is about 1 MiB.
-            let current = match current {
-                Some(current) if current.tensor == tensor => current,
-                _ => {
-                    let splitter = PlaneSplitter::part(target.matrix.clone(), target.first, target.elements);
-                    current.insert(Current { tensor, splitter })
+            let Some(targets) = targets.get(name) else { return Ok(()) };
+            while !piece.is_empty() {
+                // Targets come one after another, so one splitter waits at a time: what it holds back is about 1 MiB.
+                let Current { target, splitter } = match current {
+                    Some(current) if current.splitter.left() > 0 => current,
+                    _ => {
+                        let starts = |t: &Target| t.start == offset;
+                        let target = targets.iter().position(starts).expect("the targets cover the tensor");
+                        let Target { matrix, first, elements, .. } = &targets[target];
+                        let splitter = PlaneSplitter::part(matrix.clone(), *first, *elements);
+                        current.insert(Current { target, splitter })
+                    }
+                };
+                let Target { parameter, part, base, .. } = &targets[*target];
+                let words = &parameters[parameter][*part].words;
+                let mut write = |offset: u64, data: &[u8]| {
+                    words.write(gpu, base + offset, data);
+                    Ok(())
+                };
+                let (now, later) = piece.split_at((piece.len() as u64).min(splitter.left()) as usize);
+                splitter.push(now, &mut write)?;
+                if splitter.left() == 0 {
+                    splitter.finish(&mut write)?;
                 }
-            };
-            current.splitter.push(piece, &mut write)?;
-            match offset + piece.len() as u64 == *size {
-                true => current.splitter.finish(&mut write),
-                false => Ok(()),
+                (offset, piece) = (offset + now.len() as u64, later);
             }
+            Ok(())
         })
     }
 
@@ -304,27 +332,54 @@ impl Loader {
             self.rope_bytes = Some(Vec::new());
         }
         for (parameter, tensors) in found {
-            let mut matrices = Vec::new();
-            let mut bytes = 0u64;
-            for same in tensors.chunk_by(|a, b| a.ty == b.ty) {
-                let ty = same[0].ty;
-                let matrix = PlaneLayout::new(ty, same.iter().map(|tensor| tensor.elements()).sum());
-                let planes = matrix.offsets.iter().map(|o| ((bytes + o) / 4) as u32).collect();
-                let rows = same.iter().map(|tensor| tensor.elements() / tensor.shape[0]).sum::<u64>() as usize;
-                matrices.push(Matrix { ty, rows, planes });
-                let mut first = 0;
-                for tensor in same {
-                    let (parameter, matrix, elements) = (parameter.clone(), matrix.clone(), tensor.elements());
-                    self.targets
-                        .insert(tensor.name.clone(), Target { parameter, matrix, base: bytes, first, elements });
-                    first += elements / ty.block_len() as u64;
-                }
-                bytes += matrix.total_bytes;
+            match IN_PARTS.contains(&parameter.as_str()) {
+                true => self.allocate_in_parts(&parameter, tensors[0])?,
+                false => self.allocate_together(&parameter, &tensors)?,
             }
-            let words = DeviceWords::empty(&self.gpu, bytes, &format!("tensor '{parameter}'"))?;
-            self.parameters.insert(parameter, Parameter { words, matrices });
         }
         self.header = Some((config, header));
+        Ok(())
+    }
+
+    /// One buffer for these tensors; neighbours of one type are one matrix in it.
+    fn allocate_together(&mut self, parameter: &str, tensors: &[&TensorInfo]) -> Result<()> {
+        let mut matrices = Vec::new();
+        let mut base = 0;
+        for same in tensors.chunk_by(|a, b| a.ty == b.ty) {
+            let ty = same[0].ty;
+            let matrix = PlaneLayout::new(ty, same.iter().map(|tensor| tensor.elements()).sum());
+            let rows = same.iter().map(|tensor| tensor.elements() / tensor.shape[0]).sum::<u64>() as usize;
+            matrices.push(Matrix { ty, first: 0, rows, planes: planes(&matrix, base) });
+            let mut first = 0;
+            for tensor in same {
+                let (parameter, matrix, elements) = (parameter.to_string(), matrix.clone(), tensor.elements());
+                let target = Target { parameter, part: 0, start: 0, matrix, base, first, elements };
+                self.targets.insert(tensor.name.clone(), vec![target]);
+                first += elements / ty.block_len() as u64;
+            }
+            base += matrix.total_bytes;
+        }
+        let words = DeviceWords::empty(&self.gpu, base, &format!("tensor '{parameter}'"))?;
+        self.parameters.insert(parameter.to_string(), vec![Parameter { words, matrices }]);
+        Ok(())
+    }
+
+    /// As few buffers for this tensor as the adapter's bindings allow.
+    fn allocate_in_parts(&mut self, parameter: &str, tensor: &TensorInfo) -> Result<()> {
+        let (ty, width, rows) = (tensor.ty, tensor.shape[0], tensor.elements() / tensor.shape[0]);
+        let parts = PlaneLayout::new(ty, tensor.elements()).total_bytes.div_ceil(self.gpu.binding_limit);
+        // Products make four outputs at a time.
+        let each = rows.div_ceil(parts).next_multiple_of(4);
+        for (part, first) in (0..rows).step_by(each as usize).enumerate() {
+            let (rows, parameter) = (each.min(rows - first), parameter.to_string());
+            let (elements, start) = (rows * width, ty.bytes_for(first * width));
+            let matrix = PlaneLayout::new(ty, elements);
+            let words = DeviceWords::empty(&self.gpu, matrix.total_bytes, &format!("a part of tensor '{parameter}'"))?;
+            let matrices = vec![Matrix { ty, first: first as usize, rows: rows as usize, planes: planes(&matrix, 0) }];
+            self.parameters.entry(parameter.clone()).or_default().push(Parameter { words, matrices });
+            let target = Target { parameter, part, start, matrix, base: 0, first: 0, elements };
+            self.targets.entry(tensor.name.clone()).or_default().push(target);
+        }
         Ok(())
     }
 

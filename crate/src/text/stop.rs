@@ -21,6 +21,8 @@ pub struct StopStrings {
     tail: String,
     /// How much of `tail` was emitted: none, or all of it where the stop string is part of the output.
     emitted: usize,
+    /// How much of `tail` came before `min_tokens`: a stop string must end behind it.
+    early: usize,
     hit: Option<usize>,
 }
 
@@ -31,7 +33,7 @@ impl StopStrings {
             let message = format!("stop[{i}] is empty; a stop string needs at least one character");
             return Err(Error::new(ErrorCode::InvalidParams, message));
         }
-        Ok(Self { stops, include, tail: String::new(), emitted: 0, hit: None })
+        Ok(Self { stops, include, tail: String::new(), emitted: 0, early: 0, hit: None })
     }
 
     /// The stop string of this index in the list.
@@ -39,12 +41,16 @@ impl StopStrings {
         self.stops.get(index).map(String::as_str)
     }
 
-    /// Takes the next text; returns what can be emitted and whether the text ended. After that, nothing more comes.
-    pub fn push(&mut self, text: &str) -> StopStep {
+    /// Takes the next text; returns what can be emitted and whether the text ended. After that, nothing more comes. Where
+    /// the text is `early`, no stop string ends in it, though one may begin there (`min_tokens`, as in vLLM).
+    pub fn push(&mut self, text: &str, early: bool) -> StopStep {
         if self.hit.is_some() {
             return StopStep { text: String::new(), hit: self.hit };
         }
         self.tail.push_str(text);
+        if early {
+            self.early = self.tail.len();
+        }
         if let Some((end, index)) = self.first_end() {
             self.hit = Some(index);
             let end = if self.include { end } else { end - self.stops[index].len() };
@@ -57,6 +63,7 @@ impl StopStrings {
         let until = if self.include { self.tail.len() } else { safe };
         let text = self.tail[self.emitted..until].to_owned();
         self.emitted = until - safe;
+        self.early = self.early.saturating_sub(safe);
         self.tail.drain(..safe);
         StopStep { text, hit: None }
     }
@@ -69,8 +76,11 @@ impl StopStrings {
 
     /// Where in `tail` the first stop string ends, and which it is.
     fn first_end(&self) -> Option<(usize, usize)> {
-        let ends = self.stops.iter().enumerate().filter_map(|(i, stop)| Some((self.tail.find(stop)? + stop.len(), i)));
-        ends.min()
+        let first = |stop: &String| {
+            let from = self.tail.ceil_char_boundary((self.early + 1).saturating_sub(stop.len()));
+            Some(from + self.tail[from..].find(stop)? + stop.len())
+        };
+        self.stops.iter().enumerate().filter_map(|(i, stop)| Some((first(stop)?, i))).min()
     }
 
     /// The length of the longest end of `tail` that a stop string begins with.
@@ -91,7 +101,7 @@ mod tests {
     fn steps(stops: &[&str], include: bool, pieces: &[&str]) -> (Vec<String>, Option<usize>) {
         let mut s = StopStrings::new(stops.iter().map(|s| s.to_string()).collect(), include).unwrap();
         let mut hit = None;
-        let mut out: Vec<String> = pieces.iter().map(|p| s.push(p)).map(|p| (hit = p.hit, p.text).1).collect();
+        let mut out: Vec<String> = pieces.iter().map(|p| s.push(p, false)).map(|p| (hit = p.hit, p.text).1).collect();
         out.push(s.finish());
         (out, hit)
     }
@@ -119,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn early_text_may_begin_a_stop_string_but_not_end_one() {
+        let mut s = StopStrings::new(vec!["END".into()], false).unwrap();
+        let mut push = |text, early| (s.push(text, early).text, s.hit);
+        assert_eq!(push("aEND bE", true), ("aEND b".into(), None));
+        assert_eq!(push("N", true), (String::new(), None));
+        assert_eq!(push("D", true), ("END".into(), None));
+        assert_eq!(push(" EN", true), (" ".into(), None));
+        assert_eq!(push("Dx", false), (String::new(), Some(0)));
+    }
+
+    #[test]
     fn the_first_to_end_wins() {
         assert_eq!(steps(&["abcd", "bc"], false, &["abcd"]).1, Some(1));
         assert_eq!(steps(&["b", "ab"], false, &["xab"]), (["xa", ""].map(String::from).into(), Some(0)));
@@ -131,9 +152,9 @@ mod tests {
         assert!(error.code == ErrorCode::InvalidParams && error.message.contains("stop[1]"));
     }
 
-    /// What a scan of the whole text gives: character by character, does any stop string end here?
-    fn scan(text: &str, stops: &[String], include: bool) -> (String, Option<usize>) {
-        for end in text.char_indices().map(|(i, c)| i + c.len_utf8()) {
+    /// What a scan of the whole text gives: character by character behind the early bytes, does any stop string end here?
+    fn scan(text: &str, early: usize, stops: &[String], include: bool) -> (String, Option<usize>) {
+        for end in text.char_indices().map(|(i, c)| i + c.len_utf8()).filter(|end| *end > early) {
             if let Some(hit) = stops.iter().position(|stop| text[..end].ends_with(stop)) {
                 let cut = if include { end } else { end - stops[hit].len() };
                 return (text[..cut].to_owned(), Some(hit));
@@ -148,18 +169,20 @@ mod tests {
             pieces in prop::collection::vec("[abé]{0,4}", 0..12),
             stops in prop::collection::vec("[abé]{1,5}", 0..4),
             include in any::<bool>(),
+            early in 0..4usize,
         ) {
             let mut stream = StopStrings::new(stops.clone(), include).unwrap();
             let mut out = String::new();
             let mut hit = None;
-            for piece in &pieces {
-                let step = stream.push(piece);
+            for (i, piece) in pieces.iter().enumerate() {
+                let step = stream.push(piece, i < early);
                 prop_assert!(hit.is_none() || (step.text.is_empty() && step.hit == hit));
                 out += &step.text;
                 hit = step.hit;
             }
             out += &stream.finish();
-            prop_assert_eq!((out, hit), scan(&pieces.concat(), &stops, include));
+            let early_bytes = pieces.iter().take(early).map(String::len).sum();
+            prop_assert_eq!((out, hit), scan(&pieces.concat(), early_bytes, &stops, include));
         }
     }
 }

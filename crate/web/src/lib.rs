@@ -34,10 +34,16 @@ fn thrown(error: Error) -> JsValue {
     value.into()
 }
 
-/// A JS value by way of JSON, which leaves out what is `undefined`.
+/// A JS value by way of JSON, which leaves out what is `undefined`. JSON would make `null` of NaN and the infinities, and
+/// `null` means "none" to many options: they become strings, which no option takes.
 fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
     let refuse = |why: String| thrown(Error::new(code, format!("{what} cannot be read: {why}")));
-    let text = js_sys::JSON::stringify(value).map_err(|e| refuse(format!("{e:?}")))?;
+    let named = Closure::new(|_key: JsValue, value: JsValue| match value.as_f64() {
+        Some(x) if !x.is_finite() => js_sys::Number::from(x).to_string(10).map_or(JsValue::NULL, JsValue::from),
+        _ => value,
+    });
+    let named: &Closure<dyn Fn(JsValue, JsValue) -> JsValue> = &named;
+    let text = js_sys::JSON::stringify_with_replacer(value, named.as_ref()).map_err(|e| refuse(format!("{e:?}")))?;
     let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
     serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
 }
@@ -146,7 +152,7 @@ impl Engine {
         self.0.tokenize(&Prompt::Text(text.to_string())).map_err(thrown)
     }
 
-    /// The text of token ids, special tokens left out.
+    /// The text of token ids, special tokens included.
     pub fn detokenize(&self, ids: &[u32]) -> String {
         self.0.detokenize(ids)
     }

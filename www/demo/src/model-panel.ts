@@ -110,7 +110,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     const total = all.reduce((sum, { bytes }) => sum + bytes, 0);
     byId("cached-size").textContent = all.length > 0 ? `${all.length} file${all.length > 1 ? "s" : ""}, ${format.bytes(total)}` : "none";
     byId("cached-list").replaceChildren(...all.map(({ url, bytes, complete }) => {
-      const name = decodeURIComponent(new URL(url).pathname.split("/").at(-1)!);
+      const name = fileName(url);
       const use = make("button", { type: "button", ariaLabel: `Use ${name}` }, "Use");
       use.addEventListener("click", () => {
         address.value = url;
@@ -205,5 +205,15 @@ async function servedModels(): Promise<ServedModel[]> {
     return response.ok ? ((await response.json()) as ServedModel[]) : [];
   } catch {
     return [];
+  }
+}
+
+/** The last piece of an address, readable where it decodes. */
+function fileName(url: string): string {
+  const piece = new URL(url).pathname.split("/").at(-1)!;
+  try {
+    return decodeURIComponent(piece);
+  } catch {
+    return piece;
   }
 }

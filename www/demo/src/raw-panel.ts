@@ -15,11 +15,10 @@ export function setUpRawPanel(store: Store, monitor: Monitor): void {
     copy.disabled = !latest;
     json.textContent = latest ? JSON.stringify(latest.metrics, null, 2) : "No model is loaded.";
     if (!llm) text.textContent = "No model is loaded.";
-    else if (!text.hidden) void refreshText();
+    else if (!text.hidden) void refreshText(llm).catch(showError);
   });
 
-  async function refreshText(): Promise<void> {
-    const { llm } = store.state;
+  async function refreshText(llm = store.state.llm): Promise<void> {
     if (llm) text.textContent = await llm.getMetricsText();
   }
 

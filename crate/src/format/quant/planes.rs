@@ -94,9 +94,14 @@ impl PlaneSplitter {
         &self.layout
     }
 
+    /// Bytes of the tensor that have not arrived.
+    pub fn left(&self) -> u64 {
+        self.total - self.taken
+    }
+
     /// Takes the next bytes of the tensor. [`ErrorCode::InvalidTensor`] if they are more than it has.
     pub fn push(&mut self, bytes: &[u8], write: WritePlane<'_>) -> Result<()> {
-        if bytes.len() as u64 > self.total - self.taken {
+        if bytes.len() as u64 > self.left() {
             return Err(Error::new(
                 ErrorCode::InvalidTensor,
                 format!(
@@ -113,7 +118,7 @@ impl PlaneSplitter {
     /// Writes what is left, the tail of a plane padded with zeros to four bytes.
     /// [`ErrorCode::TruncatedFile`] if bytes of the tensor are missing.
     pub fn finish(&mut self, write: WritePlane<'_>) -> Result<()> {
-        if self.taken < self.total {
+        if self.left() > 0 {
             return Err(Error::new(
                 ErrorCode::TruncatedFile,
                 format!(
