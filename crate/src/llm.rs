@@ -124,7 +124,7 @@ fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capaci
     }
     // As in vLLM one sequence of the greatest length must fit, so that no request is refused later for want of memory.
     let held = affordable.saturating_mul(config.block_size as u64);
-    let positions = config.max_model_len.unwrap_or(model.context.min(held as usize));
+    let positions = config.max_model_len.unwrap_or((model.context as u64).min(held) as usize);
     if positions > model.context {
         return invalid(format!(
             "max_model_len is {positions}, but the model's context is {}; lower it",

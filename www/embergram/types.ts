@@ -44,7 +44,7 @@ export interface EngineOptions {
   max_num_batched_tokens?: number;
   /** Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16. */
   block_size?: number;
-  /** Bytes for the KV cache. */
+  /** Bytes for the KV cache; no more are taken than all sequences could need. Default 256 MiB. */
   kv_cache_memory_bytes?: number;
   /** Whether prompts reuse the blocks of earlier prompts. Default true. */
   enable_prefix_caching?: boolean;
