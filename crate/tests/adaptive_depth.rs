@@ -11,7 +11,7 @@ const MAX: usize = 8;
 
 /// What a step costs, by rows: where rows are dear, SmolLM2 on SwiftShader (docs/speculation.md), and a GPU-like one.
 const DEAR: &[(usize, f64)] = &[(1, 1.0), (2, 1.45), (4, 2.36), (6, 3.28), (8, 4.21), (16, 8.42)];
-const MEASURED: &[(usize, f64)] = &[(1, 1.0), (2, 1.23), (4, 1.59), (6, 2.00), (8, 2.38), (16, 4.67)];
+const MEASURED: &[(usize, f64)] = &[(1, 1.0), (2, 1.22), (4, 1.71), (6, 2.2), (8, 2.64), (16, 5.2)];
 const CHEAP: &[(usize, f64)] = &[(1, 1.0), (2, 1.03), (4, 1.08), (6, 1.15), (8, 1.2), (16, 1.5)];
 
 fn config(num_speculative_tokens: usize, adaptive: bool) -> SpeculativeConfig {
