@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 use crate::error::{Error, ErrorCode, Result};
 
 /// Sizes end where positions, which are `u32`, end.
+const MAX_SIZE: i128 = u32::MAX as i128;
+
 /// Most sequences of one prompt, as OpenAI has it: each holds a copy of the prompt.
 const MAX_N: i128 = 128;
-const MAX_SIZE: i128 = u32::MAX as i128;
 
 /// Options of `Llm.load`, from vLLM's `EngineArgs`.
 #[derive(Clone, Debug, PartialEq)]

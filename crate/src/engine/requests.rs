@@ -31,7 +31,7 @@ impl Engine {
         }
         let parent = (params.n > 1).then_some(self.next_id);
         let now = self.now();
-        let mut added = Vec::new();
+        let mut added = Vec::with_capacity(params.n);
         for i in 0..params.n as u64 {
             let mut sequence = Sequence::new(
                 self.next_id + i,

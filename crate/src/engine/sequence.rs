@@ -250,7 +250,7 @@ impl Sequence {
         }
     }
 
-    /// Whether its last token is one of the first `min_tokens`, in which nothing stops it.
+    /// Whether its last token is one of the first `min_tokens`: only text behind them can end a stop string.
     fn is_early(&self) -> bool {
         self.tokens.len() - self.prompt_len <= self.params.min_tokens
     }

@@ -38,11 +38,12 @@ fn thrown(error: Error) -> JsValue {
 /// `null` means "none" to many options: they become strings, which no option takes.
 fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
     let refuse = |why: String| thrown(Error::new(code, format!("{what} cannot be read: {why}")));
-    let named = Closure::new(|_key: JsValue, value: JsValue| match value.as_f64() {
-        Some(x) if !x.is_finite() => js_sys::Number::from(x).to_string(10).map_or(JsValue::NULL, JsValue::from),
+    let named = Closure::<dyn Fn(JsValue, JsValue) -> JsValue>::new(|_key, value: JsValue| match value.as_f64() {
+        Some(x) if !x.is_finite() => {
+            js_sys::Number::from(x).to_string_with_radix(10).map_or(JsValue::NULL, JsValue::from)
+        }
         _ => value,
     });
-    let named: &Closure<dyn Fn(JsValue, JsValue) -> JsValue> = &named;
     let text = js_sys::JSON::stringify_with_replacer(value, named.as_ref()).map_err(|e| refuse(format!("{e:?}")))?;
     let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
     serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))

@@ -61,8 +61,8 @@ pub struct PlaneSplitter {
     /// Where the next block to be written lies. Even until `finish`, so that planes of two bytes a block are written in
     /// words.
     next_block: u64,
-    /// The same in bytes, where there is one plane.
-    next_byte: u64,
+    /// Where its bytes begin, where there is one plane.
+    start: u64,
     batch_blocks: usize,
 }
 
@@ -73,7 +73,7 @@ impl PlaneSplitter {
     }
 
     /// A splitter for a tensor of so many elements whose blocks are those from `first` on of `layout`. All tensors of it
-    /// but the last must be an even number of blocks and a multiple of four bytes: rows of 64 weights and more are.
+    /// but the last must be an even number of blocks and a multiple of four bytes, as whole heads are: 32 rows and more.
     pub fn part(layout: PlaneLayout, first: u64, elements: u64) -> Self {
         let ty = layout.ty;
         Self {
@@ -83,7 +83,7 @@ impl PlaneSplitter {
             staged: vec![Vec::new(); layout.offsets.len()],
             staged_blocks: 0,
             next_block: first,
-            next_byte: first * ty.block_bytes() as u64,
+            start: first * ty.block_bytes() as u64,
             batch_blocks: (BATCH_BYTES / ty.block_bytes()) & !1,
             layout,
         }
@@ -133,8 +133,9 @@ impl PlaneSplitter {
             return self.flush(write);
         }
         if !self.partial.is_empty() {
+            let at = self.start + self.taken - self.partial.len() as u64;
             self.partial.resize(4, 0);
-            write(self.next_byte, &self.partial)?;
+            write(at, &self.partial)?;
             self.partial.clear();
         }
         Ok(())
@@ -147,14 +148,12 @@ impl PlaneSplitter {
             if self.partial.len() < 4 {
                 return Ok(());
             }
-            write(self.next_byte, &self.partial)?;
-            self.next_byte += 4;
+            write(self.start + self.taken - 4, &self.partial)?;
             self.partial.clear();
         }
         let (words, rest) = bytes.split_at(bytes.len() & !3);
         if !words.is_empty() {
-            write(self.next_byte, words)?;
-            self.next_byte += words.len() as u64;
+            write(self.start + self.taken, words)?;
         }
         self.partial.extend_from_slice(rest);
         self.taken += bytes.len() as u64;
