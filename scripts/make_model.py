@@ -114,13 +114,15 @@ def llama3_tokenizer(rng: np.random.Generator) -> Tokenizer:
     )
 
 
-def rope_factors(s: Shape) -> np.ndarray:
+def rope_factors_llama3(
+    base: float, head_dim: int, factor: float, original: int, low_factor: float = 1.0, high_factor: float = 4.0
+) -> np.ndarray:
     """What divides each pair's frequency, as llama.cpp's converter computes it for Llama 3.1 and later."""
-    wavelength = 2 * np.pi * s.rope_base ** (np.arange(0, s.head_dim, 2) / s.head_dim)
-    low, high = s.rope_original / 1.0, s.rope_original / 4.0
-    smooth = (s.rope_original / wavelength - 1.0) / (4.0 - 1.0)
-    between = 1 / ((1 - smooth) / s.rope_factor + smooth)
-    factors = np.where(wavelength < high, 1.0, np.where(wavelength > low, s.rope_factor, between))
+    wavelength = 2 * np.pi * base ** (np.arange(0, head_dim, 2) / head_dim)
+    low, high = original / low_factor, original / high_factor
+    smooth = (original / wavelength - low_factor) / (high_factor - low_factor)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    factors = np.where(wavelength < high, 1.0, np.where(wavelength > low, factor, between))
     return factors.astype(np.float32)
 
 
@@ -241,7 +243,7 @@ def main() -> None:
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
     if args.rope_freqs or not tiny:
-        w.write_tensor_data(rope_factors(s))
+        w.write_tensor_data(rope_factors_llama3(s.rope_base, s.head_dim, s.rope_factor, s.rope_original))
     for _, gain in norms:
         w.write_tensor_data((gain * rng.uniform(0.8, 1.2, s.d)).astype(np.float32))
     for _, t, rows, cols, spread in matrices:

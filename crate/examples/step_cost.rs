@@ -21,11 +21,11 @@ fn main() {
             Ok("gpu") => gpu.tuning = Tuning::Gpu,
             _ => {}
         }
-        let mut loader = Loader::new(&gpu);
+        let mut loader = Loader::new(gpu.clone());
         loader.read(std::fs::File::open(path).unwrap()).unwrap();
-        let (config, weights, _) = loader.finish().unwrap();
+        let model = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
-        let mut plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();
+        let mut plan = Plan::new(&gpu, &model.program(capacity.positions), capacity).unwrap();
         (0..16).for_each(|i| plan.set_block(0, i, i as u32));
         let rows = |n: usize| -> Vec<Row> {
             let row = |position| Row { token: position, slot: 0, position, output: true };

@@ -31,7 +31,7 @@ pub enum Prompt {
 pub struct LlmLoader {
     gpu: Gpu,
     config: LlmConfig,
-    loader: Loader,
+    loader: Loader<Gpu>,
 }
 
 impl LlmLoader {
@@ -41,7 +41,7 @@ impl LlmLoader {
     /// `invalid_config` for a bad `speculative_config`.
     pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
         speculation(&config)?;
-        Ok(Self { loader: Loader::new(&gpu), gpu, config })
+        Ok(Self { loader: Loader::new(gpu.clone()), gpu, config })
     }
 
     /// Takes the header of a further part of a split file; see [`Loader::announce`].
@@ -71,11 +71,12 @@ impl LlmLoader {
     /// `max_model_len` beyond the model's context or a cache too small for one block, `adapter_too_small` for options that
     /// ask for more than the adapter's limits.
     pub fn finish(self) -> Result<Llm> {
-        let (model, weights, mut header) = self.loader.finish()?;
+        let mut model = self.loader.finish()?;
+        let capacity = capacity(&self.config, &model.config, &self.gpu)?;
+        let plan = Plan::new(&self.gpu, &model.program(capacity.positions), capacity)?;
+        let (model, header) = (&model.config, &mut model.header);
         let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
         let template = chat_template(&header.metadata, &tokenizer)?;
-        let capacity = capacity(&self.config, &model, &self.gpu)?;
-        let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),
             None => header.metadata.opt_str("general.name")?.unwrap_or("model").to_string(),
@@ -84,7 +85,7 @@ impl LlmLoader {
         metrics.set_cache_config(CacheConfig {
             block_size: capacity.block_size,
             num_gpu_blocks: capacity.blocks,
-            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
+            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(model, capacity.block_size),
             enable_prefix_caching: self.config.enable_prefix_caching,
             cache_dtype: "float32".to_string(),
             sliding_window: None,
@@ -110,7 +111,7 @@ fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
 }
 
 fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    model.layers as u64 * layer_block_bytes(model, block_size)
+    model.layers.len() as u64 * layer_block_bytes(model, block_size)
 }
 
 /// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can

@@ -5,9 +5,11 @@
 //! [`readback`] brings its result home.
 
 pub mod device;
+mod kernel;
 pub mod kernels;
 pub mod plan;
 pub mod readback;
+mod record;
 mod recorder;
 #[cfg(target_family = "wasm")]
 mod subgroups;

@@ -3,92 +3,47 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use super::ModelConfig;
+use super::placement::{Index, Placement, Target, Writer, find};
+use super::{Decoder, ModelConfig, arch, rope};
 use crate::format::gguf::{DataCursor, Header, Parser, TensorInfo};
-use crate::format::quant::{PlaneLayout, PlaneSplitter, QuantType};
-use crate::gpu::{Gpu, weights::DeviceWords};
+use crate::program::{Memory, Parameter, Program};
 use crate::{Error, ErrorCode, Result};
-
-/// Llama 3's scaling of the rotary frequencies: a factor for each pair.
-const ROPE_FREQS: &str = "rope_freqs.weight";
-
-/// Parameters that may lie in several buffers, each with a run of their rows: those of a vocabulary's size, which alone
-/// outgrow what an adapter binds at once (128 MiB on many phones).
-const IN_PARTS: [&str; 2] = ["token_embd", "output"];
 
 /// Most bytes of tensors that wait to be submitted.
 const MAX_QUEUED: usize = 32 << 20;
 
-/// A matrix or vector inside a [`DeviceWords`], of one tensor or of several of one type, one below the other.
-#[derive(Clone, Debug)]
-pub struct Matrix {
-    /// The file's type, kept on the GPU.
-    pub ty: QuantType,
-    /// Its first row, where it is a part of a tensor.
-    pub first: usize,
-    /// Its rows, which are outputs of a product.
-    pub rows: usize,
-    /// Start of each plane (format/quant.rs), in 32-bit words, a multiple of four.
-    pub planes: Vec<u32>,
-}
-
-/// A buffer with one matrix, or with several that one kernel reads.
-#[derive(Clone, Debug)]
-pub struct Parameter {
-    /// The device memory.
-    pub words: DeviceWords,
-    /// What lies in it.
-    pub matrices: Vec<Matrix>,
-}
-
-/// All parameters, by the name of the GGUF tensor; `blk.N.attn_qkv` holds q, k and v: neighbours of one type are one matrix,
-/// so that one piece of a kernel serves them.
-pub struct Weights {
-    parameters: HashMap<String, Vec<Parameter>>,
-    /// `rope_freqs.weight`, if the file has it: one factor for each pair.
-    pub rope_factors: Option<Vec<f32>>,
-}
-
-impl Weights {
-    /// The parameter of this name, which [`Loader`] has checked to be there.
-    pub fn get(&self, name: &str) -> &Parameter {
-        &self.parameters[name][0]
-    }
-
-    /// The memory of all parameters, to be kept while something is bound to it.
-    pub fn words(&self) -> Vec<DeviceWords> {
-        self.parameters.values().flatten().map(|p| p.words.clone()).collect()
-    }
-
-    /// The embedding, in parts of its rows.
-    pub fn embedding(&self) -> &[Parameter] {
-        &self.parameters["token_embd"]
-    }
-
-    /// The output projection, in parts of its rows: its own, or the tied embedding.
-    pub fn output(&self) -> &[Parameter] {
-        self.parameters.get("output").map_or_else(|| self.embedding(), Vec::as_slice)
-    }
-}
-
-/// Where a tensor's bytes go, or a run of them.
-struct Target {
-    parameter: String,
-    /// Which part of the parameter, and where its bytes begin in the tensor.
-    part: usize,
-    start: u64,
-    /// The matrix that it is a part of, and where that starts in the parameter's memory.
-    matrix: PlaneLayout,
-    base: u64,
-    /// Its first block in the matrix.
-    first: u64,
-    elements: u64,
-}
-
 /// The target that bytes arrive for, one of its tensor's.
 struct Current {
     target: usize,
-    splitter: PlaneSplitter,
+    writer: Writer,
+}
+
+/// A model whose bytes have all arrived.
+pub struct Model<W> {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its parameters.
+    pub decoder: Decoder<Parameter<W>>,
+    /// The first part's header, without its tensors.
+    pub header: Header,
+    /// The rotary factors by their tensors' names.
+    factors: HashMap<&'static str, Vec<f32>>,
+}
+
+impl<W> Model<W> {
+    /// The rotary table of each of the shape's ropes, for sequences of up to `positions`.
+    pub fn ropes(&self, positions: usize) -> Vec<Vec<f32>> {
+        let table = |rope: &super::config::Rope| {
+            let factors = rope.factors.tensor(positions).map(|name| self.factors[name].as_slice());
+            rope::table(rope, self.config.head_dim, positions, factors)
+        };
+        self.config.ropes.iter().map(table).collect()
+    }
+
+    /// The forward pass over sequences of up to `positions`.
+    pub fn program(&self, positions: usize) -> Program<'_, Parameter<W>> {
+        Program { shape: self.config.shape(), ropes: self.ropes(positions), ops: self.decoder.program(&self.config) }
+    }
 }
 
 enum State {
@@ -97,87 +52,37 @@ enum State {
 }
 
 /// Takes a GGUF file piece by piece; or a split one, part by part, after the headers of all parts but the first.
-pub struct Loader {
-    gpu: Gpu,
+pub struct Loader<M: Memory> {
+    memory: M,
     state: State,
     /// The tensors of the further parts, and how many parts these are.
     further: (usize, Vec<TensorInfo>),
     /// The header of a further part while it arrives.
     announced: Parser,
     /// By the name of the tensor, in the order of its bytes.
-    targets: HashMap<String, Vec<Target>>,
-    parameters: HashMap<String, Vec<Parameter>>,
-    rope_bytes: Option<Vec<u8>>,
+    targets: HashMap<String, Vec<Target<M::Words>>>,
+    decoder: Option<Decoder<Parameter<M::Words>>>,
+    factors: HashMap<&'static str, Vec<u8>>,
     /// The first part's, with what it says of the model.
     header: Option<(ModelConfig, Header)>,
     /// Bytes that wait on the queue.
     queued: usize,
 }
 
-/// A parameter's name, and its tensors, each with its shape, innermost first.
-type Planned = (String, Vec<(String, [usize; 2])>);
-
-/// All parameters of a model, layer by layer: a header may claim more layers than a list of them could be held for.
-fn plan(config: &ModelConfig, has_output: bool) -> impl Iterator<Item = Planned> {
-    let ModelConfig { d, ff, vocab, layers, .. } = *config;
-    let (q_d, kv_d) = (config.q_d(), config.kv_d());
-    let one = |name: String, inner, outer| (name.clone(), vec![(format!("{name}.weight"), [inner, outer])]);
-    let mut ends = vec![one("token_embd".into(), d, vocab), one("output_norm".into(), d, 1)];
-    if has_output {
-        ends.push(one("output".into(), d, vocab));
-    }
-    let layer = move |i: usize| {
-        let name = |n: &str| format!("blk.{i}.{n}");
-        let qkv = [("attn_q", q_d), ("attn_k", kv_d), ("attn_v", kv_d)];
-        let qkv = qkv.map(|(n, outer)| (name(&format!("{n}.weight")), [d, outer])).to_vec();
-        let mut all = vec![(name("attn_qkv"), qkv)];
-        let others = [
-            ("attn_norm", d, 1),
-            ("attn_output", q_d, d),
-            ("ffn_norm", d, 1),
-            ("ffn_gate", d, ff),
-            ("ffn_up", d, ff),
-            ("ffn_down", ff, d),
-        ];
-        all.extend(others.map(|(n, inner, outer)| one(name(n), inner, outer)));
-        all
-    };
-    ends.into_iter().chain((0..layers).flat_map(layer))
-}
-
-/// The tensor of this name, which must be there in this shape; a vector must be F32.
-fn find<'a>(index: &HashMap<&str, &'a TensorInfo>, name: &str, shape: [usize; 2]) -> Result<&'a TensorInfo> {
-    let invalid = |message: String| Err(Error::new(ErrorCode::InvalidTensor, message));
-    let Some(&tensor) = index.get(name) else {
-        return invalid(format!("tensor '{name}' is missing; a llama model must have it"));
-    };
-    let padded: Vec<u64> = tensor.shape.iter().copied().chain([1, 1]).take(tensor.shape.len().max(2)).collect();
-    if padded[..2] != shape.map(|n| n as u64) || padded[2..].iter().any(|n| *n != 1) {
-        return invalid(format!("tensor '{name}' has shape {:?}; the metadata calls for {shape:?}", tensor.shape));
-    }
-    if shape[1] == 1 && tensor.ty != QuantType::F32 {
-        let message = format!("tensor '{name}' is {}; norms and rope_freqs must be F32", tensor.ty.name());
-        return Err(Error::new(ErrorCode::UnsupportedQuantization, message));
-    }
-    Ok(tensor)
-}
-
-/// Where planes start in a buffer whose matrix begins at byte `base`, in words.
-fn planes(matrix: &PlaneLayout, base: u64) -> Vec<u32> {
-    matrix.offsets.iter().map(|o| ((base + o) / 4) as u32).collect()
-}
-
-impl Loader {
-    /// A loader that uploads to this device.
-    pub fn new(gpu: &Gpu) -> Self {
+impl<M: Memory> Loader<M>
+where
+    M::Words: Clone,
+{
+    /// A loader into this memory.
+    pub fn new(memory: M) -> Self {
         Self {
-            gpu: gpu.clone(),
+            memory,
             state: State::Header(Parser::new()),
             further: (0, Vec::new()),
             announced: Parser::new(),
             targets: HashMap::new(),
-            parameters: HashMap::new(),
-            rope_bytes: None,
+            decoder: None,
+            factors: HashMap::new(),
             header: None,
             queued: 0,
         }
@@ -229,41 +134,28 @@ impl Loader {
         self.queued += bytes.len();
         if self.queued > MAX_QUEUED {
             self.queued = 0;
-            self.gpu.queue.submit([]);
+            self.memory.submit();
         }
-        let Self { gpu, state, targets, parameters, rope_bytes, .. } = self;
+        let Self { memory, state, targets, factors, .. } = self;
         let State::Data { cursor, tensors, current } = state else { unreachable!("the header is complete") };
         cursor.push(bytes, &mut |tensor, mut offset, mut piece| {
             let name = &tensors[tensor].name;
-            if let Some(rope) = rope_bytes
-                && name == ROPE_FREQS
-            {
-                rope.extend_from_slice(piece);
+            if let Some(factors) = factors.get_mut(name.as_str()) {
+                factors.extend_from_slice(piece);
             }
             let Some(targets) = targets.get(name) else { return Ok(()) };
             while !piece.is_empty() {
-                // Targets come one after another, so one splitter waits at a time: what it holds back is about 1 MiB.
-                let Current { target, splitter } = match current {
-                    Some(current) if current.splitter.left() > 0 => current,
+                // Targets come one after another, so one writer waits at a time: what it holds back is about 1 MiB.
+                let Current { target, writer } = match current {
+                    Some(current) if current.writer.left() > 0 => current,
                     _ => {
-                        let starts = |t: &Target| t.start == offset;
+                        let starts = |t: &Target<M::Words>| t.start == offset;
                         let target = targets.iter().position(starts).expect("the targets cover the tensor");
-                        let Target { matrix, first, elements, .. } = &targets[target];
-                        let splitter = PlaneSplitter::part(matrix.clone(), *first, *elements);
-                        current.insert(Current { target, splitter })
+                        current.insert(Current { target, writer: Writer::new(&targets[target]) })
                     }
                 };
-                let Target { parameter, part, base, .. } = &targets[*target];
-                let words = &parameters[parameter][*part].words;
-                let mut write = |offset: u64, data: &[u8]| {
-                    words.write(gpu, base + offset, data);
-                    Ok(())
-                };
-                let (now, later) = piece.split_at((piece.len() as u64).min(splitter.left()) as usize);
-                splitter.push(now, &mut write)?;
-                if splitter.left() == 0 {
-                    splitter.finish(&mut write)?;
-                }
+                let (now, later) = piece.split_at((piece.len() as u64).min(writer.left()) as usize);
+                writer.push(memory, &targets[*target], now)?;
                 (offset, piece) = (offset + now.len() as u64, later);
             }
             Ok(())
@@ -309,7 +201,6 @@ impl Loader {
     }
 
     fn allocate(&mut self, header: Header, tensors: &[TensorInfo]) -> Result<()> {
-        let config = ModelConfig::from_metadata(&header.metadata)?;
         let parts = header.metadata.opt_u32("split.count")?.unwrap_or(1).max(1) as usize;
         if parts != self.further.0 + 1 || header.metadata.opt_u32("split.no")?.unwrap_or(0) != 0 {
             let message = format!(
@@ -319,87 +210,41 @@ impl Loader {
             return Err(Error::new(ErrorCode::InvalidFile, message));
         }
         let further = std::mem::take(&mut self.further.1);
-        let index: HashMap<&str, &TensorInfo> =
-            tensors.iter().chain(&further).map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        // Everything is checked before any memory is taken.
-        let mut found: Vec<(String, Vec<&TensorInfo>)> = Vec::new();
-        for (parameter, tensors) in plan(&config, index.contains_key("output.weight")) {
-            let tensors = tensors.iter().map(|(name, shape)| find(&index, name, *shape));
-            found.push((parameter, tensors.collect::<Result<_>>()?));
-        }
-        if index.contains_key(ROPE_FREQS) {
-            find(&index, ROPE_FREQS, [config.head_dim / 2, 1])?;
-            self.rope_bytes = Some(Vec::new());
-        }
-        for (parameter, tensors) in found {
-            match IN_PARTS.contains(&parameter.as_str()) {
-                true => self.allocate_in_parts(&parameter, tensors[0])?,
-                false => self.allocate_together(&parameter, &tensors)?,
+        let index: Index = tensors.iter().chain(&further).map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let config = arch::read(&header.metadata, &|name| index.contains_key(name))?;
+        for rope in &config.ropes {
+            for name in rope.factors.tensors() {
+                find(&index, name, [rope.dims / 2, 1], config.arch)?;
+                self.factors.insert(name, Vec::new());
             }
         }
+        let Placement { decoder, targets } = Placement::new(&self.memory, &config, &index)?;
+        (self.decoder, self.targets) = (Some(decoder), targets);
         self.header = Some((config, header));
         Ok(())
     }
 
-    /// One buffer for these tensors; neighbours of one type are one matrix in it.
-    fn allocate_together(&mut self, parameter: &str, tensors: &[&TensorInfo]) -> Result<()> {
-        let mut matrices = Vec::new();
-        let mut base = 0;
-        for same in tensors.chunk_by(|a, b| a.ty == b.ty) {
-            let ty = same[0].ty;
-            let matrix = PlaneLayout::new(ty, same.iter().map(|tensor| tensor.elements()).sum());
-            let rows = same.iter().map(|tensor| tensor.elements() / tensor.shape[0]).sum::<u64>() as usize;
-            matrices.push(Matrix { ty, first: 0, rows, planes: planes(&matrix, base) });
-            let mut first = 0;
-            for tensor in same {
-                let (parameter, matrix, elements) = (parameter.to_string(), matrix.clone(), tensor.elements());
-                let target = Target { parameter, part: 0, start: 0, matrix, base, first, elements };
-                self.targets.insert(tensor.name.clone(), vec![target]);
-                first += elements / ty.block_len() as u64;
-            }
-            base += matrix.total_bytes;
-        }
-        let words = DeviceWords::empty(&self.gpu, base, &format!("tensor '{parameter}'"))?;
-        self.parameters.insert(parameter.to_string(), vec![Parameter { words, matrices }]);
-        Ok(())
-    }
-
-    /// As few buffers for this tensor as the adapter's bindings allow.
-    fn allocate_in_parts(&mut self, parameter: &str, tensor: &TensorInfo) -> Result<()> {
-        let (ty, width, rows) = (tensor.ty, tensor.shape[0], tensor.elements() / tensor.shape[0]);
-        let parts = PlaneLayout::new(ty, tensor.elements()).total_bytes.div_ceil(self.gpu.binding_limit);
-        // Products make four outputs at a time.
-        let each = rows.div_ceil(parts).next_multiple_of(4);
-        for (part, first) in (0..rows).step_by(each as usize).enumerate() {
-            let (rows, parameter) = (each.min(rows - first), parameter.to_string());
-            let (elements, start) = (rows * width, ty.bytes_for(first * width));
-            let matrix = PlaneLayout::new(ty, elements);
-            let words = DeviceWords::empty(&self.gpu, matrix.total_bytes, &format!("a part of tensor '{parameter}'"))?;
-            let matrices = vec![Matrix { ty, first: first as usize, rows: rows as usize, planes: planes(&matrix, 0) }];
-            self.parameters.entry(parameter.clone()).or_default().push(Parameter { words, matrices });
-            let target = Target { parameter, part, start, matrix, base: 0, first: 0, elements };
-            self.targets.entry(tensor.name.clone()).or_default().push(target);
-        }
-        Ok(())
-    }
-
-    /// Ends the file: everything that it promised has arrived. Gives the shape of the model, its parameters, and the
-    /// first part's header without its tensors.
+    /// Ends the file: everything that it promised has arrived.
     ///
     /// # Errors
     /// `truncated_file` when it has not.
-    pub fn finish(self) -> Result<(ModelConfig, Weights, Header)> {
+    pub fn finish(self) -> Result<Model<M::Words>> {
         self.check_part()?;
         if self.further.0 > 0 {
             let message = format!("{} parts of the split model are missing; give all of them", self.further.0);
             return Err(Error::new(ErrorCode::TruncatedFile, message));
         }
-        let (config, header) = self.header.expect("the first header is complete");
-        let rope_factors: Option<Vec<f32>> = self.rope_bytes.map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
-        if let Some(factor) = rope_factors.iter().flatten().find(|f| !f.is_finite() || **f <= 0.0) {
-            let message = format!("{ROPE_FREQS} holds {factor}; its factors must be positive");
-            return Err(Error::new(ErrorCode::InvalidTensor, message));
+        let mut factors = HashMap::new();
+        for (name, bytes) in self.factors {
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            if let Some(factor) = values.iter().find(|f| !f.is_finite() || **f <= 0.0) {
+                let message = format!("{name} holds {factor}; its factors must be positive");
+                return Err(Error::new(ErrorCode::InvalidTensor, message));
+            }
+            factors.insert(name, values);
         }
-        Ok((config, Weights { parameters: self.parameters, rope_factors }, header))
+        let (config, header) = self.header.expect("the first header is complete");
+        let decoder = self.decoder.expect("it was made with the header");
+        Ok(Model { config, decoder, header, factors })
     }
 }

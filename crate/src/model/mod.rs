@@ -1,10 +1,14 @@
-//! What a model is: its shape, out of the file's metadata, and its parameters on the GPU.
+//! What a model is: an architecture as data, its parameters by field, and the program that its forward pass becomes.
 
+pub mod arch;
 pub mod config;
-#[cfg(feature = "reference")]
-pub mod llama;
+pub mod decoder;
 pub mod loader;
+mod placement;
+#[cfg(feature = "reference")]
+pub mod reference;
 pub mod rope;
 
 pub use config::ModelConfig;
-pub use loader::{Loader, Weights};
+pub use decoder::Decoder;
+pub use loader::{Loader, Model};
