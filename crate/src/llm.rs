@@ -185,10 +185,16 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
     };
     let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
     let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
-    // Files of Llama 3 often do without the key; llama.cpp adds the token for them.
-    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre == "llama-bpe" && bos.is_some());
+    let model = m.str("tokenizer.ggml.model")?.to_string();
+    let sentencepiece = model == "llama";
+    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
+    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
+    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
+    let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
     Ok(TokenizerSource {
-        model: m.str("tokenizer.ggml.model")?.to_string(),
+        model,
+        scores,
+        add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         pre,
         bos,
         eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
@@ -196,7 +202,7 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
         add_bos,
         token_types,
         tokens: m.take_strings(TOKENS)?,
-        merges: m.take_strings(MERGES)?,
+        merges: if sentencepiece { Vec::new() } else { m.take_strings(MERGES)? },
     })
 }
 

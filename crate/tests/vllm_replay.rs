@@ -46,7 +46,7 @@ fn the_proposer_proposes_what_vllms_proposes() {
 
 #[test]
 fn recordings_replay_to_the_same_drafts_and_metrics() {
-    let runs = golden::runs();
+    let runs = golden::runs("");
     assert!(!runs.is_empty(), "no recordings found");
     for (name, run) in &runs {
         Replay::new(run, name.clone()).all();

@@ -5,6 +5,7 @@ pub mod chat_template;
 pub mod detokenizer;
 mod json;
 mod pre;
+mod sentencepiece;
 pub mod stop;
 pub mod tokenizer;
 
