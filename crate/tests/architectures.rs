@@ -1,6 +1,7 @@
 //! Every architecture against `transformers`: tiny models whose logits it computed in float32 (tests/golden/models), in both
 //! tunings, and the reference in burn's operations against the same.
 
+mod common;
 mod support;
 
 use burn::tensor::{Device, DeviceKind};
@@ -97,5 +98,29 @@ fn the_reference_gives_the_logits_of_transformers() {
         let difference = difference(&logits[logits.len() - golden.logits_last.len()..], &golden.logits_last);
         eprintln!("{name}: {difference:e}");
         assert!(difference < 1e-4, "{name}: {difference:e}");
+    }
+}
+
+#[test]
+fn rows_do_not_depend_on_their_company() {
+    for name in NAMES {
+        let file = support::converted(name);
+        for tuning in [Tuning::Cpu, Tuning::Gpu] {
+            let mut gpu = common::gpu();
+            gpu.tuning = tuning;
+            let rounds = if common::full() { 50 } else { 2 };
+            pollster::block_on(common::rows::any_grouping_gives_the_same_logits(&gpu, &file, rounds));
+        }
+    }
+}
+
+#[test]
+fn drafts_change_no_token() {
+    for name in NAMES {
+        let file = support::converted(name);
+        let mut llm = common::read(&file[..], common::lossless::config());
+        let drafts = pollster::block_on(common::lossless::drafts_change_no_token(&mut llm, 40, 3..320));
+        eprintln!("{name}: {drafts:?}");
+        assert!(drafts.accepted >= 100 && drafts.rejected() >= 100, "{name}: too few to tell: {drafts:?}");
     }
 }
