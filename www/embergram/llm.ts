@@ -81,8 +81,8 @@ export class Llm {
    */
   static async load(options: LoadOptions): Promise<Llm> {
     const {
-      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, retries, retryDelay, timeout,
-      baseUrl = globalThis.location?.href, ...engine
+      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
+      timeout, baseUrl = globalThis.location?.href, ...engine
     } = options;
     if (!isModel(model)) {
       throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
@@ -93,8 +93,8 @@ export class Llm {
       // A URL does not cross to a worker.
       const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
       const request = withoutUndefined({
-        model: text(model), engine, wasmUrl, wasm, cache, sha256, hfEndpoint: text(hfEndpoint), baseUrl: text(baseUrl), retries,
-        retryDelay, timeout,
+        model: text(model), engine, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint), baseUrl: text(baseUrl),
+        retries, retryDelay, timeout,
       });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
