@@ -75,7 +75,7 @@ describe("quota", () => {
 
     test("one that began and did not end goes like another", async () => {
       put("c", 7 * MIB);
-      await bring("a", { returnAfter: MIB });
+      await bring("a", { returnAfter: 3 * MIB });
       await bring("b");
       expect((await bring("c")).error).toBeUndefined();
       expect(await kept()).toBe("bc");
@@ -112,6 +112,16 @@ describe("quota", () => {
       const result = await load({}, { input: part(1) });
       expect(result.error).toBeUndefined();
       expect(result.progress.at(-1)?.cached).toBe(false);
+      expect(await kept()).toBe("split-00001-of-00002");
+    });
+
+    test("a part that is there is not given up for one that does not fit", async () => {
+      const part = (i: number) => `/split-0000${i}-of-00002.gguf`;
+      for (const i of [1, 2]) house.server.file(part(i), noise(4 * MIB, i));
+      await load({}, { input: part(1) });
+      expect(await ask("delete", { listed: (await ask<CachedModel[]>("list")).find(({ url }) => url.endsWith(part(2)))! })).toBe(true);
+      house.server.file(part(2), noise(12 * MIB, 2));
+      expect((await load({}, { input: part(1) })).error).toMatchObject({ code: "quota" });
       expect(await kept()).toBe("split-00001-of-00002");
     });
   });

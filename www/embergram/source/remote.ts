@@ -2,7 +2,7 @@ import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
 import { download, FileChanged, tailOf, type Begun, type HttpOptions, type Remote } from "./http.js";
 import type { ProgressPhase } from "./progress.js";
-import { checkQuota, makeRoom } from "./room.js";
+import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
 import { Entry, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
 import { checkAborted, sleep } from "./wait.js";
@@ -21,7 +21,7 @@ export interface RemoteRequest {
   url: URL;
   http: HttpOptions;
   entry: Entry | undefined;
-  /** Those of all parts of the model. */
+  /** Those of all parts of the model, which stay in the cache while one of them is read. */
   entries: readonly Entry[];
   /** Lower-case hex, from the caller. */
   expected: string | undefined;
@@ -141,7 +141,7 @@ interface Handover extends Begun {
 
 /** The file from `offset` on from the network, appended to the cache where that is possible. */
 async function* fetched(request: RemoteRequest, handover: Handover): AsyncGenerator<Uint8Array, void, undefined> {
-  const { url, http, entry, entries, told, onSize, onBytes } = request;
+  const { url, http, entry, told, onSize, onBytes } = request;
   const { offset, given, known } = handover;
   const writer = await writerAt(request, handover);
   let expected = request.expected ?? told?.sha256 ?? (offset > 0 ? known?.sha256 : undefined);
@@ -172,7 +172,7 @@ async function* fetched(request: RemoteRequest, handover: Handover): AsyncGenera
         size = remote.size;
         onSize(size);
         writer?.describe(remote);
-        if (writer && size !== undefined) await checkQuota(url, size - offset, entries);
+        if (writer && size !== undefined) await checkQuota(url, size - offset);
       });
       for await (const chunk of arriving) {
         hasher?.update(chunk);
@@ -204,11 +204,11 @@ async function* fetched(request: RemoteRequest, handover: Handover): AsyncGenera
 }
 
 /** A writer that goes on after the given pieces; undefined where the entry is none of ours to write, or no longer holds them. */
-async function writerAt({ entry, entries }: RemoteRequest, { held, meta, given }: Handover): Promise<CacheWriter | undefined> {
+async function writerAt({ entry }: RemoteRequest, { held, meta, given }: Handover): Promise<CacheWriter | undefined> {
   if (entry === undefined || held === undefined || given.length > (meta?.pieces.length ?? 0)) return undefined;
   await entry.trim(given.length);
   const begun = given.length > 0 ? meta : undefined;
-  return new CacheWriter(entry, held, { ...begun, url: entry.url, pieces: given }, (bytes) => makeRoom(bytes, entries));
+  return new CacheWriter(entry, held, { ...begun, url: entry.url, pieces: given });
 }
 
 /** A server that promises another file than the caller wants: known before the first byte. */

@@ -7,9 +7,9 @@ const PROBE = "room";
 /**
  * Makes sure that this origin may store so many more bytes. Where there is too little room, the least recently used files
  * go, but none that a load is at, and none for what would not fit even then.
- * @param keep files of the model that needs the room
+ * @param keep files to keep besides
  */
-export async function makeRoom(bytes: number, keep: readonly Entry[]): Promise<boolean> {
+export async function makeRoom(bytes: number, keep: readonly Entry[] = []): Promise<boolean> {
   if (await hasRoom(bytes)) return true;
   const used = await Entry.used();
   const others = (await Entry.all())
@@ -25,7 +25,7 @@ export async function makeRoom(bytes: number, keep: readonly Entry[]): Promise<b
  * See {@link makeRoom}.
  * @throws EmbergramError `quota`
  */
-export async function checkQuota(url: URL, bytes: number, keep: readonly Entry[]): Promise<void> {
+export async function checkQuota(url: URL, bytes: number, keep: readonly Entry[] = []): Promise<void> {
   if (await makeRoom(bytes, keep)) return;
   throw new EmbergramError(
     "quota",

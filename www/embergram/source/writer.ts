@@ -1,4 +1,5 @@
 import type { Remote } from "./http.js";
+import { makeRoom } from "./room.js";
 import { PIECE_BYTES, type Entry, type Held, type Meta, type Piece } from "./store.js";
 
 /**
@@ -12,13 +13,10 @@ export class CacheWriter {
   private pending: Promise<void> = Promise.resolve();
   private failed = false;
 
-  /**
-   * @param meta the entry as it lies there, whose pieces end where the download starts
-   * @param makeRoom gives other files up for so many bytes
-   */
+  /** @param meta the entry as it lies there, whose pieces end where the download starts */
   constructor(
-    private readonly entry: Entry, private readonly held: Held, meta: Omit<Meta, "complete" | "pieces"> & { pieces: readonly Piece[] },
-    private readonly makeRoom: (bytes: number) => Promise<boolean>,
+    private readonly entry: Entry, private readonly held: Held,
+    meta: Omit<Meta, "complete" | "pieces"> & { pieces: readonly Piece[] },
   ) {
     this.meta = { ...meta, pieces: [...meta.pieces], complete: false };
   }
@@ -84,7 +82,7 @@ export class CacheWriter {
       return await write();
     } catch (error) {
       // Where no length was told, nobody could look ahead.
-      if (!isQuota(error) || !(await this.makeRoom(bytes.length))) throw error;
+      if (!isQuota(error) || !(await makeRoom(bytes.length))) throw error;
       return write();
     }
   }
