@@ -95,6 +95,7 @@ export async function* download(
   for (;;) {
     try {
       const { response, remote, start, guard } = await get(url, at - tail.length, options);
+      // What must come again before anything new.
       let again = tail;
       try {
         if (version !== undefined && at > 0 && !sameFile(version, remote)) throw new FileChanged();
@@ -106,9 +107,9 @@ export async function* download(
           const rest = chunk.subarray(Math.min(skip, chunk.length));
           skip -= chunk.length - rest.length;
           const fresh = rest.subarray(Math.min(again.length, rest.length));
-          const known = rest.length - fresh.length;
-          if (rest.subarray(0, known).some((byte, i) => byte !== again[i])) throw new FileChanged();
-          again = again.subarray(known);
+          const repeated = rest.subarray(0, rest.length - fresh.length);
+          if (repeated.some((byte, i) => byte !== again[i])) throw new FileChanged();
+          again = again.subarray(repeated.length);
           if (fresh.length === 0) continue;
           tail = tailOf(tail, fresh);
           at += fresh.length;

@@ -14,7 +14,10 @@ export interface OpenOptions extends NameOptions {
   /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
   fetch?: typeof fetch;
   signal?: AbortSignal;
-  /** Keeps downloads in OPFS and reads them from there; default true. Files and Blobs are never cached. */
+  /**
+   * Keeps downloads in OPFS and reads them from there; default true. Where storage is short, the files that were used least
+   * recently give way. Files and Blobs are never cached.
+   */
   cache?: boolean;
   /** What the file's bytes must hash to (hex); for a split model one for each part. */
   sha256?: string | readonly string[];
