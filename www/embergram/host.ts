@@ -2,7 +2,7 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import initEngine, { Engine, Loader } from "./engine/engine.js";
+import initEngine, { Engine, Loader, version as engineVersion } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { recall, remember } from "./remember.js";
@@ -13,12 +13,15 @@ import type {
   AdapterInfo, ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
+import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
   /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
+  /** The caller's. */
+  version: string;
   /** Where the WebAssembly module is; default beside this script. */
   wasmUrl?: string;
   /** The module itself, gzipped, in place of an address. */
@@ -86,11 +89,12 @@ export class EngineHost {
     onProgress?: (progress: LoadProgress) => void,
     fetchPort?: FetchPort,
   ): Promise<ModelInfo> {
-    const { model, engine: options, wasmUrl, wasm, ...open } = request;
+    const { model, engine: options, version, wasmUrl, wasm, ...open } = request;
     const abort = new AbortController();
     this.#aborts.set(id, abort);
     try {
       onProgress?.({ phase: "gpu", loaded: 0 });
+      checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
       await start(wasmUrl, wasm);
       abort.signal.throwIfAborted();
       const adapter = await adapterInfo();
@@ -390,6 +394,18 @@ function shown(value: unknown): string {
 
 /** Instantiates the engine's module, the first time. */
 async function start(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
+  const check = (found?: string) => checkVersions("the engine's script", VERSION, "its module (engine_bg.wasm)", found);
+  try {
+    await instantiate(url, gzipped);
+  } catch (error) {
+    // Each version has imports of its own.
+    if (error instanceof WebAssembly.LinkError) check();
+    throw error;
+  }
+  check(engineVersion());
+}
+
+async function instantiate(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
   if (url !== undefined) return void (await initEngine({ module_or_path: url }));
   if (gzipped === undefined) return void (await initEngine());
   const bytes = gzipped.stream().pipeThrough(new DecompressionStream("gzip"));

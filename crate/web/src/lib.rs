@@ -25,6 +25,12 @@ fn start() {
     console_error_panic_hook::set_once();
 }
 
+/// The package's version, which the script that loads this module compares with its own.
+#[wasm_bindgen]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_string()
+}
+
 type Result<T> = std::result::Result<T, JsValue>;
 
 fn thrown(error: Error) -> JsValue {
