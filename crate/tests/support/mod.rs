@@ -1,30 +1,19 @@
-//! Small random models for tests, made by `scripts/`.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! Small random models for tests, made by `scripts/make_model.py`.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The GGUF that `make_model.py` writes with these arguments.
-pub fn model(args: &[&str]) -> Vec<u8> {
-    run("make_model.py", args)
-}
-
-/// A folder of `tests/golden/models` as a GGUF.
-pub fn converted(name: &str) -> Vec<u8> {
-    run("convert_hf.py", &[&format!("{}/../tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))])
-}
-
-/// What a script writes to the path after these arguments. `EMBERGRAM_PYTHON` names a python with `gguf` and `numpy`;
+/// The GGUF that `make_model.py` writes with these arguments. `EMBERGRAM_PYTHON` names a python with `gguf` and `numpy`;
 /// without it `python3` must have them (`npm test` sees to it).
-fn run(script: &str, args: &[&str]) -> Vec<u8> {
+pub fn model(args: &[&str]) -> Vec<u8> {
     let python = std::env::var("EMBERGRAM_PYTHON").unwrap_or_else(|_| "python3".into());
     // Tests of a binary run side by side.
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let name = format!("{}{}.gguf", env!("CARGO_CRATE_NAME"), MADE.fetch_add(1, Ordering::Relaxed));
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let script = format!("{}/../scripts/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(&python).arg(&script).args(args).arg(&path).output().expect("python runs");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/make_model.py");
+    let output = Command::new(&python).arg(script).arg(&path).args(args).output().expect("python runs");
     assert!(
         output.status.success(),
         "{python} {script} failed; `npm test` sets up a python with gguf and numpy:\n{}",
