@@ -1,10 +1,12 @@
 //! The tensor types of GGUF that the engine computes with, and what their blocks look like.
 
+mod convert;
 mod dequantize;
 mod planes;
 #[cfg(test)]
 mod tests;
 
+pub use convert::Converter;
 pub use dequantize::dequantize;
 pub use planes::{PlaneLayout, PlaneSplitter};
 

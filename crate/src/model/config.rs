@@ -55,6 +55,8 @@ pub struct ModelConfig {
     pub scales: Scales,
     /// `cap * tanh(v / cap)` of attention scores and of logits.
     pub softcaps: Softcaps,
+    /// What the file leaves out of its norms' gains: 1 where they are stored as differences from it.
+    pub gain_offset: f32,
 }
 
 /// What differs from layer to layer.
@@ -78,52 +80,43 @@ pub struct Rope {
     /// Multiplies cosine and sine (LongRoPE).
     pub magnitude: f32,
     /// Further divisors, one for each turning pair.
-    pub factors: Factors,
+    pub divisors: Option<Divisors>,
+    /// Those for sequences longer than so many positions (LongRoPE). As in vLLM, `max_model_len` decides.
+    pub long: Option<(usize, Divisors)>,
 }
 
-/// The tensor with a rotary table's further divisors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Factors {
-    /// None.
-    None,
-    /// This one (Llama 3's scaling).
+/// What divides a rotary table's frequencies, each its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Divisors {
+    /// This tensor of the file, F32.
     Tensor(&'static str),
-    /// One for contexts up to `original` positions, another for longer ones (LongRoPE). As in vLLM, `max_model_len` decides.
-    ByLength {
-        /// The context before its extension.
-        original: usize,
-        /// Up to it.
-        short: &'static str,
-        /// Beyond it.
-        long: &'static str,
-    },
-}
-
-impl Factors {
-    /// The tensors that it may take, each with one F32 value for each turning pair.
-    pub fn tensors(self) -> impl Iterator<Item = &'static str> {
-        let (first, second) = match self {
-            Self::None => (None, None),
-            Self::Tensor(name) => (Some(name), None),
-            Self::ByLength { short, long, .. } => (Some(short), Some(long)),
-        };
-        first.into_iter().chain(second)
-    }
-
-    /// The one for sequences of up to `positions`.
-    pub fn tensor(self, positions: usize) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::Tensor(name) => Some(name),
-            Self::ByLength { original, short, long } => Some(if positions > original { long } else { short }),
-        }
-    }
+    /// These.
+    Values(Vec<f32>),
 }
 
 impl Rope {
     /// Whole heads turn by the plain frequencies of this base.
     pub fn plain(base: f32, head_dim: usize) -> Self {
-        Self { base, dims: head_dim, factor: 1.0, magnitude: 1.0, factors: Factors::None }
+        Self { base, dims: head_dim, factor: 1.0, magnitude: 1.0, divisors: None, long: None }
+    }
+}
+
+impl Rope {
+    /// The divisors for sequences of up to `positions`.
+    pub fn divisors(&self, positions: usize) -> Option<&Divisors> {
+        match &self.long {
+            Some((original, long)) if positions > *original => Some(long),
+            _ => self.divisors.as_ref(),
+        }
+    }
+
+    /// The tensors that it may take, each with one F32 value for each turning pair.
+    pub fn tensors(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let long = self.long.iter().map(|(_, divisors)| divisors);
+        self.divisors.iter().chain(long).filter_map(|divisors| match divisors {
+            Divisors::Tensor(name) => Some(*name),
+            Divisors::Values(_) => None,
+        })
     }
 }
 

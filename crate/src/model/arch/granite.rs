@@ -2,7 +2,10 @@
 
 use super::*;
 
-pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
+pub(super) const ARCHITECTURE: Architecture =
+    Architecture { name: "granite", model_types: &["granite"], read, read_folder };
+
+fn read(keys: &Keys) -> Result<ModelConfig> {
     let base = keys.base()?;
     let scale = |key| keys.opt_number(key).map(|v| v.unwrap_or(1.0));
     let scales = Scales {
@@ -12,4 +15,14 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         logits: 1.0 / scale("logit_scale")?,
     };
     Ok(ModelConfig { scales, ..base })
+}
+
+fn read_folder(keys: &folder::Keys) -> Result<ModelConfig> {
+    let scales = Scales {
+        embedding: keys.number("embedding_multiplier")?,
+        residual: keys.number("residual_multiplier")?,
+        attention: keys.number("attention_multiplier")?,
+        logits: 1.0 / keys.number("logits_scaling")?,
+    };
+    Ok(ModelConfig { scales, qkv_bias: keys.flag("attention_bias"), ..keys.base()? })
 }

@@ -1,6 +1,7 @@
 //! What the keys of each architecture mean, one short file each. Adding one: its file, a line of [`ALL`], a test
 //! (docs/adding-a-model.md).
 
+pub mod folder;
 mod gemma3;
 mod granite;
 mod llama;
@@ -10,28 +11,31 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
-use super::config::{Factors, LayerConfig, ModelConfig, Pairs, Rope};
+use super::config::{Divisors, LayerConfig, ModelConfig, Pairs, Rope};
 use crate::format::gguf::Metadata;
 use crate::program::{Activation, Scales, Softcaps};
 use crate::{Error, ErrorCode, Result};
 
-/// An architecture: GGUF's name for it, and how it is read out of a file's keys.
+/// An architecture: its names, and how it is read out of a file's keys.
 pub struct Architecture {
-    /// `general.architecture`
+    /// GGUF's `general.architecture`.
     pub name: &'static str,
+    /// Hugging Face's `model_type`s.
+    pub model_types: &'static [&'static str],
     read: fn(&Keys) -> Result<ModelConfig>,
+    read_folder: fn(&folder::Keys) -> Result<ModelConfig>,
 }
 
 /// All that the engine runs.
 pub const ALL: &[Architecture] = &[
-    Architecture { name: "llama", read: llama::read },
-    Architecture { name: "qwen2", read: qwen2::read },
-    Architecture { name: "qwen3", read: qwen3::read },
-    Architecture { name: "gemma3", read: gemma3::read },
-    Architecture { name: "phi3", read: phi3::read },
-    Architecture { name: "smollm3", read: smollm3::read },
-    Architecture { name: "granite", read: granite::read },
-    Architecture { name: "olmo2", read: olmo2::read },
+    llama::ARCHITECTURE,
+    qwen2::ARCHITECTURE,
+    qwen3::ARCHITECTURE,
+    gemma3::ARCHITECTURE,
+    phi3::ARCHITECTURE,
+    smollm3::ARCHITECTURE,
+    granite::ARCHITECTURE,
+    olmo2::ARCHITECTURE,
 ];
 
 /// Reads a model's shape out of GGUF metadata; `has_tensor` says whether the file has a tensor of this name.
@@ -40,7 +44,7 @@ pub const ALL: &[Architecture] = &[
 /// `unsupported_model` for another architecture or a shape the kernels do not cover; `invalid_file` for a missing key.
 pub fn read(metadata: &Metadata, has_tensor: &dyn Fn(&str) -> bool) -> Result<ModelConfig> {
     let name = metadata.str("general.architecture")?;
-    let Some(Architecture { name, read }) = ALL.iter().find(|known| known.name == name) else {
+    let Some(Architecture { name, read, .. }) = ALL.iter().find(|known| known.name == name) else {
         let known: Vec<_> = ALL.iter().map(|known| known.name).collect();
         let message = format!("general.architecture is '{name}'; supported: {}", known.join(", "));
         return Err(Error::new(ErrorCode::UnsupportedModel, message));
@@ -93,16 +97,14 @@ impl Keys<'_> {
             None => self.metadata.strings("tokenizer.ggml.tokens")?.len(),
         };
         let layers = self.size("block_count")?;
-        let factors = match (self.has_tensor)("rope_freqs.weight") {
-            true => Factors::Tensor("rope_freqs.weight"),
-            false => Factors::None,
-        };
+        let divisors = (self.has_tensor)("rope_freqs.weight").then_some(Divisors::Tensor("rope_freqs.weight"));
         let rope = Rope {
             base: self.opt_number("rope.freq_base")?.unwrap_or(10_000.0),
             dims: self.opt_size("rope.dimension_count")?.unwrap_or(head_dim),
             factor: self.linear_scaling()?,
             magnitude: 1.0,
-            factors,
+            divisors,
+            long: None,
         };
         Ok(ModelConfig {
             arch: self.arch,
@@ -126,6 +128,7 @@ impl Keys<'_> {
             activation: Activation::Silu,
             scales: Scales::plain(head_dim),
             softcaps: Softcaps::default(),
+            gain_offset: 0.0,
         })
     }
 

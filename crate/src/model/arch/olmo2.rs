@@ -3,7 +3,17 @@
 use super::*;
 use crate::program::QkNorm;
 
-pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
-    let (pre_norm, post_norm) = (false, true);
-    Ok(ModelConfig { pairs: Pairs::Halves, pre_norm, post_norm, qk_norm: Some(QkNorm::Whole), ..keys.base()? })
+pub(super) const ARCHITECTURE: Architecture =
+    Architecture { name: "olmo2", model_types: &["olmo2"], read, read_folder };
+
+fn of(base: ModelConfig) -> ModelConfig {
+    ModelConfig { pairs: Pairs::Halves, pre_norm: false, post_norm: true, qk_norm: Some(QkNorm::Whole), ..base }
+}
+
+fn read(keys: &Keys) -> Result<ModelConfig> {
+    keys.base().map(of)
+}
+
+fn read_folder(keys: &folder::Keys) -> Result<ModelConfig> {
+    keys.base().map(of)
 }
