@@ -156,6 +156,17 @@ test.each([true, false])("a panic is told in its own words, to the call and to a
   expect(got.load).toEqual(panicked("createBuffer"));
 });
 
+test("a caller's mistake is no trap: the engine goes on", async () => {
+  const got = await page.evaluate(async () => {
+    const llm = await load();
+    const mistakes = await Promise.all([llm.detokenize(null), llm.tokenize(undefined), llm.tokenize({})].map((call) => outcome(call)));
+    const [{ outputs: [{ token_ids }] }] = await llm.generate("the", words);
+    await llm.unload();
+    return { refused: mistakes.map(({ error }) => error?.name), tokens: token_ids.length };
+  });
+  expect(got).toEqual({ refused: Array(3).fill("EmbergramError"), tokens: 6 });
+});
+
 test("memory that runs out is said to be that, and the engine is not used again", async () => {
   await page.evaluate(() => {
     const { instantiateStreaming } = WebAssembly;

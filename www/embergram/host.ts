@@ -379,10 +379,11 @@ export class EngineHost {
     call.resolve(call.outputs);
   }
 
-  /** The error as ours; one that leaves the engine unusable is remembered. */
+  /** The error as ours; one by which the engine says that it is of no more use is remembered. */
   #mark(error: unknown): EmbergramError {
+    const { code } = Object(error) as Partial<EmbergramError>;
     const marked = asEmbergramError(error);
-    if (marked.code === "device_lost" || marked.code === "internal") this.#dead ??= marked;
+    if (code === "device_lost" || code === "internal") this.#dead ??= marked;
     return marked;
   }
 }

@@ -11,7 +11,7 @@ use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
 use embergram::text::Message;
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
-use js_sys::{JsString, Uint8Array, Uint32Array};
+use js_sys::{Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
 
@@ -189,8 +189,11 @@ impl Engine {
     }
 
     /// The token ids of a text, special tokens added.
-    pub fn tokenize(&mut self, text: &JsString) -> Thrown<Vec<u32>> {
-        self.call(|llm| llm.tokenize(&Prompt::Text(text.into())))
+    pub fn tokenize(&mut self, text: &JsValue) -> Thrown<Vec<u32>> {
+        self.call(|llm| {
+            let no_text = || Error::new(ErrorCode::InvalidPrompt, "the text to tokenize is not a string");
+            llm.tokenize(&Prompt::Text(text.as_string().ok_or_else(no_text)?))
+        })
     }
 
     /// The text of token ids, special tokens included.
