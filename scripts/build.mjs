@@ -23,7 +23,7 @@ function engine(profile) {
   return wasm;
 }
 
-/** The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, the package with the host, and all of it in one file. */
+/** The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, and all in one file. */
 export async function scripts() {
   const { build } = await import("esbuild");
   const options = { outdir: dist, bundle: true, format: "esm", target: "es2022", minify: true };

@@ -1,4 +1,4 @@
-/** The engine where the package is imported, with no import at run time: takes the place of `connect.ts` in `embergram/here`. */
+/** The engine where the package is imported: takes the place of `connect.ts` in `embergram/here`. */
 import { connection, type ConnectOptions, type Connection } from "./connection.js";
 import { EmbergramError } from "./error.js";
 import { EngineHost } from "./host.js";

@@ -129,9 +129,9 @@ export class EngineHost {
       const doubted = await warmUp(built.engine, adapter);
       signal.throwIfAborted();
       const info = built.engine.info() as Omit<ModelInfo, "adapter">;
+      onProgress?.({ ...last, phase: "ready" });
       this.#built = built;
       if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
-      onProgress?.({ ...last, phase: "ready" });
       return { ...info, adapter: adapter! };
     } catch (error) {
       free(built);

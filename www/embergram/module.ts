@@ -41,8 +41,9 @@ async function instantiate({ wasm, wasmUrl, timeout = SILENCE }: ModuleOptions):
     if (!response.ok) throw new EmbergramError("http", `${url.href}, the engine's module, was answered with ${response.status}. ${ADVICE}`);
     // The answer itself goes to the compiler, with which browsers keep what they compiled; a copy tells whether bytes come.
     const copy = response.clone();
-    const [instance] = await Promise.all([initEngine({ module_or_path: response }), listen(copy, heard).then(() => clearTimeout(timer))]);
-    return instance;
+    const listening = listen(copy, heard).then(() => clearTimeout(timer));
+    const [made] = await Promise.all([initEngine({ module_or_path: response }), listening]);
+    return made;
   } catch (error) {
     if (stop.signal.aborted) throw stop.signal.reason;
     if (error instanceof EmbergramError) throw error;
