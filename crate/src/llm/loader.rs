@@ -79,13 +79,13 @@ impl LlmLoader {
         let Some(described) = self.loader.described() else { return Ok(None) };
         let mut metadata = std::mem::take(&mut described.metadata);
         let model = described.config.clone();
-        let capacity = capacity(&self.config, &model, &self.gpu)?;
         let tokenizer = Tokenizer::new(tokenizer_source(&mut metadata)?)?;
         let template = chat_template(&metadata, &tokenizer)?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),
             None => excerpt(metadata.opt_str("general.name")?.unwrap_or("model")).to_string(),
         };
+        let capacity = capacity(&self.config, &model, &self.gpu)?;
         let plan = Plan::bind(&self.gpu, &model, self.loader.allocate()?, capacity)?;
         Ok(Some(Prepared { tokenizer, template, plan, name }))
     }
