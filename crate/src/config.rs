@@ -433,6 +433,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_as_many_as_sequences_by_default() {
+        let rows = |value| LlmConfig::from_json(&value).unwrap().max_num_batched_tokens;
+        assert_eq!(rows(json!({ "max_num_seqs": 100 })), 100);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": null })), 64);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": 8 })), 8);
+        let cache = LlmConfig::from_json(&json!({ "kv_cache_memory_bytes": null })).unwrap().kv_cache_memory_bytes;
+        assert_eq!(cache, 256 << 20);
+    }
+
+    #[test]
     fn every_option_is_read() {
         let value = json!({
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,

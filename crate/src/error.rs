@@ -15,9 +15,9 @@ pub enum ErrorCode {
     TruncatedFile,
     /// A tensor type the engine has no kernel for.
     UnsupportedQuantization,
-    /// A model architecture, tokenizer or template the engine does not know.
+    /// A model architecture, tokenizer, template or piece of metadata the engine does not know.
     UnsupportedModel,
-    /// A tensor is missing or has another shape than the metadata promises.
+    /// A tensor is missing, has another shape than the metadata promises, or is not used by any parameter.
     InvalidTensor,
     /// An option of `Llm.load` is unknown or out of range.
     InvalidConfig,

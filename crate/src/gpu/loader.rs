@@ -132,8 +132,9 @@ impl Loader {
     /// Ends the file: everything that it promised has arrived. Gives the shape of the model and its parameters.
     ///
     /// # Errors
-    /// See [`Reader::finish`].
+    /// See [`Reader::finish`]; what the device complained of by then.
     pub fn finish(self) -> Result<(ModelConfig, Weights)> {
+        self.gpu.check()?;
         let (config, rope_factors) = self.reader.finish()?;
         let weights = self.weights.expect("memory was taken when the first header was complete");
         Ok((config, Weights { rope_factors, ..weights }))
