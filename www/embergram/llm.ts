@@ -1,10 +1,12 @@
 /** The object people use: a loaded model. */
-import { connect, type ConnectOptions, type Connection, type HostApi } from "./connect.js";
+import { connect } from "./connect.js";
+import { closed, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
 import { EmbergramError } from "./error.js";
 import { offerFetch } from "./fetch-port.js";
 import type { LoadRequest, Work } from "./host.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
+import { unlessAborted } from "./patience.js";
 import { Queue } from "./queue.js";
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
@@ -20,7 +22,7 @@ export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadReq
   fetch?: typeof fetch;
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Ends the load; it rejects with code `aborted`. */
+  /** Ends the load; it rejects at once, with code `aborted`. */
   signal?: AbortSignal;
 }
 
@@ -88,8 +90,11 @@ export class Llm {
     if (!isModel(model)) {
       throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
     }
-    const connection = await connect({ worker, workerUrl });
-    try {
+    const aborted = () => new EmbergramError("aborted", "the load was aborted");
+    if (signal?.aborted) throw aborted();
+    const connecting = closed().then(() => connect({ worker, workerUrl }));
+    const load = async () => {
+      const connection = await connecting;
       const { wasm } = connection;
       // A URL does not cross to a worker.
       const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
@@ -99,10 +104,14 @@ export class Llm {
       });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
-      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress, port));
+      const info = await connection.call((host) => host.load(request, progress, port));
       return new Llm(connection, info, options.speculative_config ?? null);
+    };
+    try {
+      return await unlessAborted(load(), signal, aborted);
     } catch (error) {
-      connection.close();
+      // Whatever it waits for: a script, an adapter, bytes.
+      void connecting.then((connection) => connection.close(), () => {});
       throw error;
     }
   }
@@ -192,15 +201,12 @@ export class Llm {
     return tune(this, asPrompts(prompts), configs, params, options);
   }
 
-  /** Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. */
+  /**
+   * Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. It takes a few
+   * seconds at most, whatever hangs.
+   */
   async unload(): Promise<void> {
-    try {
-      await this.#connection.call((host) => host.unload());
-    } catch {
-      // Unloaded before, or the worker is gone: either way nothing is left to free.
-    } finally {
-      this.#connection.close();
-    }
+    await this.#connection.close();
   }
 
   /** `unload`, at the end of an `await using`. */

@@ -33,6 +33,8 @@ pub struct Engine {
     vocab: usize,
     /// Whether `warm_up` was done.
     warm: bool,
+    /// Tiles whose rows were not compared on this device.
+    unchecked: Vec<usize>,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     free_slots: Vec<usize>,
@@ -75,6 +77,7 @@ impl Engine {
             speculation: None,
             vocab,
             warm: false,
+            unchecked: Vec::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
             free_slots: (0..capacity.slots).rev().collect(),

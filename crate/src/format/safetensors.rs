@@ -53,7 +53,9 @@ impl Parser {
         }
         let (length, rest) = bytes.split_at(bytes.len().min(8 - self.length.len()));
         self.length.extend_from_slice(length);
-        let Ok(size) = <[u8; 8]>::try_from(self.length.as_slice()).map(u64::from_le_bytes) else { return Ok(length.len()) };
+        let Ok(size) = <[u8; 8]>::try_from(self.length.as_slice()).map(u64::from_le_bytes) else {
+            return Ok(length.len());
+        };
         if !(2..=MAX_HEADER).contains(&size) {
             return Err(invalid(format!(
                 "the file is no safetensors: its header would have {size} bytes, and {MAX_HEADER} are the most"
@@ -81,8 +83,8 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, value) in entries {
         let shown = crate::error::excerpt(&name).to_string();
-        let entry: Entry =
-            serde_json::from_value(value).map_err(|e| invalid(format!("tensor '{shown}' is not described right: {e}")))?;
+        let entry: Entry = serde_json::from_value(value)
+            .map_err(|e| invalid(format!("tensor '{shown}' is not described right: {e}")))?;
         let ty = match entry.dtype.as_str() {
             "F32" => QuantType::F32,
             "F16" => QuantType::F16,
@@ -97,12 +99,12 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
         };
         let elements = entry.shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n)).filter(|n| *n > 0);
         let [offset, end] = entry.data_offsets;
-        let size = elements.map(|n| ty.bytes_for(n)).filter(|size| end <= MAX_BYTES && offset.checked_add(*size) == Some(end));
+        let size =
+            elements.map(|n| ty.bytes_for(n)).filter(|size| end <= MAX_BYTES && offset.checked_add(*size) == Some(end));
         let Some(size) = size else {
             return Err(invalid(format!(
                 "tensor '{shown}' has shape {:?} and lies at {offset} to {end}; its {} values do not fit that",
-                entry.shape,
-                entry.dtype
+                entry.shape, entry.dtype
             )));
         };
         // Innermost first.
@@ -149,7 +151,10 @@ mod tests {
                 offset,
                 size,
             };
-            assert_eq!(header.tensors, [info("z", &[4], QuantType::BF16, 0, 8), info("a", &[3, 2], QuantType::F32, 8, 24)]);
+            assert_eq!(
+                header.tensors,
+                [info("z", &[4], QuantType::BF16, 0, 8), info("a", &[3, 2], QuantType::F32, 8, 24)]
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! Buffers, kernels and the recorded step. Knows no token's meaning.
 //!
 //! [`device`] opens the adapter and hands it to burn; [`weights`] are burn tensors whose buffers our passes bind;
-//! [`kernels`] makes pipelines out of `shaders/`, written out for the adapter's [`Tuning`]; [`plan`] records one step;
+//! [`kernels`] makes pipelines out of `shaders/`, written out for the adapter's [`Tuning`]; [`plan`] records a program's step;
 //! [`readback`] brings its result home.
 
 pub mod device;

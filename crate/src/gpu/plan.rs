@@ -79,6 +79,7 @@ pub struct Plan {
     logits: wgpu::Buffer,
     sampled: wgpu::Buffer,
     readback: wgpu::Buffer,
+    ropes: Vec<DeviceWords>,
     /// Settles when the last step has ended, where that step read nothing back.
     unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
@@ -87,10 +88,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Allocates the buffers, binds the parameters and records the program.
+    /// Allocates the buffers, binds the parameters, which may still be on their way, and records the program. Before the
+    /// first step they must have arrived, and [`set_ropes`](Self::set_ropes) been called.
     ///
     /// # Errors
-    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits.
+    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits, or memory ran out.
     pub fn new(gpu: &Gpu, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Self> {
         let shape = program.shape;
         let allocator = Allocator { gpu, bytes: Cell::new(0) };
@@ -132,9 +134,17 @@ impl Plan {
             sampled: memory.sampled,
             readback,
             unread: None,
+            ropes: memory.ropes,
             memory_bytes,
             _memory: kept,
         })
+    }
+
+    /// Writes the rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
+    pub fn set_ropes(&self, tables: &[Vec<f32>]) {
+        for (words, table) in self.ropes.iter().zip(tables) {
+            words.write(&self.gpu, 0, bytemuck::cast_slice(table));
+        }
     }
 
     /// Dispatches a step.
@@ -147,13 +157,13 @@ impl Plan {
         self.memory_bytes
     }
 
-    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_rows`] saw another tile give
+    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_tile`] saw another tile give
     /// other bits.
     pub fn single_kernel_path(&self) -> bool {
         self.single_kernel_path
     }
 
-    /// Takes what [`Plan::check_rows`] saw before, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
+    /// Takes what [`Plan::check_tile`] saw before, of all tiles, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
     pub fn set_single_kernel_path(&mut self, single: bool) {
         self.single_kernel_path = single;
     }
@@ -261,30 +271,33 @@ impl Plan {
         outputs
     }
 
-    /// Compares one row alone with the same row in every tile, bit for bit, on a small fixed input, and where they differ
-    /// takes the largest tile's kernels for every step from then on. WGSL lets a compiler reassociate, so two pipelines of
-    /// one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first block
-    /// set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
+    /// The tiles of more than one row that a step may have, the largest last.
+    pub fn tiles(&self) -> Vec<usize> {
+        let most = self.capacity.rows.min(self.capacity.outputs);
+        TILES.into_iter().filter(|t| (2..=most).contains(t)).collect()
+    }
+
+    /// Compares one row alone with the same row in every row of a tile, bit for bit, on a small fixed input; where they
+    /// differ, every step from then on takes the largest tile's kernels. WGSL lets a compiler reassociate, so two pipelines
+    /// of one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first
+    /// block set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
-    pub async fn check_rows(&mut self) -> Result<bool> {
+    pub async fn check_tile(&mut self, tile: usize) -> Result<bool> {
         let once: Vec<usize> = (0..self.dispatches.len())
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
         let row = |position| Row { token: position % self.vocab as u32, slot: 0, position, output: position == 3 };
         let before = [row(0), row(1), row(2)];
         let probe = row(3);
-        let most = self.capacity.rows.min(self.capacity.outputs);
         for row in before {
             self.run(&[row], false, &once).await?;
         }
         let alone = self.run(&[probe], true, &once).await?.logits;
-        for tile in TILES.into_iter().filter(|t| *t <= most) {
-            let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
-            let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-            self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
-        }
+        let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
+        let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+        self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
         Ok(self.single_kernel_path)
     }
 
@@ -340,16 +353,13 @@ impl Allocator<'_> {
         }
         let kv_bytes = (2 * capacity.blocks * capacity.block_size * shape.kv_d() * 4) as u64;
         let kv = (0..shape.layers).map(|_| DeviceWords::empty(gpu, kv_bytes, "the KV cache of a layer"));
-        let rope = |table: &Vec<f32>| {
-            let words = DeviceWords::empty(gpu, (table.len() * 4) as u64, "the rotary table")?;
-            words.write(gpu, 0, bytemuck::cast_slice(table));
-            Ok(words)
-        };
+        let rope_bytes = (capacity.positions * shape.head_dim * 4) as u64;
+        let ropes = (0..program.ropes).map(|_| DeviceWords::empty(gpu, rope_bytes, "the rotary table"));
         Ok(Memory {
             activations,
             squares,
             kv: kv.collect::<Result<_>>()?,
-            ropes: program.ropes.iter().map(rope).collect::<Result<_>>()?,
+            ropes: ropes.collect::<Result<_>>()?,
             logits: self.scratch("logits", capacity.outputs * shape.vocab)?,
             bests: self.scratch("bests", capacity.outputs * gpu.tuning.parts() * 2)?,
             sampled: self.scratch("sampled", capacity.outputs)?,

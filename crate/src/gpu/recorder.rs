@@ -203,6 +203,18 @@ impl<'a> Recorder<'a> {
                 ),
             ));
         }
+        let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        if let Grid::Tiles(x) | Grid::Each(x) = grid
+            && x > most
+        {
+            return Err(Error::new(
+                ErrorCode::AdapterTooSmall,
+                format!(
+                    "{shader} takes {x} workgroups, but adapter '{}' allows {most}: use a smaller model",
+                    gpu.adapter.name
+                ),
+            ));
+        }
         let kinds = format!("ur{kinds}");
         let layout = self.layouts.entry((shader, kinds.clone())).or_insert_with(|| layout(gpu, shader, &kinds));
         let next = self.pipelines.kernels.len();

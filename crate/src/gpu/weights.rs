@@ -7,7 +7,6 @@ use burn_wgpu::{AutoCompiler, Wgpu, WgpuResource, wgpu};
 use cubecl::wgpu::WgpuServer;
 
 use super::Gpu;
-use crate::program::Memory;
 use crate::{Error, ErrorCode, Result};
 
 /// Device memory in 32-bit words, owned by burn where burn has the device.
@@ -65,25 +64,5 @@ impl DeviceWords {
             offset: self.offset,
             size: NonZeroU64::new(self.bytes),
         })
-    }
-}
-
-impl Memory for Gpu {
-    type Words = DeviceWords;
-
-    fn limit(&self) -> u64 {
-        self.binding_limit
-    }
-
-    fn allocate(&self, bytes: u64, what: &str) -> Result<DeviceWords> {
-        DeviceWords::empty(self, bytes, what)
-    }
-
-    fn write(&self, words: &DeviceWords, offset: u64, bytes: &[u8]) {
-        words.write(self, offset, bytes);
-    }
-
-    fn submit(&self) {
-        self.queue.submit([]);
     }
 }

@@ -3,7 +3,7 @@
 use super::ModelConfig;
 use super::config::Pairs;
 use crate::Result;
-use crate::program::{Buffer, Op, QkNorm, Then};
+use crate::program::{Buffer, Op, Program, QkNorm, Then};
 
 /// All parameters of a model, each a `P`: what a file must have of it, or where a runner keeps it.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Layer<P> {
 }
 
 /// A parameter as a file has it: runs of tensors' rows, one below the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// What messages call it.
     pub name: String,
@@ -56,7 +56,7 @@ pub struct Spec {
 }
 
 /// Rows of a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     /// The tensor's name in the file.
     pub tensor: String,
@@ -66,6 +66,8 @@ pub struct Piece {
     pub rows: std::ops::Range<usize>,
     /// Where values `i` and `i + dims / 2` of each head turn together: the loader makes them neighbours.
     pub halves: Option<Halves>,
+    /// Added to every value.
+    pub offset: f32,
 }
 
 /// Heads whose first `dims` rows come as two halves.
@@ -109,7 +111,7 @@ impl Specs<'_> {
 
     fn rows(&self, name: &str, shape: [usize; 2], rows: std::ops::Range<usize>) -> Piece {
         let end = if name.contains('.') { "" } else { ".weight" };
-        Piece { tensor: format!("{}{name}{end}", self.prefix), shape, rows, halves: None }
+        Piece { tensor: format!("{}{name}{end}", self.prefix), shape, rows, halves: None, offset: 0.0 }
     }
 
     fn spec(&self, name: &str, pieces: Vec<Piece>) -> Spec {
@@ -127,7 +129,12 @@ impl Specs<'_> {
 
     /// A gain as long as the residual stream.
     fn gain(&self, name: &str) -> Spec {
-        self.one(self.vector(name, self.config.d))
+        self.one(self.gains(name, self.config.d))
+    }
+
+    /// What a norm multiplies with.
+    fn gains(&self, name: &str, len: usize) -> Piece {
+        Piece { offset: self.config.gain_offset, ..self.vector(name, len) }
     }
 
     /// q and k with the two halves of each head made neighbours, where the file has halves.
@@ -163,7 +170,7 @@ impl Specs<'_> {
             QkNorm::Head => (config.head_dim, config.head_dim),
             QkNorm::Whole => (config.q_d(), config.kv_d()),
         };
-        let gains = [("attn_q_norm", q), ("attn_k_norm", k)].map(|(name, len)| self.turning(self.vector(name, len)));
+        let gains = [("attn_q_norm", q), ("attn_k_norm", k)].map(|(name, len)| self.turning(self.gains(name, len)));
         self.spec("attn_qk_norm", gains.to_vec())
     }
 
@@ -195,26 +202,17 @@ impl<P> Decoder<P> {
     }
 
     /// The same with each parameter made into something else.
-    ///
-    /// # Errors
-    /// Those of `f`.
-    pub fn try_map<Q>(self, mut f: impl FnMut(P) -> Result<Q>) -> Result<Decoder<Q>> {
-        Ok(Decoder {
-            embedding: f(self.embedding)?,
-            norm: f(self.norm)?,
-            output: self.output.map(&mut f).transpose()?,
-            layers: self.layers.into_iter().map(|layer| layer.try_map(&mut f)).collect::<Result<_>>()?,
-        })
-    }
-
-    /// Every parameter, the vocabulary's first, then layer by layer.
-    pub fn parameters(&self) -> impl Iterator<Item = &P> {
-        let layers = self.layers.iter().flat_map(Layer::parameters);
-        [&self.embedding, &self.norm].into_iter().chain(&self.output).chain(layers)
+    pub fn map<Q>(&self, f: impl Fn(&P) -> Q) -> Decoder<Q> {
+        Decoder {
+            embedding: f(&self.embedding),
+            norm: f(&self.norm),
+            output: self.output.as_ref().map(&f),
+            layers: self.layers.iter().map(|layer| layer.map(&f)).collect(),
+        }
     }
 
     /// The forward pass.
-    pub fn program<'a>(&'a self, config: &ModelConfig) -> Vec<Op<'a, P>> {
+    pub fn program<'a>(&'a self, config: &ModelConfig) -> Program<'a, P> {
         let mut ops = vec![Op::Embed { table: &self.embedding }];
         for (i, (layer, shape)) in self.layers.iter().zip(&config.layers).enumerate() {
             let qk_norm = layer.qk_norm.as_ref().zip(config.qk_norm);
@@ -231,7 +229,7 @@ impl<P> Decoder<P> {
         }
         let output = self.output.as_ref().unwrap_or(&self.embedding);
         ops.extend([Op::Logits { norm: &self.norm, output }, Op::Argmax]);
-        ops
+        Program { shape: config.shape(), ropes: config.ropes.len(), ops }
     }
 }
 
@@ -261,25 +259,19 @@ impl<P> Layer<P> {
         })
     }
 
-    fn try_map<Q>(self, f: &mut impl FnMut(P) -> Result<Q>) -> Result<Layer<Q>> {
-        Ok(Layer {
-            attn_norm: self.attn_norm.map(&mut *f).transpose()?,
-            attn_qkv: f(self.attn_qkv)?,
-            qk_norm: self.qk_norm.map(&mut *f).transpose()?,
-            attn_output: f(self.attn_output)?,
-            attn_post_norm: self.attn_post_norm.map(&mut *f).transpose()?,
-            ffn_norm: self.ffn_norm.map(&mut *f).transpose()?,
-            ffn_gate: f(self.ffn_gate)?,
-            ffn_up: f(self.ffn_up)?,
-            ffn_down: f(self.ffn_down)?,
-            ffn_post_norm: self.ffn_post_norm.map(&mut *f).transpose()?,
-        })
-    }
-
-    fn parameters(&self) -> impl Iterator<Item = &P> {
-        let norms = [&self.attn_norm, &self.qk_norm, &self.attn_post_norm, &self.ffn_norm, &self.ffn_post_norm];
-        [&self.attn_qkv, &self.attn_output, &self.ffn_gate, &self.ffn_up, &self.ffn_down]
-            .into_iter()
-            .chain(norms.into_iter().flatten())
+    fn map<Q>(&self, f: &impl Fn(&P) -> Q) -> Layer<Q> {
+        let optional = |parameter: &Option<P>| parameter.as_ref().map(f);
+        Layer {
+            attn_norm: optional(&self.attn_norm),
+            attn_qkv: f(&self.attn_qkv),
+            qk_norm: optional(&self.qk_norm),
+            attn_output: f(&self.attn_output),
+            attn_post_norm: optional(&self.attn_post_norm),
+            ffn_norm: optional(&self.ffn_norm),
+            ffn_gate: f(&self.ffn_gate),
+            ffn_up: f(&self.ffn_up),
+            ffn_down: f(&self.ffn_down),
+            ffn_post_norm: optional(&self.ffn_post_norm),
+        }
     }
 }

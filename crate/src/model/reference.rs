@@ -7,11 +7,11 @@ use std::io::Read;
 use burn::tensor::activation::{gelu_approximate, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::config::{Pairs, Rope};
+use super::config::{Divisors, Pairs, Rope};
 use super::decoder::{Decoder, Layer, Piece, Spec};
-use super::placement::{Index, find};
+use super::layout::Index;
 use super::{ModelConfig, arch};
-use crate::format::gguf::{DataCursor, Parser, TensorInfo};
+use crate::format::gguf::{DataCursor, Parser};
 use crate::format::quant::dequantize;
 use crate::program::{Activation, QkNorm};
 use crate::{Error, ErrorCode, Result};
@@ -21,7 +21,7 @@ pub struct Reference {
     config: ModelConfig,
     decoder: Decoder<Weights>,
     /// Divisors of the rotary frequencies, by tensor.
-    factors: HashMap<&'static str, Vec<f32>>,
+    divisors: HashMap<&'static str, Vec<f32>>,
     positions: usize,
     device: Device,
 }
@@ -69,21 +69,19 @@ impl Reference {
             Ok(())
         })?;
         cursor.finish()?;
-        let index: Index = header.tensors.iter().map(|info| (info.name.as_str(), info)).collect();
-        let config = arch::read(&header.metadata, &|name| index.contains_key(name))?;
+        let index = Index::new(vec![&header.tensors])?;
+        let config = arch::read(&header.metadata, &|name| index.has(name))?;
         let values = |name: &str, shape| {
-            let info: &TensorInfo = find(&index, name, shape, config.arch)?;
-            let at = header.tensors.iter().position(|other| other.name == name).expect("it was found");
+            let (info, (_, at)) = index.find(name, shape, config.arch)?;
             let mut values = Vec::new();
             dequantize(info.ty, &bytes[at], &mut values)?;
             Ok(values)
         };
-        let factors =
-            config.ropes.iter().flat_map(|rope| rope.factors.tensors().map(move |name| (name, rope.dims / 2)));
-        let factors = factors.map(|(name, len)| Ok((name, values(name, [len, 1])?))).collect::<Result<_>>()?;
-        let tied = !index.contains_key("output.weight");
+        let tensors = config.ropes.iter().flat_map(|rope| rope.tensors().map(move |name| (name, rope.dims / 2)));
+        let divisors = tensors.map(|(name, len)| Ok((name, values(name, [len, 1])?))).collect::<Result<_>>()?;
+        let tied = !index.has("output.weight");
         let decoder = Decoder::new(&config, tied, |spec| weights(&spec, &values, device))?;
-        Ok(Self { config, decoder, factors, positions, device: device.clone() })
+        Ok(Self { config, decoder, divisors, positions, device: device.clone() })
     }
 
     /// Logits of every position of one sequence: `[tokens, vocab]` f32.
@@ -162,9 +160,12 @@ impl Reference {
     fn turned(&self, x: Tensor<3>, rope: &Rope) -> Tensor<3> {
         let [heads, tokens, head_dim] = x.dims();
         let pairs = rope.dims / 2;
-        let factors = rope.factors.tensor(self.positions).map(|name| &self.factors[name]);
+        let divisors = rope.divisors(self.positions).map(|divisors| match divisors {
+            Divisors::Tensor(name) => &self.divisors[name],
+            Divisors::Values(values) => values,
+        });
         let angle = |position: usize, pair: usize| {
-            let factor = factors.map_or(1.0, |f| f64::from(f[pair])) * f64::from(rope.factor);
+            let factor = divisors.map_or(1.0, |f| f64::from(f[pair])) * f64::from(rope.factor);
             position as f64 * f64::from(rope.base).powf(-2.0 * pair as f64 / rope.dims as f64) / factor
         };
         let table = |f: fn(f64) -> f64| {

@@ -5,15 +5,15 @@ pub mod parameter;
 
 use std::collections::HashSet;
 
-pub use parameter::{Matrix, Memory, Parameter, Part};
+pub use parameter::{Matrix, Parameter, Part};
 
 /// What a runner executes.
 #[derive(Debug)]
 pub struct Program<'a, P> {
     /// What all operations share.
     pub shape: Shape,
-    /// Rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
-    pub ropes: Vec<Vec<f32>>,
+    /// How many rotary tables its operations name.
+    pub ropes: usize,
     /// The forward pass, in order.
     pub ops: Vec<Op<'a, P>>,
 }

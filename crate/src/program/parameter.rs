@@ -1,28 +1,6 @@
 //! Parameters as runners keep them: planes of quantised tensors (format/quant) in memory of the runner's own kind.
 
-use crate::Result;
 use crate::format::quant::QuantType;
-
-/// Where a runner keeps its parameters. The loader fills it as bytes arrive.
-pub trait Memory {
-    /// A piece of it, in 32-bit words.
-    type Words;
-
-    /// Most bytes of one piece.
-    fn limit(&self) -> u64;
-
-    /// A piece of `bytes` bytes, whose contents are undefined. `what` names it in messages.
-    ///
-    /// # Errors
-    /// `adapter_too_small` when there is not that much in one piece.
-    fn allocate(&self, bytes: u64, what: &str) -> Result<Self::Words>;
-
-    /// Copies `bytes` (a multiple of four) to byte `offset` (likewise).
-    fn write(&self, words: &Self::Words, offset: u64, bytes: &[u8]);
-
-    /// Takes what was written off the loader's hands, where writes are queued.
-    fn submit(&self);
-}
 
 /// A matrix, or a vector, inside a [`Part`]; of one tensor, or of several of one type, one below the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +15,7 @@ pub struct Matrix {
     pub planes: Vec<u32>,
 }
 
-/// A buffer with what one kernel reads.
+/// A buffer with what one kernel reads; `W` is the memory, or what stands for it.
 #[derive(Clone, Debug)]
 pub struct Part<W> {
     /// The memory.
@@ -56,6 +34,16 @@ pub struct Parameter<W> {
 }
 
 impl<W> Parameter<W> {
+    /// The same parameter in other memory.
+    pub fn map<V>(&self, words: impl Fn(&W) -> V) -> Parameter<V> {
+        let part = |part: &Part<W>| Part {
+            words: words(&part.words),
+            matrices: part.matrices.clone(),
+            vector: part.vector.clone(),
+        };
+        Parameter { parts: self.parts.iter().map(part).collect() }
+    }
+
     /// The one part of a parameter that is not split.
     pub fn whole(&self) -> &Part<W> {
         &self.parts[0]

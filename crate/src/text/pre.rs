@@ -1,7 +1,7 @@
 //! How a text is cut before byte-level BPE, by the name GGUF gives in `tokenizer.ggml.pre`. The patterns are those of
 //! llama.cpp's list and of the tokenizers that it was made from.
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -84,7 +84,7 @@ fn split(pattern: String) -> Result<PreTokenizerWrapper> {
 pub(super) fn pre_tokenizer(name: &str) -> Result<Pre> {
     let Some((_, cut, ignore_merges)) = FAMILIES.iter().find(|(names, ..)| names.contains(&name)) else {
         let known: Vec<_> = FAMILIES.iter().flat_map(|(names, ..)| *names).map(|name| format!("\"{name}\"")).collect();
-        let message = format!("tokenizer.ggml.pre is {name:?}; supported are {}", known.join(", "));
+        let message = format!("tokenizer.ggml.pre is \"{}\"; supported are {}", excerpt(name), known.join(", "));
         return Err(Error::new(ErrorCode::UnsupportedModel, message));
     };
     let bytes = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, false, use_regex));

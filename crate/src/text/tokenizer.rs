@@ -1,7 +1,7 @@
 //! BPE built from the tokenizer metadata of a GGUF file: byte-level (`gpt2`), or SentencePiece's (`llama`).
 
 use super::{alphabet, pre, sentencepiece};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -206,7 +206,8 @@ impl Tokenizer {
 }
 
 fn disagree(e: tokenizers::Error) -> Error {
-    Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {e}"))
+    let why = e.to_string();
+    Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {}", excerpt(&why)))
 }
 
 /// The tokens that end a generation, ascending.
@@ -224,8 +225,8 @@ fn check(source: &TokenizerSource) -> Result<()> {
         return Err(Error::new(
             ErrorCode::UnsupportedModel,
             format!(
-                "tokenizer.ggml.model is {:?}; supported are \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece BPE)",
-                source.model
+                "tokenizer.ggml.model is \"{}\"; supported are \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece BPE)",
+                excerpt(&source.model)
             ),
         ));
     }
@@ -267,7 +268,8 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
     let mut union = String::new();
     for (rank, mut merge) in merges.into_iter().enumerate() {
         let bad = |what: String| {
-            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is {merge:?}: {what}"))
+            let merge = excerpt(&merge);
+            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is \"{merge}\": {what}"))
         };
         let Some((left, right)) = merge.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty()) else {
             return Err(bad("it must be two tokens with one space between".into()));
@@ -276,7 +278,7 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
         union.push_str(left);
         union.push_str(right);
         if let Some(missing) = [left, right, &union].into_iter().find(|token| !vocab.contains_key(*token)) {
-            return Err(bad(format!("{missing:?} must be in tokenizer.ggml.tokens")));
+            return Err(bad(format!("\"{}\" must be in tokenizer.ggml.tokens", excerpt(missing))));
         }
         let right = right.to_owned();
         merge.truncate(union.len() - right.len());

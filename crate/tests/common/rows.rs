@@ -1,8 +1,8 @@
 //! Row independence: whatever rows share a step, a row's logits are the same to the last bit.
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Row};
+use embergram::llm::weights::WeightLoader;
 
 use super::random::Random;
 
@@ -14,13 +14,13 @@ const ROWS: usize = 32;
 /// Computes eight sequences one row a step, and then again `rounds` times in random groupings: chunks of a prompt, a token
 /// with up to seven drafts behind it, several sequences together.
 pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64) {
-    let mut loader = Loader::new(gpu.clone());
+    let mut loader = WeightLoader::new(gpu);
     loader.push(file).unwrap();
     let model = loader.finish().unwrap();
     let vocab = model.config.vocab;
     let blocks = SLOTS * LENGTH / BLOCK;
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
-    let mut plan = Plan::new(gpu, &model.program(LENGTH), capacity).unwrap();
+    let mut plan = model.plan(gpu, capacity).unwrap();
     for block in 0..blocks {
         plan.set_block(block % SLOTS, block / SLOTS, block as u32);
     }

@@ -3,7 +3,7 @@
 
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
+use embergram::llm::weights::WeightLoader;
 use serde::Deserialize;
 
 const BLOCK: usize = 8;
@@ -54,12 +54,12 @@ pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
 
 /// The plan of a file, one slot with its blocks in descending order.
 fn plan(gpu: &Gpu, file: &[u8], positions: usize) -> Plan {
-    let mut loader = Loader::new(gpu.clone());
+    let mut loader = WeightLoader::new(gpu);
     loader.read(file).unwrap();
     let model = loader.finish().unwrap();
     let blocks = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
-    let plan = Plan::new(gpu, &model.program(positions), capacity).unwrap();
+    let plan = model.plan(gpu, capacity).unwrap();
     (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
     plan
 }

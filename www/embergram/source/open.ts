@@ -7,7 +7,7 @@ import { agree, remoteBytes, RestartLoad } from "./remote.js";
 import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
-import { checkAborted } from "./wait.js";
+import { checkAborted, SILENCE } from "./wait.js";
 
 /** How a model is fetched, checked and kept. */
 export interface OpenOptions extends NameOptions {
@@ -26,7 +26,10 @@ export interface OpenOptions extends NameOptions {
   retries?: number;
   /** Milliseconds before the first retry, doubled for each further one; default 500. */
   retryDelay?: number;
-  /** Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. */
+  /**
+   * Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. It
+   * holds for the engine's module as well.
+   */
   timeout?: number;
 }
 
@@ -120,7 +123,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
     signal: options.signal,
     retries: options.retries ?? 5,
     retryDelay: options.retryDelay ?? 500,
-    timeout: options.timeout ?? 30_000,
+    timeout: options.timeout ?? SILENCE,
     store: true,
   };
   const meter = new ProgressMeter(files.length, options.onProgress);

@@ -14,7 +14,8 @@ use crate::program::{Activation, Scales, Softcaps};
 pub fn read(config: &Value) -> Result<ModelConfig> {
     let keys = Keys { config, arch: "" };
     let model_type = keys.text("model_type")?;
-    let Some(Architecture { name, read_folder, .. }) = ALL.iter().find(|known| known.model_types.contains(&model_type)) else {
+    let Some(Architecture { name, read_folder, .. }) = ALL.iter().find(|known| known.model_types.contains(&model_type))
+    else {
         let known: Vec<_> = ALL.iter().flat_map(|known| known.model_types).copied().collect();
         let message = format!("config.json's model_type is '{}'; supported: {}", excerpt(model_type), known.join(", "));
         return Err(Error::new(ErrorCode::UnsupportedModel, message));
@@ -60,7 +61,9 @@ impl Keys<'_> {
     /// Refuses a model for which this is true.
     pub fn refuse(&self, key: &str) -> Result<()> {
         match self.flag(key) {
-            true => Err(Error::new(ErrorCode::UnsupportedModel, format!("config.json's {key} is true; supported is false"))),
+            true => {
+                Err(Error::new(ErrorCode::UnsupportedModel, format!("config.json's {key} is true; supported is false")))
+            }
             false => Ok(()),
         }
     }
@@ -103,7 +106,8 @@ impl Keys<'_> {
             None | Some("silu") => Activation::Silu,
             Some("gelu_pytorch_tanh") => Activation::GeluTanh,
             Some(other) => {
-                let message = format!("config.json's hidden_act is '{}'; supported: silu, gelu_pytorch_tanh", excerpt(other));
+                let message =
+                    format!("config.json's hidden_act is '{}'; supported: silu, gelu_pytorch_tanh", excerpt(other));
                 return Err(Error::new(ErrorCode::UnsupportedModel, message));
             }
         };
@@ -150,7 +154,8 @@ impl Keys<'_> {
         let rope = Rope { dims: (head_dim as f32 * partial) as usize, ..Rope::plain(base, head_dim) };
         let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
         let of = |key: &str| {
-            let missing = || Error::new(ErrorCode::InvalidFile, format!("config.json's rope scaling '{kind}' has no {key}"));
+            let missing =
+                || Error::new(ErrorCode::InvalidFile, format!("config.json's rope scaling '{kind}' has no {key}"));
             number(scaling, key).flatten().ok_or_else(missing)
         };
         match kind {

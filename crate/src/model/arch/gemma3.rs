@@ -10,7 +10,13 @@ pub(super) const ARCHITECTURE: Architecture =
 const PATTERN: usize = 6;
 
 /// What its two kinds of files have in common; `scores_over` is what the attention's scale is taken of.
-fn of(base: ModelConfig, local: Rope, window: usize, sees_all: impl Fn(usize) -> bool, scores_over: usize) -> ModelConfig {
+fn of(
+    base: ModelConfig,
+    local: Rope,
+    window: usize,
+    sees_all: impl Fn(usize) -> bool,
+    scores_over: usize,
+) -> ModelConfig {
     let layer = |i: usize| match sees_all(i) {
         true => LayerConfig { window: None, rope: Some(0) },
         false => LayerConfig { window: Some(window), rope: Some(1) },

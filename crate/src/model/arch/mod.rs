@@ -12,9 +12,10 @@ mod qwen3;
 mod smollm3;
 
 use super::config::{Divisors, LayerConfig, ModelConfig, Pairs, Rope};
+use super::keys;
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::Metadata;
 use crate::program::{Activation, Scales, Softcaps};
-use crate::{Error, ErrorCode, Result};
 
 /// An architecture: its names, and how it is read out of a file's keys.
 pub struct Architecture {
@@ -41,16 +42,18 @@ pub const ALL: &[Architecture] = &[
 /// Reads a model's shape out of GGUF metadata; `has_tensor` says whether the file has a tensor of this name.
 ///
 /// # Errors
-/// `unsupported_model` for another architecture or a shape the kernels do not cover; `invalid_file` for a missing key.
+/// `unsupported_model` for another architecture, a shape the kernels do not cover, or a key that would change the arithmetic
+/// and is not honoured; `invalid_file` for a missing key.
 pub fn read(metadata: &Metadata, has_tensor: &dyn Fn(&str) -> bool) -> Result<ModelConfig> {
     let name = metadata.str("general.architecture")?;
     let Some(Architecture { name, read, .. }) = ALL.iter().find(|known| known.name == name) else {
         let known: Vec<_> = ALL.iter().map(|known| known.name).collect();
-        let message = format!("general.architecture is '{name}'; supported: {}", known.join(", "));
+        let message = format!("general.architecture is '{}'; supported: {}", excerpt(name), known.join(", "));
         return Err(Error::new(ErrorCode::UnsupportedModel, message));
     };
     let config = read(&Keys { metadata, arch: name, has_tensor })?;
     config.check()?;
+    keys::check(metadata, &config)?;
     Ok(config)
 }
 
@@ -139,7 +142,8 @@ impl Keys<'_> {
             Some("linear") => Ok(self.opt_number("rope.scaling.factor")?.unwrap_or(1.0)),
             Some("longrope") if self.arch == "phi3" => Ok(1.0),
             Some(kind) => {
-                let message = format!("{}.rope.scaling.type is '{kind}'; supported: none, linear", self.arch);
+                let message =
+                    format!("{}.rope.scaling.type is '{}'; supported: none, linear", self.arch, excerpt(kind));
                 Err(Error::new(ErrorCode::UnsupportedModel, message))
             }
         }

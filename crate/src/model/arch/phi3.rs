@@ -2,8 +2,7 @@
 
 use super::*;
 
-pub(super) const ARCHITECTURE: Architecture =
-    Architecture { name: "phi3", model_types: &["phi3"], read, read_folder };
+pub(super) const ARCHITECTURE: Architecture = Architecture { name: "phi3", model_types: &["phi3"], read, read_folder };
 
 fn read(keys: &Keys) -> Result<ModelConfig> {
     let mut base = keys.base()?;
