@@ -69,7 +69,7 @@ fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
         // arch has refused what it does not know.
         ("rope.scaling.type", Any),
         ("rope.scaling.factor", factor(rope.factor)),
-        ("rope.scaling.attn_factor", factor(rope.magnitude)),
+        ("rope.scaling.attn_factor", Numbers(vec![f64::from(rope.magnitude)])),
         ("rope.scaling.original_context_length", Any),
         ("rope.scaling.finetuned", Any),
         // All of these are yarn's.
