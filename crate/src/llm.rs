@@ -91,6 +91,7 @@ impl LlmLoader {
         });
         let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
+        engine.set_max_num_waiting(self.config.max_num_waiting);
         let info = ModelInfo {
             name,
             max_model_len: capacity.positions,

@@ -167,7 +167,7 @@ impl<'a> Replay<'a> {
         self.longest = self.longest.max(sequence.context.len() + draft.len());
 
         let mut tokens = Vec::new();
-        let num_accepted = verify(&draft, &mut tokens, |row| step.sampled[row]);
+        let num_accepted = verify(&draft, &mut tokens, |row| Some(step.sampled[row]));
         assert_eq!(tokens, step.sampled, "{name}: tokens");
         self.registry.on_draft(draft.len(), num_accepted);
         sequence.recorder.on_draft(draft.len(), num_accepted);

@@ -84,9 +84,10 @@ impl KvCache {
         self.prefix_caching
     }
 
-    /// Whether one sequence's blocks of `prompt` could serve another's.
-    pub fn can_share(&self, prompt: &[u32]) -> bool {
-        self.prefix_caching && prompt.len() > self.block_size
+    /// How many positions of one sequence could serve another with the same prompt of this many tokens: whole blocks
+    /// before the last token.
+    pub fn shareable(&self, prompt_len: usize) -> usize {
+        if self.prefix_caching { prompt_len.saturating_sub(1) / self.block_size * self.block_size } else { 0 }
     }
 
     /// Admits a sequence that will hold at most `positions` positions: takes the blocks of its prompt's known beginning
@@ -113,10 +114,8 @@ impl KvCache {
     pub fn take_reserved(&mut self) -> u32 {
         self.reserved = self.reserved.checked_sub(1).expect("a block was promised");
         let index = self.free.pop_front().expect("a promised block is free");
+        self.forget(&[index]);
         let block = &mut self.blocks[index as usize];
-        if let Some(key) = block.key.take() {
-            self.cached.remove(&key);
-        }
         block.references = 1;
         self.serial += 1;
         block.serial = self.serial;
@@ -137,6 +136,15 @@ impl KvCache {
                 self.blocks[index as usize].key = Some(key);
             }
             parent = self.blocks[known as usize].serial;
+        }
+    }
+
+    /// Makes blocks unknown to later prompts, since what they hold is worth nothing.
+    pub fn forget(&mut self, blocks: &[u32]) {
+        for &index in blocks {
+            if let Some(key) = self.blocks[index as usize].key.take() {
+                self.cached.remove(&key);
+            }
         }
     }
 
@@ -183,6 +191,16 @@ mod tests {
         assert_eq!(hits, 2, "freed blocks still serve");
         let (hits, _) = fill(&mut cache, &[9, 2, 3, 4, 5, 6, 7, 8, 1], 12).unwrap();
         assert_eq!(hits, 0, "a block serves only behind the same beginning");
+    }
+
+    #[test]
+    fn blocks_can_be_forgotten() {
+        let mut cache = KvCache::new(8, 4, true);
+        let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap();
+        cache.forget(&blocks);
+        cache.release(&blocks, 0);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+        assert_eq!([0, 1, 4, 5, 8, 9].map(|len| cache.shareable(len)), [0, 0, 0, 4, 4, 8]);
     }
 
     #[test]

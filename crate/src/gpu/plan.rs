@@ -47,10 +47,13 @@ pub struct Capacity {
     pub block_size: usize,
 }
 
+/// In place of a token: the row's logits hold a NaN or an infinity.
+pub const CORRUPTED: u32 = u32::MAX;
+
 /// The result of a step, one entry for each row with `output`, in row order.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// The greedy token.
+    /// The greedy token, or [`CORRUPTED`].
     pub tokens: Vec<u32>,
     /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
     pub logits: Vec<f32>,
@@ -132,6 +135,7 @@ impl Plan {
 
         let shape = context! {
             d, ff, heads, kv_heads, head_dim, q_d, kv_d, vocab,
+            corrupted => CORRUPTED,
             block_size => capacity.block_size,
             eps => format!("{:e}", config.eps),
             scale => format!("{:e}", (head_dim as f32).powf(-0.5)),
