@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--embedding-type", choices=names, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
     parser.add_argument("--rope-freqs", action="store_true", help="write Llama 3's rope_freqs tensor (llama-1b always does)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own")
+    parser.add_argument("--chat-template", metavar="JINJA", help="in place of the shape's own")
     parser.add_argument("--corrupt", type=int, metavar="TOKEN", help="write NaN for this token's embedding, which must be F32")
     parser.add_argument("--split", type=int, default=0, metavar="N", help="write parts of at most N tensors: OUT-00001-of-0000M.gguf")
     parser.add_argument("--seed", type=int, default=0)
@@ -228,7 +229,7 @@ def main() -> None:
     w.add_eos_token_id(tok.tokens.index(tok.eos))
     w.add_eot_token_id(tok.tokens.index(tok.eot))
     w.add_add_bos_token(tok.add_bos)
-    w.add_chat_template(tok.template)
+    w.add_chat_template(tok.template if args.chat_template is None else args.chat_template)
 
     # Tensors are announced first and written one by one: none but the current is in memory.
     bytes_of = lambda ty, n: n // GGML_QUANT_SIZES[ty][0] * GGML_QUANT_SIZES[ty][1]

@@ -1,5 +1,7 @@
 //! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
 
+use std::borrow::Cow;
+
 use crate::config::{LlmConfig, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::format::gguf::Metadata;
@@ -17,6 +19,9 @@ use serde::Serialize;
 const DEFAULT_ROWS: usize = 64;
 /// Bytes of KV cache where `kv_cache_memory_bytes` is not given, unless all sequences need less.
 const DEFAULT_KV_BYTES: u64 = 256 << 20;
+
+/// Bytes of text that `tokenize` takes in any case; each costs some 64 of memory on the way.
+const TEXT_BYTES: usize = 1 << 20;
 
 /// A prompt as text or as token ids.
 #[derive(Clone, Debug)]
@@ -38,9 +43,12 @@ impl LlmLoader {
     /// A loader onto this device. Checks what can be checked before any byte has come.
     ///
     /// # Errors
-    /// `invalid_config` for a bad `speculative_config`.
+    /// `invalid_config` for a bad `speculative_config` or `chat_template`.
     pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
         speculation(&config)?;
+        if let Some(source) = &config.chat_template {
+            ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
+        }
         Ok(Self { loader: Loader::new(&gpu), gpu, config })
     }
 
@@ -73,7 +81,7 @@ impl LlmLoader {
     pub fn finish(self) -> Result<Llm> {
         let (model, weights, mut header) = self.loader.finish()?;
         let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
-        let template = chat_template(&header.metadata, &tokenizer)?;
+        let templates = Templates::new(&header.metadata, &tokenizer, self.config.chat_template.as_deref())?;
         let capacity = capacity(&self.config, &model, &self.gpu)?;
         let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
         let name = match &self.config.served_model_name {
@@ -96,9 +104,9 @@ impl LlmLoader {
             name,
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
-            has_chat_template: template.is_some(),
+            has_chat_template: templates.own.is_ok(),
         };
-        Ok(Llm { info, engine, template, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
+        Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }
 }
 
@@ -200,11 +208,33 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
     })
 }
 
-fn chat_template(m: &Metadata, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
-    let Some(source) = m.opt_str("tokenizer.chat_template")? else { return Ok(None) };
-    let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-    let eos = m.opt_u32("tokenizer.ggml.eos_token_id")?;
-    ChatTemplate::new(source, &text(tokenizer.bos()), &text(eos)).map(Some)
+/// The model's chat template, or why it has none; and what others need to be made.
+struct Templates {
+    own: Result<ChatTemplate>,
+    bos: String,
+    eos: String,
+}
+
+impl Templates {
+    /// The given template, or else the file's. One of the file that does not parse is an error of `chat_prompt` only.
+    fn new(m: &Metadata, tokenizer: &Tokenizer, given: Option<&str>) -> Result<Self> {
+        let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
+        let (bos, eos) = (text(tokenizer.bos()), text(m.opt_u32("tokenizer.ggml.eos_token_id")?));
+        let message =
+            "the model has no chat template; give chat_template, or call generate with a prompt in its own format";
+        let mut templates = Self { own: Err(Error::new(ErrorCode::UnsupportedModel, message)), bos, eos };
+        if let Some(source) = given {
+            templates.own = Ok(templates.of_caller(source, ErrorCode::InvalidConfig)?);
+        } else if let Some(source) = m.opt_str("tokenizer.chat_template")? {
+            templates.own = ChatTemplate::new(source, &templates.bos, &templates.eos);
+        }
+        Ok(templates)
+    }
+
+    /// A caller's template.
+    fn of_caller(&self, source: &str, code: ErrorCode) -> Result<ChatTemplate> {
+        ChatTemplate::new(source, &self.bos, &self.eos).map_err(|e| Error::new(code, e.message))
+    }
 }
 
 fn fresh_seed() -> Result<u64> {
@@ -220,7 +250,8 @@ pub struct ModelInfo {
     pub max_model_len: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
-    /// Whether `chat_prompt` works.
+    /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
+    /// `chat_prompt` then tells.
     pub has_chat_template: bool,
 }
 
@@ -231,7 +262,7 @@ pub struct ModelInfo {
 pub struct Llm {
     info: ModelInfo,
     engine: Engine,
-    template: Option<ChatTemplate>,
+    templates: Templates,
     seed: Option<u64>,
     /// Requests so far that brought no seed.
     unseeded: u64,
@@ -245,12 +276,64 @@ impl Llm {
         &self.info
     }
 
-    /// Text or ids to ids.
-    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+    /// The ids of a text, special tokens added as the model wants.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_text`](Self::check_text).
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.check_text(text.len())?;
+        self.engine.tokenizer().encode(text, true)
+    }
+
+    /// The ids of a prompt: those of its text, or its own.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_prompt_text`](Self::check_prompt_text).
+    pub fn prompt_tokens<'a>(&self, prompt: &'a Prompt) -> Result<Cow<'a, [u32]>> {
         match prompt {
-            Prompt::Text(text) => self.engine.tokenizer().encode(text, true),
-            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => {
+                self.check_prompt_text(text.len())?;
+                self.engine.tokenizer().encode(text, true).map(Cow::Owned)
+            }
+            Prompt::Tokens(ids) => Ok(Cow::Borrowed(ids)),
         }
+    }
+
+    /// Refuses to tokenize a text of so many bytes or more, for what that would cost: the limit is 1 MiB, or what a prompt
+    /// may have where that is more.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes().max(TEXT_BYTES);
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("the text has {bytes} bytes or more, but at most {most} are tokenized at a time; cut it");
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Refuses the text of a prompt that cannot fit, whatever its tokens are: one of more bytes than `max_model_len` of the
+    /// longest token.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_prompt_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes();
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {bytes} bytes of text or more, but max_model_len, {}, is at most {most} bytes of it; shorten it \
+             or load with a larger max_model_len",
+            self.info.max_model_len
+        );
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Most bytes of text that `max_model_len` tokens can come of.
+    pub fn max_prompt_bytes(&self) -> usize {
+        self.engine.tokenizer().max_bytes(self.info.max_model_len)
     }
 
     /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
@@ -258,17 +341,22 @@ impl Llm {
         self.engine.tokenizer().decode(ids, false)
     }
 
-    /// The prompt of a chat, by the model's own template.
+    /// The prompt of a chat, by `chat_template` or else by the one of the load or the file.
     ///
     /// # Errors
-    /// `unsupported_model` when the file has none, `invalid_prompt` when the template refuses the messages.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt> {
-        let Some(template) = &self.template else {
-            let message = "the model has no chat template; call generate with a prompt in its own format";
-            return Err(Error::new(ErrorCode::UnsupportedModel, message));
+    /// `unsupported_model` when there is no template or it does not parse, `invalid_params` when the given one does not,
+    /// `invalid_prompt` when the template refuses the messages, `prompt_too_long` as for any prompt.
+    pub fn chat_prompt(&self, messages: &[Message], chat_template: Option<&str>) -> Result<Prompt> {
+        let text = match chat_template {
+            Some(source) => {
+                let template = self.templates.of_caller(source, ErrorCode::InvalidParams)?;
+                template.render(messages, true)?
+            }
+            None => self.templates.own.as_ref().map_err(Error::clone)?.render(messages, true)?,
         };
+        self.check_prompt_text(text.len())?;
         // The template writes the special tokens itself.
-        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&template.render(messages, true)?, false)?))
+        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&text, false)?))
     }
 
     /// Queues a request. Returns the ids of its `n` sequences, in order; sequence i samples with its seed + i.
@@ -280,7 +368,7 @@ impl Llm {
     /// # Errors
     /// See [`Engine::add`]. Nothing is queued then.
     pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
-        let tokens = self.tokenize(prompt)?;
+        let tokens = self.prompt_tokens(prompt)?;
         let seed = match (params.seed, self.seed) {
             (Some(seed), _) => seed,
             (None, Some(seed)) => request_seed(seed, self.unseeded),

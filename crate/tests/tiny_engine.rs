@@ -392,15 +392,15 @@ fn exposition(llm: &mut Llm) {
 
 fn prefixes(llm: &mut Llm) {
     let p = json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true });
-    let said = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let said = |role: &str, content: &str| Message::new(role, content);
     let mut chat = vec![said("user", "the people and the water that there would be at night with other people")];
     let mut without = config();
     without["enable_prefix_caching"] = json!(false);
     let mut without = tiny(without);
     let mut cached = Vec::new();
     for turn in 0..3 {
-        let prompt = llm.chat_prompt(&chat).unwrap();
-        let len = llm.tokenize(&prompt).unwrap().len();
+        let prompt = llm.chat_prompt(&chat, None).unwrap();
+        let len = llm.prompt_tokens(&prompt).unwrap().len();
         let before = ["vllm:prefix_cache_hits", "vllm:prompt_tokens_cached"].map(|name| counter(llm, name, None));
         let rows = histogram(llm, "embergram:rows_per_step").1;
         let ids = add(llm, &prompt, p.clone());

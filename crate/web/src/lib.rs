@@ -4,10 +4,12 @@
 //! throws an `Error` whose `code` is the engine's. An [`Engine`] is used by one caller at a time: nothing may be called
 //! while a `step` is under way (the package's host sees to it).
 
+use std::borrow::Cow;
+
 use embergram::config::{LlmConfig, SamplingParams};
 use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::Message;
+use embergram::text::{Message, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt};
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
@@ -37,6 +39,11 @@ fn thrown(error: Error) -> JsValue {
 /// A JS value by way of JSON, which leaves out what is `undefined`. JSON would make `null` of NaN and the infinities, and
 /// `null` means "none" to many options: they become strings, which no option takes.
 fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
+    from_js_of(value, what, code, usize::MAX)
+}
+
+/// The same of at most so many characters of JSON, which are counted before they cross.
+fn from_js_of<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode, most: usize) -> Result<T> {
     let refuse = |why: String| thrown(Error::new(code, format!("{what} cannot be read: {why}")));
     let named = Closure::<dyn Fn(JsValue, JsValue) -> JsValue>::new(|_key, value: JsValue| match value.as_f64() {
         Some(x) if !x.is_finite() => {
@@ -45,8 +52,21 @@ fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) ->
         _ => value,
     });
     let text = js_sys::JSON::stringify_with_replacer(value, named.as_ref()).map_err(|e| refuse(format!("{e:?}")))?;
+    if text.length() as usize > most {
+        let message = format!("{what} have {} characters, but may have at most {most}; shorten them", text.length());
+        return Err(thrown(Error::new(ErrorCode::PromptTooLong, message)));
+    }
     let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
-    serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+    serde_json::from_str(&well_formed(text)).map_err(|e| refuse(e.to_string()))
+}
+
+/// A text whose length is checked before it crosses. It has at least as many bytes as JS counts units.
+fn text_of(value: &JsValue, check: impl FnOnce(usize) -> embergram::Result<()>) -> Result<String> {
+    let Some(text) = value.dyn_ref::<js_sys::JsString>() else {
+        return Err(thrown(Error::new(ErrorCode::InvalidPrompt, "the text is no string")));
+    };
+    check(text.length() as usize).map_err(thrown)?;
+    Ok(text.into())
 }
 
 fn to_js(value: &impl Serialize) -> Result<JsValue> {
@@ -148,9 +168,17 @@ impl Engine {
         self.0.is_busy()
     }
 
-    /// The token ids of a text, special tokens added.
-    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        self.0.tokenize(&Prompt::Text(text.to_string())).map_err(thrown)
+    /// The token ids of a text, special tokens added. At most 1 MiB of text, or what a prompt may have where that is more.
+    pub fn tokenize(&self, text: &JsValue) -> Result<Vec<u32>> {
+        let text = text_of(text, |length| self.0.check_text(length))?;
+        self.0.tokenize(&text).map_err(thrown)
+    }
+
+    /// The token ids of a prompt's text, special tokens added.
+    #[wasm_bindgen(js_name = promptTokens)]
+    pub fn prompt_tokens(&self, text: &JsValue) -> Result<Vec<u32>> {
+        let prompt = Prompt::Text(text_of(text, |length| self.0.check_prompt_text(length))?);
+        self.0.prompt_tokens(&prompt).map(Cow::into_owned).map_err(thrown)
     }
 
     /// The text of token ids, special tokens included.
@@ -158,13 +186,15 @@ impl Engine {
         self.0.detokenize(ids)
     }
 
-    /// The token ids of a chat, by the model's template.
+    /// The token ids of a chat, by the given template or the model's.
     #[wasm_bindgen(js_name = chatPrompt)]
-    pub fn chat_prompt(&self, messages: &JsValue) -> Result<Vec<u32>> {
-        let messages: Vec<Message> =
-            from_js(messages, "the messages (each with role and content)", ErrorCode::InvalidPrompt)?;
-        let prompt = self.0.chat_prompt(&messages).map_err(thrown)?;
-        self.0.tokenize(&prompt).map_err(thrown)
+    pub fn chat_prompt(&self, messages: &JsValue, chat_template: Option<String>) -> Result<Vec<u32>> {
+        // JSON takes at most six characters for a byte; what a template leaves out has room beside that.
+        let most = self.0.max_prompt_bytes().saturating_mul(8).saturating_add(1 << 20);
+        let what = "the messages (each with role and content)";
+        let messages: Vec<Message> = from_js_of(messages, what, ErrorCode::InvalidPrompt, most)?;
+        let prompt = self.0.chat_prompt(&messages, chat_template.as_deref()).map_err(thrown)?;
+        self.0.prompt_tokens(&prompt).map(Cow::into_owned).map_err(thrown)
     }
 
     /// Speculation for the requests that come; null for none.
