@@ -385,6 +385,11 @@ impl Llm {
         self.engine.warm_up(known).await
     }
 
+    /// Repeats a part of the check whose outcome `warm_up` was told. See [`Engine::check_again`].
+    pub async fn check_again(&mut self) -> Result<Option<bool>> {
+        self.engine.check_again().await
+    }
+
     /// What tells the kernels of this model from those of others; what [`warm_up`](Self::warm_up) saw may be kept by it.
     pub fn fingerprint(&self) -> u64 {
         self.engine.fingerprint()

@@ -69,6 +69,30 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     one_prompt_is_prefilled_once(&mut llm);
 }
 
+/// The row check writes into the cache; what prompts left there serves again all the same.
+#[test]
+fn the_row_check_is_repeated_between_requests() {
+    // Eight blocks, of which a prompt of six and what comes of it fill seven.
+    let mut llm = tiny(json!({ "max_model_len": 128, "max_num_seqs": 1 }));
+    let p = json!({ "temperature": 0, "max_tokens": 8, "ignore_eos": true });
+    let again = |llm: &mut Llm| pollster::block_on(llm.check_again()).unwrap();
+    assert!(!pollster::block_on(llm.warm_up(Some(false))).unwrap());
+    let first = add(&mut llm, &words(5, 97), p.clone());
+    assert_eq!(again(&mut llm), None, "a sequence is in flight");
+    let first = finish(&mut llm, &first).remove(0);
+    let mut parts = 1;
+    while again(&mut llm).is_none() {
+        parts += 1;
+        let ids = add(&mut llm, &words(5, 97), p.clone());
+        let output = finish(&mut llm, &ids).remove(0);
+        assert_eq!(output.token_ids, first.token_ids);
+        assert_eq!(output.metrics.unwrap().num_cached_tokens, 96, "no block of the prompt was written over");
+    }
+    assert_eq!(parts, 4, "a part for each tile of 2, 4, 6 and 8 rows");
+    assert_eq!(again(&mut llm), Some(false), "there is nothing left to repeat");
+    assert_eq!(gauge(&llm, "embergram:single_kernel_path"), 0.0);
+}
+
 /// A cache smaller than the model's context bounds the sequences, so that none is refused later.
 #[test]
 fn without_a_length_the_cache_decides_it() {

@@ -114,12 +114,39 @@ impl KvCache {
     pub fn take_reserved(&mut self) -> u32 {
         self.reserved = self.reserved.checked_sub(1).expect("a block was promised");
         let index = self.free.pop_front().expect("a promised block is free");
-        self.forget(&[index]);
+        self.forget(index);
         let block = &mut self.blocks[index as usize];
         block.references = 1;
         self.serial += 1;
         block.serial = self.serial;
         index
+    }
+
+    /// Makes a block unknown to later prompts.
+    pub fn forget(&mut self, index: u32) {
+        if let Some(key) = self.blocks[index as usize].key.take() {
+            self.cached.remove(&key);
+        }
+    }
+
+    /// A block that may be written over while no sequence is in flight: one that holds no prompt's beginning, or else the
+    /// one that was freed longest ago, which then serves no prompt any more.
+    ///
+    /// # Panics
+    /// When no block is free.
+    pub fn scratch(&mut self) -> u32 {
+        let empty = self.free.iter().copied().find(|b| self.blocks[*b as usize].key.is_none());
+        let index = empty.unwrap_or_else(|| *self.free.front().expect("a block is free"));
+        self.forget(index);
+        index
+    }
+
+    /// Lets no prompt to come use what was computed so far.
+    pub fn forget_prompts(&mut self) {
+        self.cached.clear();
+        for block in &mut self.blocks {
+            block.key = None;
+        }
     }
 
     /// Makes the whole blocks of a computed prompt known to later ones.
@@ -136,15 +163,6 @@ impl KvCache {
                 self.blocks[index as usize].key = Some(key);
             }
             parent = self.blocks[known as usize].serial;
-        }
-    }
-
-    /// Makes blocks unknown to later prompts, since what they hold is worth nothing.
-    pub fn forget(&mut self, blocks: &[u32]) {
-        for &index in blocks {
-            if let Some(key) = self.blocks[index as usize].key.take() {
-                self.cached.remove(&key);
-            }
         }
     }
 
@@ -197,7 +215,7 @@ mod tests {
     fn blocks_can_be_forgotten() {
         let mut cache = KvCache::new(8, 4, true);
         let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap();
-        cache.forget(&blocks);
+        blocks.iter().for_each(|block| cache.forget(*block));
         cache.release(&blocks, 0);
         assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
         assert_eq!([0, 1, 4, 5, 8, 9].map(|len| cache.shareable(len)), [0, 0, 0, 4, 4, 8]);
@@ -211,6 +229,26 @@ mod tests {
         let (_, blocks) = fill(&mut cache, &[7, 7, 7, 7, 7], 8).unwrap();
         cache.release(&blocks, 0);
         assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+    }
+
+    #[test]
+    fn scratch_takes_an_empty_block_and_else_the_one_freed_longest_ago() {
+        let mut cache = KvCache::new(3, 4, true);
+        let (_, first) = fill(&mut cache, &[1, 2, 3, 4], 4).unwrap();
+        cache.release(&first, 0);
+        let empty = cache.scratch();
+        assert_ne!(empty, first[0]);
+        assert_eq!(
+            fill(&mut cache, &[1, 2, 3, 4, 5], 4).unwrap(),
+            (1, first.clone()),
+            "the prompt's block is as it was"
+        );
+        cache.release(&first, 0);
+        let (_, more) = fill(&mut cache, &[6, 7, 8, 9, 6, 7, 8, 9], 8).unwrap();
+        cache.release(&more, 0);
+        assert_eq!(cache.scratch(), first[0], "all hold a prompt's beginning");
+        assert_eq!(cache.num_free(), 3);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 4).unwrap().0, 0, "what is written over is forgotten");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Engine {
     vocab: usize,
     /// Whether `warm_up` was done.
     warm: bool,
+    /// Tiles whose rows were not compared on this device.
+    unchecked: Vec<usize>,
     waiting: VecDeque<Waiting>,
     max_num_waiting: usize,
     running: Vec<Sequence>,
@@ -77,6 +79,7 @@ impl Engine {
             speculation: None,
             vocab,
             warm: false,
+            unchecked: Vec::new(),
             waiting: VecDeque::new(),
             max_num_waiting: usize::MAX,
             running: Vec::new(),

@@ -39,29 +39,59 @@ impl Engine {
         Ok(outputs)
     }
 
-    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_rows`]), which also compiles
-    /// every pipeline; or takes what was `known` of the same [`fingerprint`](Self::fingerprint) on the same adapter. The
-    /// first step does it where the caller has not. Gives [`Plan::single_kernel_path`].
+    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_tile`]), which also compiles
+    /// every pipeline; or takes what was `known` of the same [`fingerprint`](Self::fingerprint) on the same adapter, which
+    /// [`check_again`](Self::check_again) doubts. The first step does it where the caller has not. Gives
+    /// [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
     ///
-    /// [`Plan::check_rows`]: crate::gpu::Plan::check_rows
+    /// [`Plan::check_tile`]: crate::gpu::Plan::check_tile
     /// [`Plan::single_kernel_path`]: crate::gpu::Plan::single_kernel_path
     pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
         if !self.warm {
+            self.unchecked = self.plan.tiles();
             match known {
                 Some(single) => self.plan.set_single_kernel_path(single),
-                None => {
-                    // Nothing is computed yet, so any block will do.
-                    self.plan.set_block(0, 0, 0);
-                    self.plan.check_rows().await?;
-                }
+                None => while self.check_next().await? {},
             }
             self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.plan.single_kernel_path())));
             self.warm = true;
         }
         Ok(self.plan.single_kernel_path())
+    }
+
+    /// Repeats a part of the row check, one tile's, where `warm_up` took a known answer: the driver may be another since.
+    /// Should a row depend on its company now, all steps to come take the single path, and no prompt to come uses what was
+    /// computed before. Gives [`Plan::single_kernel_path`] once there is nothing left to repeat, and `None` while there is,
+    /// or while sequences are in flight: it waits for them.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    ///
+    /// [`Plan::single_kernel_path`]: crate::gpu::Plan::single_kernel_path
+    pub async fn check_again(&mut self) -> Result<Option<bool>> {
+        if self.is_busy() {
+            return Ok(None);
+        }
+        let more = self.check_next().await?;
+        if self.plan.single_kernel_path() {
+            self.kv.forget_prompts();
+            self.metrics.set(Gauge::SingleKernelPath, 1.0);
+        }
+        Ok((!more).then_some(self.plan.single_kernel_path()))
+    }
+
+    /// Checks the next tile, while no sequence is in flight; gives whether there are more. The single path has one only.
+    async fn check_next(&mut self) -> Result<bool> {
+        if self.plan.single_kernel_path() {
+            return Ok(false);
+        }
+        let Some(tile) = self.unchecked.pop() else { return Ok(false) };
+        self.plan.set_block(0, 0, self.kv.scratch());
+        self.plan.check_tile(tile).await?;
+        Ok(!self.unchecked.is_empty() && !self.plan.single_kernel_path())
     }
 
     /// What tells this engine's kernels from others'.
@@ -192,7 +222,7 @@ impl Engine {
         if corrupted && output.finish_reason.is_none() {
             sequence.end_corrupted(&mut output);
             // Where the keys and values are to blame, no other prompt is to have them.
-            kv.forget(&sequence.blocks);
+            sequence.blocks.iter().for_each(|block| kv.forget(*block));
             stats.corrupted_requests += 1;
         }
         output.cut_logprobs();

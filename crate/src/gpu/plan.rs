@@ -2,7 +2,7 @@
 //!
 //! A step is served at one of five tile heights ([`TILES`](super::recorder::TILES)): the same shader with its register
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
-//! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
+//! depend on its company. [`Plan::check_tile`] sees whether the driver keeps that order.
 
 use std::cell::Cell;
 
@@ -251,13 +251,13 @@ impl Plan {
         self.memory_bytes
     }
 
-    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_rows`] saw another tile give
+    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_tile`] saw another tile give
     /// other bits.
     pub fn single_kernel_path(&self) -> bool {
         self.single_kernel_path
     }
 
-    /// Takes what [`Plan::check_rows`] saw before, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
+    /// Takes what [`Plan::check_tile`] saw before, of all tiles, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
     pub fn set_single_kernel_path(&mut self, single: bool) {
         self.single_kernel_path = single;
     }
@@ -365,14 +365,20 @@ impl Plan {
         outputs
     }
 
-    /// Compares one row alone with the same row in every tile, bit for bit, on a small fixed input, and where they differ
-    /// takes the largest tile's kernels for every step from then on. WGSL lets a compiler reassociate, so two pipelines of
-    /// one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first block
-    /// set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
+    /// The tiles of more than one row that a step may have, the largest last.
+    pub fn tiles(&self) -> Vec<usize> {
+        let most = self.capacity.rows.min(self.capacity.outputs);
+        TILES.into_iter().filter(|t| (2..=most).contains(t)).collect()
+    }
+
+    /// Compares one row alone with the same row in every row of a tile, bit for bit, on a small fixed input; where they
+    /// differ, every step from then on takes the largest tile's kernels. WGSL lets a compiler reassociate, so two pipelines
+    /// of one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first
+    /// block set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
-    pub async fn check_rows(&mut self) -> Result<bool> {
+    pub async fn check_tile(&mut self, tile: usize) -> Result<bool> {
         let once: Vec<usize> = (0..self.dispatches.len())
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
@@ -380,16 +386,13 @@ impl Plan {
             |position| Row { token: position % self.config.vocab as u32, slot: 0, position, output: position == 3 };
         let before = [row(0), row(1), row(2)];
         let probe = row(3);
-        let most = self.capacity.rows.min(self.capacity.outputs);
         for row in before {
             self.run(&[row], false, &once).await?;
         }
         let alone = self.run(&[probe], true, &once).await?.logits;
-        for tile in TILES.into_iter().filter(|t| *t <= most) {
-            let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
-            let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-            self.single_kernel_path |= !logits.chunks(self.config.vocab).all(same);
-        }
+        let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
+        let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+        self.single_kernel_path |= !logits.chunks(self.config.vocab).all(same);
         Ok(self.single_kernel_path)
     }
 

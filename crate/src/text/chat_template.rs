@@ -264,7 +264,7 @@ mod tests {
             "{% macro m() %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endmacro %}{% set s = m() %}",
             "{% set s %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endset %}",
             "{% for i in range(9) %}{% set s = messages[0].content * 900 %}{% endfor %}",
-            "{% set ns = namespace(s='ab' * 9000 ~ messages[0].content * 900) %}{% for i in range(9) %}{% set s = ns.s[1:] %}{% endfor %}",
+            "{% set ns = namespace(n=900) %}{% set ns.s = messages[0].content * ns.n %}{% for i in range(9) %}{% set s = ns.s[1:] %}{% endfor %}",
         ] {
             let (kind, message) = render(hostile, &[user(&long)]).map_err(|e| (e.code, e.message)).expect_err(hostile);
             assert!(kind == ErrorCode::InvalidPrompt && message.contains("bytes of text"), "{hostile}: {message}");

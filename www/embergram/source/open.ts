@@ -5,7 +5,7 @@ import { orderedFiles, remoteFiles, type ModelInput, type NameOptions, type Remo
 import { ProgressMeter, type Progress } from "./progress.js";
 import { agree, checkQuota, remoteBytes, RestartLoad } from "./remote.js";
 import { Entry } from "./store.js";
-import { checkAborted } from "./wait.js";
+import { checkAborted, SILENCE } from "./wait.js";
 
 /** How a model is fetched, checked and kept. */
 export interface OpenOptions extends NameOptions {
@@ -21,7 +21,10 @@ export interface OpenOptions extends NameOptions {
   retries?: number;
   /** Milliseconds before the first retry, doubled for each further one; default 500. */
   retryDelay?: number;
-  /** Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. */
+  /**
+   * Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. It
+   * holds for the engine's module as well.
+   */
   timeout?: number;
 }
 
@@ -115,7 +118,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
     signal: options.signal,
     retries: options.retries ?? 5,
     retryDelay: options.retryDelay ?? 500,
-    timeout: options.timeout ?? 30_000,
+    timeout: options.timeout ?? SILENCE,
     store: true,
   };
   const meter = new ProgressMeter(files.length, options.onProgress);
