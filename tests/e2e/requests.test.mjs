@@ -88,17 +88,17 @@ test("the steps of others run while a large call is tokenized, and a refused one
       for await (const _ of llm.stream("water", params)) order.push("token");
     })();
     while (order.length < 3) await new Promise((resolve) => setTimeout(resolve, 1));
-    // Whole texts of a few thousand bytes, each of which takes a while; the last is refused.
-    const prompts = Array.from({ length: 400 }, (_, i) => "<|im_start|>".repeat(240) + i);
-    const { error } = await settled(llm.generate([...prompts, []], { max_tokens: 1 }));
+    // More than may wait, which shows when all are tokenized.
+    const prompts = Array.from({ length: 1600 }, (_, i) => "<|im_start|>".repeat(240) + i);
+    const { error } = await settled(llm.generate(prompts, { max_tokens: 1 }));
     order.push("refused");
     await stream;
     const metrics = await llm.getMetrics();
     const waiting = embergram.gaugeValue(metrics, "vllm:num_requests_waiting");
     return { between: order.indexOf("refused"), code: error?.code, waiting };
   });
-  expect(outcome).toMatchObject({ code: "invalid_prompt", waiting: 0 });
-  expect(outcome.between).toBeGreaterThan(4);
+  expect(outcome).toMatchObject({ code: "queue_full", waiting: 0 });
+  expect(outcome.between).toBeGreaterThan(10);
 });
 
 test("more than may wait is refused with queue_full", async () => {
