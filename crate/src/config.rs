@@ -18,18 +18,19 @@ const MAX_N: i128 = 128;
 /// Options of `Llm.load`, from vLLM's `EngineArgs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlmConfig {
-    /// Most tokens of a prompt and its output together, 1 or more. Default: what the model was trained for.
+    /// Most tokens of a prompt and its output together, 1 or more. Default: what the model was trained for, or as many as
+    /// the KV cache holds if those are fewer.
     pub max_model_len: Option<usize>,
     /// Most sequences in one step, 1 or more. Default 8.
     pub max_num_seqs: usize,
     /// Most sequences that wait for their first step, 1 or more. Default 16384.
     pub max_num_waiting: usize,
-    /// Most rows in one step, at least `max_num_seqs`. Default: the engine's choice.
-    pub max_num_batched_tokens: Option<usize>,
+    /// Most rows in one step, at least `max_num_seqs`. Default 64, or `max_num_seqs` if that is more.
+    pub max_num_batched_tokens: usize,
     /// Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16.
     pub block_size: usize,
-    /// Bytes for the KV cache, 1 or more. Default: from the adapter and the model.
-    pub kv_cache_memory_bytes: Option<u64>,
+    /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default 256 MiB.
+    pub kv_cache_memory_bytes: u64,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
     /// What the seeds of requests that bring none come of: each gets another, the same in each run. Default: random.
@@ -48,9 +49,9 @@ impl Default for LlmConfig {
             max_model_len: None,
             max_num_seqs: 8,
             max_num_waiting: 16384,
-            max_num_batched_tokens: None,
+            max_num_batched_tokens: 64,
             block_size: 16,
-            kv_cache_memory_bytes: None,
+            kv_cache_memory_bytes: 256 << 20,
             enable_prefix_caching: true,
             seed: None,
             served_model_name: None,
@@ -79,16 +80,19 @@ impl LlmConfig {
     pub fn from_json(value: &Value) -> Result<Self> {
         let keys = Keys::new(value, ErrorCode::InvalidConfig, "Llm.load option", &Self::KEYS)?;
         let default = Self::default();
+        let max_num_seqs = keys.required_size("max_num_seqs", default.max_num_seqs, 1)?;
         let config = Self {
             max_model_len: keys.size("max_model_len", 1)?,
-            max_num_seqs: keys.required_size("max_num_seqs", default.max_num_seqs, 1)?,
+            max_num_seqs,
             max_num_waiting: keys.required_size("max_num_waiting", default.max_num_waiting, 1)?,
-            max_num_batched_tokens: keys.size("max_num_batched_tokens", 1)?,
+            max_num_batched_tokens: keys
+                .size("max_num_batched_tokens", 1)?
+                .unwrap_or(default.max_num_batched_tokens.max(max_num_seqs)),
             block_size: keys.read("block_size", default.block_size, "8, 16, 32, 64 or 128", |v| {
                 let size = integer(v, 8..=128)? as usize;
                 size.is_power_of_two().then_some(size)
             })?,
-            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?,
+            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?.unwrap_or(default.kv_cache_memory_bytes),
             enable_prefix_caching: keys.boolean("enable_prefix_caching", default.enable_prefix_caching)?,
             seed: keys.unsigned("seed", 0)?,
             served_model_name: keys.optional("served_model_name", "a string that is not empty", |v| {
@@ -98,11 +102,9 @@ impl LlmConfig {
             speculative_config: keys
                 .optional("speculative_config", "an object", |v| v.is_object().then(|| v.clone()))?,
         };
-        if let Some(rows) = config.max_num_batched_tokens
-            && rows < config.max_num_seqs
-        {
-            let least = format!("at least max_num_seqs, {}", config.max_num_seqs);
-            return Err(keys.wrong("max_num_batched_tokens", &rows.into(), &least));
+        if config.max_num_batched_tokens < max_num_seqs {
+            let least = format!("at least max_num_seqs, {max_num_seqs}");
+            return Err(keys.wrong("max_num_batched_tokens", &config.max_num_batched_tokens.into(), &least));
         }
         Ok(config)
     }
@@ -441,6 +443,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_as_many_as_sequences_by_default() {
+        let rows = |value| LlmConfig::from_json(&value).unwrap().max_num_batched_tokens;
+        assert_eq!(rows(json!({ "max_num_seqs": 100 })), 100);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": null })), 64);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": 8 })), 8);
+        let cache = LlmConfig::from_json(&json!({ "kv_cache_memory_bytes": null })).unwrap().kv_cache_memory_bytes;
+        assert_eq!(cache, 256 << 20);
+    }
+
+    #[test]
     fn every_option_is_read() {
         let value = json!({
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
@@ -453,9 +465,9 @@ mod tests {
             max_model_len: Some(2048),
             max_num_seqs: 4,
             max_num_waiting: 9,
-            max_num_batched_tokens: Some(64),
+            max_num_batched_tokens: 64,
             block_size: 32,
-            kv_cache_memory_bytes: Some(5_000_000_000),
+            kv_cache_memory_bytes: 5_000_000_000,
             enable_prefix_caching: false,
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),

@@ -14,6 +14,9 @@ pub mod metrics;
 pub mod model;
 pub mod sample;
 pub mod speculate;
+#[cfg(test)]
+#[path = "../tests/support/gguf.rs"]
+mod testing;
 pub mod text;
 
 pub use error::{Error, ErrorCode, Result};

@@ -1,24 +1,21 @@
 //! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
 
+mod capacity;
+mod loader;
+mod templates;
+
 use std::borrow::Cow;
 
-use crate::config::{LlmConfig, SamplingParams};
+use crate::config::SamplingParams;
 use crate::engine::{Engine, SequenceOutput};
-use crate::format::gguf::Metadata;
-use crate::gpu::plan::Capacity;
-use crate::gpu::{Gpu, Plan};
-use crate::metrics::{CacheConfig, Registry, Snapshot};
-use crate::model::{Loader, ModelConfig};
+use crate::metrics::Snapshot;
 use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::{ChatTemplate, Message, Tokenizer, TokenizerSource};
+use crate::text::Message;
 use crate::{Error, ErrorCode, Result};
+pub use loader::LlmLoader;
 use serde::Serialize;
-
-/// Rows a step where `max_num_batched_tokens` is not given.
-const DEFAULT_ROWS: usize = 64;
-/// Bytes of KV cache where `kv_cache_memory_bytes` is not given, unless all sequences need less.
-const DEFAULT_KV_BYTES: u64 = 256 << 20;
+use templates::Templates;
 
 /// Bytes of text that `tokenize` takes in any case; each costs some 64 of memory on the way.
 const TEXT_BYTES: usize = 1 << 20;
@@ -32,211 +29,6 @@ pub enum Prompt {
     Tokens(Vec<u32>),
 }
 
-/// Takes a GGUF file piece by piece and becomes an [`Llm`].
-pub struct LlmLoader {
-    gpu: Gpu,
-    config: LlmConfig,
-    loader: Loader,
-}
-
-impl LlmLoader {
-    /// A loader onto this device. Checks what can be checked before any byte has come.
-    ///
-    /// # Errors
-    /// `invalid_config` for a bad `speculative_config` or `chat_template`.
-    pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
-        speculation(&config)?;
-        if let Some(source) = &config.chat_template {
-            ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
-        }
-        Ok(Self { loader: Loader::new(&gpu), gpu, config })
-    }
-
-    /// Takes the header of a further part of a split file; see [`Loader::announce`].
-    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
-        self.loader.announce(bytes)
-    }
-
-    /// Ends one part of a split file; see [`Loader::next_part`].
-    pub fn next_part(&mut self) -> Result<()> {
-        self.loader.next_part()
-    }
-
-    /// Takes the next bytes, in pieces of any size; see [`Loader::push`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.loader.push(bytes)
-    }
-
-    /// Takes a whole source, such as an open file; see [`Loader::read`].
-    pub fn read(&mut self, source: impl std::io::Read) -> Result<()> {
-        self.loader.read(source)
-    }
-
-    /// Ends the file and builds tokenizer, cache and pipelines.
-    ///
-    /// # Errors
-    /// `truncated_file`, `unsupported_model` for a tokenizer or template the engine does not know, `invalid_config` for a
-    /// `max_model_len` beyond the model's context or a cache too small for one block, `adapter_too_small` for options that
-    /// ask for more than the adapter's limits.
-    pub fn finish(self) -> Result<Llm> {
-        let (model, weights, mut header) = self.loader.finish()?;
-        let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
-        let templates = Templates::new(&header.metadata, &tokenizer, self.config.chat_template.as_deref())?;
-        let capacity = capacity(&self.config, &model, &self.gpu)?;
-        let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
-        let name = match &self.config.served_model_name {
-            Some(name) => name.clone(),
-            None => header.metadata.opt_str("general.name")?.unwrap_or("model").to_string(),
-        };
-        let mut metrics = Registry::new(name.clone(), capacity.positions);
-        metrics.set_cache_config(CacheConfig {
-            block_size: capacity.block_size,
-            num_gpu_blocks: capacity.blocks,
-            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
-            enable_prefix_caching: self.config.enable_prefix_caching,
-            cache_dtype: "float32".to_string(),
-            sliding_window: None,
-        });
-        let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
-        engine.set_speculation(speculation(&self.config)?);
-        engine.set_max_num_waiting(self.config.max_num_waiting);
-        let info = ModelInfo {
-            name,
-            max_model_len: capacity.positions,
-            vocab_size: model.vocab,
-            has_chat_template: templates.own.is_ok(),
-        };
-        Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
-    }
-}
-
-fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
-    config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
-}
-
-fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    block_size as u64 * 2 * model.kv_d() as u64 * 4
-}
-
-fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    model.layers as u64 * layer_block_bytes(model, block_size)
-}
-
-/// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
-/// be too large is refused here, before anything is made of it.
-fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capacity> {
-    let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
-    let bytes = block_bytes(model, config.block_size);
-    let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
-    if affordable == 0 {
-        return invalid(format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}"));
-    }
-    // As in vLLM one sequence of the greatest length must fit, so that no request is refused later for want of memory.
-    let held = affordable.saturating_mul(config.block_size as u64);
-    let positions = config.max_model_len.unwrap_or((model.context as u64).min(held) as usize);
-    if positions > model.context {
-        return invalid(format!(
-            "max_model_len is {positions}, but the model's context is {}; lower it",
-            model.context
-        ));
-    }
-    if positions as u64 > held {
-        let needed = (positions as u64).div_ceil(config.block_size as u64).saturating_mul(bytes);
-        return invalid(format!(
-            "max_model_len is {positions}, but the KV cache holds {held} positions; lower it, or give \
-             kv_cache_memory_bytes at least {needed}"
-        ));
-    }
-    // Each sequence needs a row of a step, and a sample.
-    let least = DEFAULT_ROWS.max(config.max_num_seqs);
-    let rows = config.max_num_batched_tokens.unwrap_or(least);
-    let outputs = rows.min(least);
-    // A step has a workgroup for each row, or for each eight heads of a row.
-    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize / model.heads.div_ceil(8);
-    if rows > most {
-        let message = format!(
-            "max_num_batched_tokens or max_num_seqs asks for {rows} rows a step, but this model on adapter '{}' can have \
-             {most}; lower it",
-            gpu.adapter.name
-        );
-        return Err(Error::new(ErrorCode::AdapterTooSmall, message));
-    }
-    let table = positions.div_ceil(config.block_size) as u64;
-    let wanted = config.max_num_seqs as u64 * table;
-    let fits = |count: usize, words: u64, what: &str, remedy: &str| {
-        gpu.fits((count as u64).saturating_mul(words * 4), what, remedy)
-    };
-    let widest = model.ff.max(model.d).max(model.q_d()) as u64;
-    fits(rows, widest, "the activations of a step's rows", "lower max_num_batched_tokens or max_num_seqs")?;
-    fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows", "lower max_num_seqs")?;
-    fits(config.max_num_seqs, table, "the block tables", "lower max_num_seqs or max_model_len")?;
-    fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
-    let blocks = wanted.min(affordable);
-    let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
-    gpu.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
-    Ok(Capacity {
-        rows,
-        outputs,
-        slots: config.max_num_seqs,
-        positions,
-        blocks: blocks as usize,
-        block_size: config.block_size,
-    })
-}
-
-fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
-    const TOKENS: &str = "tokenizer.ggml.tokens";
-    const MERGES: &str = "tokenizer.ggml.merges";
-    let token_types = match m.get("tokenizer.ggml.token_type") {
-        Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
-        None => Vec::new(),
-    };
-    let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
-    let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
-    // Files of Llama 3 often do without the key; llama.cpp adds the token for them.
-    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre == "llama-bpe" && bos.is_some());
-    Ok(TokenizerSource {
-        model: m.str("tokenizer.ggml.model")?.to_string(),
-        pre,
-        bos,
-        eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
-        eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
-        add_bos,
-        token_types,
-        tokens: m.take_strings(TOKENS)?,
-        merges: m.take_strings(MERGES)?,
-    })
-}
-
-/// The model's chat template, or why it has none; and what others need to be made.
-struct Templates {
-    own: Result<ChatTemplate>,
-    bos: String,
-    eos: String,
-}
-
-impl Templates {
-    /// The given template, or else the file's. One of the file that does not parse is an error of `chat_prompt` only.
-    fn new(m: &Metadata, tokenizer: &Tokenizer, given: Option<&str>) -> Result<Self> {
-        let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-        let (bos, eos) = (text(tokenizer.bos()), text(m.opt_u32("tokenizer.ggml.eos_token_id")?));
-        let message =
-            "the model has no chat template; give chat_template, or call generate with a prompt in its own format";
-        let mut templates = Self { own: Err(Error::new(ErrorCode::UnsupportedModel, message)), bos, eos };
-        if let Some(source) = given {
-            templates.own = Ok(templates.of_caller(source, ErrorCode::InvalidConfig)?);
-        } else if let Some(source) = m.opt_str("tokenizer.chat_template")? {
-            templates.own = ChatTemplate::new(source, &templates.bos, &templates.eos);
-        }
-        Ok(templates)
-    }
-
-    /// A caller's template.
-    fn of_caller(&self, source: &str, code: ErrorCode) -> Result<ChatTemplate> {
-        ChatTemplate::new(source, &self.bos, &self.eos).map_err(|e| Error::new(code, e.message))
-    }
-}
-
 fn fresh_seed() -> Result<u64> {
     getrandom::u64().map_err(|e| Error::new(ErrorCode::Internal, format!("no random seed ({e}); give `seed`")))
 }
@@ -244,7 +36,7 @@ fn fresh_seed() -> Result<u64> {
 /// What is known of a loaded model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelInfo {
-    /// `served_model_name`, or else the file's own name for it.
+    /// `served_model_name`, or else the beginning of the file's own name for it.
     pub name: String,
     /// Most tokens of a prompt and its output together.
     pub max_model_len: usize,

@@ -4,8 +4,7 @@ mod support;
 
 use burn::tensor::{Device, DeviceKind};
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Loader, Plan, Row};
 use embergram::model::llama::Llama;
 
 const BLOCK: usize = 8;
@@ -18,7 +17,7 @@ fn burn() -> Device {
 /// The plan's logits of every row, `[tokens, vocab]`, its parameters loaded by `loader`; and the plan.
 async fn logits(gpu: &Gpu, mut loader: Loader, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
     loader.read(file).unwrap();
-    let (config, weights, _) = loader.finish().unwrap();
+    let (config, weights) = loader.finish().unwrap();
     let n = tokens.len();
     let blocks = n.div_ceil(BLOCK);
     let capacity = Capacity { rows: n, outputs: n, slots: 1, positions: n, blocks, block_size: BLOCK };

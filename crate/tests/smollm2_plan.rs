@@ -7,8 +7,7 @@ mod common;
 mod golden;
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row, Tuning};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Loader, Plan, Row, Tuning};
 
 const BLOCK: usize = 16;
 const VOCAB: usize = 49152;
@@ -21,7 +20,7 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     eprintln!("adapter: {}", gpu.adapter.name);
     let mut loader = Loader::new(&gpu);
     loader.read(std::fs::File::open(path).unwrap()).unwrap();
-    let (mut config, weights, _) = loader.finish().unwrap();
+    let (mut config, weights) = loader.finish().unwrap();
     if tuning.is_some() && !common::full() {
         config.layers = LAYERS;
     }

@@ -6,9 +6,9 @@ export type ErrorCode =
   | "truncated_file"
   /** A tensor type the engine has no kernel for. */
   | "unsupported_quantization"
-  /** A model architecture, tokenizer or template the engine does not know. */
+  /** A model architecture, tokenizer, template or piece of metadata the engine does not know. */
   | "unsupported_model"
-  /** A tensor is missing or has another shape than the metadata promises. */
+  /** A tensor is missing, has another shape than the metadata promises, or is not used by any parameter. */
   | "invalid_tensor"
   /** An option of `Llm.load` is unknown or out of range. */
   | "invalid_config"

@@ -44,7 +44,7 @@ export interface EngineOptions {
   max_num_seqs?: number;
   /** Most sequences that wait for their first step; a call with more is refused with `queue_full`. Default 16384. */
   max_num_waiting?: number;
-  /** Most rows in one step, at least `max_num_seqs`. */
+  /** Most rows in one step, at least `max_num_seqs`. Default 64, or `max_num_seqs` if that is more. */
   max_num_batched_tokens?: number;
   /** Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16. */
   block_size?: number;

@@ -107,6 +107,8 @@ impl Gpu {
     /// # Errors
     /// `device_lost`; `adapter_too_small` where memory ran out; `internal` for a call that it refused.
     pub fn check(&self) -> Result<()> {
+        // Natively a device tells of its end when it is asked.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         match &*self.faults.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             Some(fault) => Err(fault.clone()),
             None => Ok(()),

@@ -13,9 +13,10 @@ use minijinja::context;
 use super::readback::{read, wait};
 use super::recorder::{Dispatch, Grid, Over, Pipelines, Recorder, TILES, matrices, reads, writes};
 use super::timing::Timer;
-use super::{Gpu, Tuning, weights::DeviceWords};
+use super::weights::{DeviceWords, Weights};
+use super::{Gpu, Tuning};
 use crate::Result;
-use crate::model::{ModelConfig, Weights, rope};
+use crate::model::{ModelConfig, rope};
 
 /// One token of one sequence at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Plan {
     logits: wgpu::Buffer,
     sampled: wgpu::Buffer,
     readback: wgpu::Buffer,
+    /// The rotary table.
+    angles: DeviceWords,
     /// Settles when the last step has ended, where that step read nothing back.
     unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
@@ -87,11 +90,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Allocates the buffers and binds the parameters.
+    /// A plan over parameters that have all arrived.
     ///
     /// # Errors
-    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits.
+    /// See [`Self::bind`].
     pub fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, capacity: Capacity) -> Result<Self> {
+        let plan = Self::bind(gpu, config, weights, capacity)?;
+        plan.set_rope_factors(weights.rope_factors.as_deref());
+        Ok(plan)
+    }
+
+    /// Allocates the buffers and binds the parameters, which may still be on their way; before the first step they must
+    /// have arrived, and [`set_rope_factors`](Self::set_rope_factors) be called.
+    ///
+    /// # Errors
+    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits, or memory ran out.
+    pub fn bind(gpu: &Gpu, config: &ModelConfig, weights: &Weights, capacity: Capacity) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let memory_bytes = Cell::new(0);
         let buffer = |name: &str, words: usize, usage: Usage| {
@@ -125,11 +139,6 @@ impl Plan {
         let sampled = scratch("sampled", capacity.outputs)?;
         let readback = buffer("readback", capacity.outputs * (vocab + 1) + 6, Usage::MAP_READ | Usage::COPY_DST)?;
         let angles = DeviceWords::empty(gpu, (capacity.positions * head_dim * 4) as u64, "the rotary table")?;
-        angles.write(
-            gpu,
-            0,
-            bytemuck::cast_slice(&rope::table(config, capacity.positions, weights.rope_factors.as_deref())),
-        );
         let mut memory = weights.words();
         memory.push(angles.clone());
 
@@ -236,9 +245,16 @@ impl Plan {
             sampled,
             readback,
             unread: None,
+            angles,
             memory_bytes,
             _memory: memory,
         })
+    }
+
+    /// Writes the rotary table; `factors`, one for each pair, divide its frequencies.
+    pub fn set_rope_factors(&self, factors: Option<&[f32]>) {
+        let table = rope::table(&self.config, self.capacity.positions, factors);
+        self.angles.write(&self.gpu, 0, bytemuck::cast_slice(&table));
     }
 
     /// Dispatches a step.

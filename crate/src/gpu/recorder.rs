@@ -8,8 +8,9 @@ use burn_wgpu::wgpu;
 use minijinja::{context, value::merge_maps};
 
 use super::kernels::{Kernels, SHADERS, layout};
-use super::{Gpu, Tuning, weights::DeviceWords};
-use crate::model::loader::{Matrix, Parameter};
+use super::weights::{DeviceWords, Parameter};
+use super::{Gpu, Tuning};
+use crate::model::Matrix;
 use crate::{Error, ErrorCode, Result};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
@@ -224,6 +225,18 @@ impl<'a> Recorder<'a> {
                 format!(
                     "{shader} binds {} storage buffers, but adapter '{}' allows {limit}; WebGPU's least is 8",
                     bindings.len() + 1,
+                    gpu.adapter.name
+                ),
+            ));
+        }
+        let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        if let Grid::Tiles(x) | Grid::Each(x) = grid
+            && x > most
+        {
+            return Err(Error::new(
+                ErrorCode::AdapterTooSmall,
+                format!(
+                    "{shader} takes {x} workgroups, but adapter '{}' allows {most}: use a smaller model",
                     gpu.adapter.name
                 ),
             ));

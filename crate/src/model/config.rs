@@ -1,7 +1,8 @@
 //! The shape of a Llama model, out of GGUF metadata.
 
+use super::keys;
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::Metadata;
-use crate::{Error, ErrorCode, Result};
 
 // Far beyond any model; within them no size overflows and no dispatch exceeds WebGPU's 65535 workgroups.
 const MAX_LAYERS: usize = 4096;
@@ -40,13 +41,14 @@ impl ModelConfig {
     /// Reads `general.architecture` and the `llama.*` keys.
     ///
     /// # Errors
-    /// `unsupported_model` for another architecture or a shape the kernels do not cover; `invalid_file` for a missing key.
+    /// `unsupported_model` for another architecture, a shape the kernels do not cover, or a key that would change the
+    /// arithmetic and is not honoured; `invalid_file` for a missing key.
     pub fn from_metadata(m: &Metadata) -> Result<Self> {
         let architecture = m.str("general.architecture")?;
         if architecture != "llama" {
             return Err(Error::new(
                 ErrorCode::UnsupportedModel,
-                format!("general.architecture is '{architecture}'; supported: llama"),
+                format!("general.architecture is '{}'; supported: llama", excerpt(architecture)),
             ));
         }
         let number = |key: &str| m.u32(&format!("llama.{key}")).map(|v| v as usize);
@@ -74,11 +76,12 @@ impl ModelConfig {
             rope_base: m.opt_f32("llama.rope.freq_base")?.unwrap_or(10_000.0),
             eps: m.f32("llama.attention.layer_norm_rms_epsilon")?,
         };
-        config.check(m)?;
+        config.check()?;
+        keys::check(m, &config)?;
         Ok(config)
     }
 
-    fn check(&self, m: &Metadata) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::new(ErrorCode::UnsupportedModel, what));
         for (name, value, most) in [
             ("block_count", self.layers, MAX_LAYERS),
@@ -109,17 +112,6 @@ impl ModelConfig {
             return wrong(format!(
                 "{} query heads cannot share {} key heads; head_count must be a multiple of head_count_kv",
                 self.heads, self.kv_heads
-            ));
-        }
-        if let Some(n) = m.opt_u32("llama.rope.dimension_count")?.filter(|n| *n as usize != self.head_dim) {
-            return wrong(format!(
-                "llama.rope.dimension_count is {n}; only whole heads ({}) are supported",
-                self.head_dim
-            ));
-        }
-        if let Some(kind) = m.opt_str("llama.rope.scaling.type")?.filter(|kind| *kind != "none") {
-            return wrong(format!(
-                "llama.rope.scaling.type is '{kind}'; supported: none, or Llama 3's rope_freqs tensor"
             ));
         }
         Ok(())

@@ -65,7 +65,7 @@ impl Llama {
     /// `positions`.
     ///
     /// # Errors
-    /// As [`super::Loader::push`]; `invalid_file` when the source cannot be read.
+    /// As [`super::Reader::push`]; `invalid_file` when the source cannot be read.
     pub fn read(mut source: impl Read, positions: usize, device: &Device) -> Result<Self> {
         let mut file = Vec::new();
         source

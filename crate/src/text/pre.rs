@@ -1,6 +1,6 @@
 //! How a text is cut before BPE, by the name GGUF gives in `tokenizer.ggml.pre`.
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -53,8 +53,9 @@ pub(super) fn pre_tokenizer(name: &str) -> Result<Pre> {
             return Err(Error::new(
                 ErrorCode::UnsupportedModel,
                 format!(
-                    "tokenizer.ggml.pre is {other:?}; supported are \"smollm\", \"llama-bpe\", \"qwen2\" and \"gpt-2\" \
-                     (also \"gpt2\" and \"default\")"
+                    "tokenizer.ggml.pre is \"{}\"; supported are \"smollm\", \"llama-bpe\", \"qwen2\" and \"gpt-2\" \
+                     (also \"gpt2\" and \"default\")",
+                    excerpt(other)
                 ),
             ));
         }

@@ -1,7 +1,7 @@
 //! Byte-level BPE built from the tokenizer metadata of a GGUF file.
 
 use super::{alphabet, pre};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -108,7 +108,9 @@ impl Tokenizer {
 
         let model =
             BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.ignore_merges).build().map_err(|e| {
-                Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {e}"))
+                let why = e.to_string();
+                let message = format!("the tokenizer's vocabulary and merges disagree: {}", excerpt(&why));
+                Error::new(ErrorCode::InvalidFile, message)
             })?;
         // NFC makes a character of up to nine bytes one of three.
         let longest = pieces.longest().max(1) * if pre.normalizer.is_some() { 3 } else { 1 };
@@ -181,7 +183,7 @@ fn check(source: &TokenizerSource) -> Result<()> {
     if source.model != "gpt2" {
         return Err(Error::new(
             ErrorCode::UnsupportedModel,
-            format!("tokenizer.ggml.model is {:?}; supported is \"gpt2\" (byte-level BPE)", source.model),
+            format!("tokenizer.ggml.model is \"{}\"; supported is \"gpt2\" (byte-level BPE)", excerpt(&source.model)),
         ));
     }
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidFile, message));
@@ -216,7 +218,8 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
     let mut union = String::new();
     for (rank, mut merge) in merges.into_iter().enumerate() {
         let bad = |what: String| {
-            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is {merge:?}: {what}"))
+            let merge = excerpt(&merge);
+            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is \"{merge}\": {what}"))
         };
         let Some((left, right)) = merge.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty()) else {
             return Err(bad("it must be two tokens with one space between".into()));
@@ -225,7 +228,7 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
         union.push_str(left);
         union.push_str(right);
         if let Some(missing) = [left, right, &union].into_iter().find(|token| !vocab.contains_key(*token)) {
-            return Err(bad(format!("{missing:?} must be in tokenizer.ggml.tokens")));
+            return Err(bad(format!("\"{}\" must be in tokenizer.ggml.tokens", excerpt(missing))));
         }
         let right = right.to_owned();
         merge.truncate(union.len() - right.len());

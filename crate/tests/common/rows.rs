@@ -1,8 +1,7 @@
 //! Row independence: whatever rows share a step, a row's logits are the same to the last bit.
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Loader, Plan, Row};
 
 use super::random::Random;
 
@@ -16,7 +15,7 @@ const ROWS: usize = 32;
 pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64) {
     let mut loader = Loader::new(gpu);
     loader.push(file).unwrap();
-    let (config, weights, _) = loader.finish().unwrap();
+    let (config, weights) = loader.finish().unwrap();
     let blocks = SLOTS * LENGTH / BLOCK;
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
     let mut plan = Plan::new(gpu, &config, &weights, capacity).unwrap();
