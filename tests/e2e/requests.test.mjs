@@ -82,6 +82,9 @@ test("the heap's gauge is up to date without a step", async () => {
 
 test("the steps of others run while a large call is tokenized, and a refused one queues nothing", async () => {
   const outcome = await page.evaluate(async () => {
+    // Where nothing else is between the caller and the engine.
+    const options = { max_model_len: 256, max_num_seqs: 2, max_num_waiting: 6, cache: false, worker: false };
+    const llm = await embergram.Llm.load({ model: "/tiny.gguf", ...options });
     const params = { temperature: 0, max_tokens: 200, ignore_eos: true };
     const order = [];
     const stream = (async () => {
@@ -90,14 +93,18 @@ test("the steps of others run while a large call is tokenized, and a refused one
     while (order.length < 3) await new Promise((resolve) => setTimeout(resolve, 1));
     // More than may wait, which shows when all are tokenized.
     const prompts = Array.from({ length: 1600 }, (_, i) => "<|im_start|>".repeat(240) + i);
-    const { error } = await settled(llm.generate(prompts, { max_tokens: 1 }));
-    order.push("refused");
+    const refused = settled(llm.generate(prompts, { max_tokens: 1 }));
+    const before = order.length;
+    const { error } = await refused;
+    const between = order.length - before;
     await stream;
     const metrics = await llm.getMetrics();
+    await llm.unload();
     const waiting = embergram.gaugeValue(metrics, "vllm:num_requests_waiting");
-    return { between: order.indexOf("refused"), code: error?.code, waiting };
+    return { between, code: error?.code, waiting };
   });
   expect(outcome).toMatchObject({ code: "queue_full", waiting: 0 });
+  // Held up, there is time for one step.
   expect(outcome.between).toBeGreaterThan(10);
 });
 

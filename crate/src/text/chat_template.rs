@@ -67,7 +67,7 @@ impl ChatTemplate {
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
         let source = without_generation(source).into_owned();
         jinja::check(NAME, &source).map_err(|e| {
-            let message = format!("the chat template does not parse: {e}; give another as chat_template");
+            let message = format!("the chat template does not parse: {}; give another as chat_template", shown(&e));
             Error::new(ErrorCode::UnsupportedModel, message)
         })?;
         let mut env = Environment::new();
@@ -143,7 +143,7 @@ fn render_error(error: &minijinja::Error, limits: Limits) -> Error {
     let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
     let refused = |message: String| Error::new(ErrorCode::InvalidPrompt, message);
     if let Some(raised) = causes().find_map(|e| e.downcast_ref::<Raised>()) {
-        return refused(format!("the model's chat template refused the messages: {raised}"));
+        return refused(format!("the model's chat template refused the messages: {}", shown(raised)));
     }
     let remedy = "and was stopped; send the prompt as text, or give another chat_template";
     if causes().any(|e| e.downcast_ref().is_some_and(|e: &minijinja::Error| e.kind() == ErrorKind::OutOfFuel)) {
@@ -152,7 +152,14 @@ fn render_error(error: &minijinja::Error, limits: Limits) -> Error {
     if let Some(over) = causes().find_map(|e| e.downcast_ref::<OverBudget>()) {
         return refused(format!("the chat template made {over} {remedy}"));
     }
-    Error::new(ErrorCode::UnsupportedModel, format!("the model's chat template failed on these messages: {error}"))
+    let message = format!("the model's chat template failed on these messages: {}", shown(error));
+    Error::new(ErrorCode::UnsupportedModel, message)
+}
+
+/// The beginning of what is told of a template, whose names and messages may be of any length.
+fn shown(error: &dyn std::error::Error) -> String {
+    const MOST: usize = 400;
+    format!("{:.MOST$}", error.to_string())
 }
 
 fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
@@ -317,6 +324,12 @@ mod tests {
         let (kind, message) = code("\n{{ messages | no_such }}");
         assert!(kind == ErrorCode::UnsupportedModel && message.contains("chat_template:2"), "{message}");
         assert_eq!(code("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").0, ErrorCode::UnsupportedModel);
+        let name = "x".repeat(1 << 20);
+        for long in
+            [format!("{{% {name} %}}"), format!("{{{{ 1 | {name} }}}}"), format!("{{{{ raise_exception('{name}') }}}}")]
+        {
+            assert!(code(&long).1.len() < 600);
+        }
         assert_eq!(render("x", &[]).unwrap_err().code, ErrorCode::InvalidPrompt);
     }
 }
