@@ -82,7 +82,7 @@ fn compile<'a>(name: &'a str, source: &'a str) -> Result<CompiledTemplate<'a>> {
     let ws_config = WhitespaceConfig { trim_blocks: true, lstrip_blocks: true, ..Default::default() };
     check_constants(source, ws_config)?;
     let config = TemplateConfig {
-        syntax_config: SyntaxConfig::default(),
+        syntax_config: SyntaxConfig,
         ws_config,
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };
@@ -93,7 +93,7 @@ fn compile<'a>(name: &'a str, source: &'a str) -> Result<CompiledTemplate<'a>> {
 /// there once, no multiplication makes more than all texts together times all numbers.
 fn check_constants(source: &str, whitespace: WhitespaceConfig) -> Result<()> {
     let (mut texts, mut times, mut multiplies, mut has_text) = (0usize, 1u128, false, false);
-    for token in tokenize(source, false, SyntaxConfig::default(), whitespace) {
+    for token in tokenize(source, false, SyntaxConfig, whitespace) {
         // What is no token is told by the parser, with its place.
         let Ok((token, span)) = token else { return Ok(()) };
         match token {
