@@ -1,6 +1,8 @@
 import { defineConfig } from "vitest/config";
+import { define } from "./scripts/build.mjs";
 
 export default defineConfig({
+  define,
   test: {
     include: ["tests/**/*.test.{mjs,ts}"],
     // Tests with a browser compute on its CPU adapter: minutes, not seconds.

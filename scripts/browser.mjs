@@ -5,6 +5,7 @@ import { chromium as playwright } from "playwright-core";
 import { dist } from "./build.mjs";
 import { serve } from "./serve.mjs";
 import { cache, chromium as executable, root } from "./setup.mjs";
+import { printable } from "./terminal.mjs";
 
 const FLAGS = [
   "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -70,8 +71,8 @@ export async function openPackage({ places = {}, server: serverOptions, fresh = 
   const context = await launch({ fresh, ...options });
   const newPage = async () => {
     const page = await context.newPage();
-    page.on("pageerror", (error) => console.error(error));
-    page.on("console", (message) => message.type() === "error" && console.error(message.text()));
+    page.on("pageerror", (error) => console.error(printable(String(error.stack))));
+    page.on("console", (message) => message.type() === "error" && console.error(printable(message.text())));
     await enterPackage(page, server.url);
     return page;
   };

@@ -1,45 +1,55 @@
 // The package: the engine as WebAssembly, its JavaScript glue, and the TypeScript bundled to `dist/`.
-//   node scripts/build.mjs [--dev] [--twiggy]
-//     --dev: an engine that compiles faster and runs slower; --twiggy: list which crates take the module's space
+//   node scripts/build.mjs [--dev] [--twiggy] [--if-needed]
+//     --dev: an engine that compiles faster and runs slower; --twiggy: list which crates take the module's space;
+//     --if-needed: nothing, where the package is built and newer than its sources
 import { spawnSync } from "node:child_process";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cache, root, run, twiggy, wasmTools } from "./setup.mjs";
+import { TARGET, wasmOptions } from "./crates.mjs";
+import { thirdParty } from "./notices.mjs";
+import { cache, packages, root, run, twiggy, wasmTools } from "./setup.mjs";
 
 export const dist = join(root, "dist");
+const notices = join(root, "THIRD_PARTY.md");
 const glue = join(root, "www/embergram/engine");
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+/** What the TypeScript finds put in. */
+export const define = { EMBERGRAM_VERSION: JSON.stringify(version) };
 
 /** Compiles the engine for wasm32 and makes its glue in `www/embergram/engine/`. */
 function engine(profile) {
   const bin = wasmTools();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-  run("cargo", ["build", "--locked", "--target", "wasm32-unknown-unknown", "-p", "embergram-web", "--profile", profile]);
-  const wasm = join(target, "wasm32-unknown-unknown", profile === "dev" ? "debug" : profile, "embergram_web.wasm");
+  run("cargo", ["build", "--locked", ...wasmOptions(), "-p", "embergram-web", "--profile", profile]);
+  const wasm = join(target, TARGET, profile === "dev" ? "debug" : profile, "embergram_web.wasm");
   // Names of functions would be a fifth of the download.
   const strip = profile === "dev" ? [] : ["--remove-name-section", "--remove-producers-section"];
   run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine", ...strip]);
   return wasm;
 }
 
-/** The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, and all in one file. */
+/**
+ * The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, and all in one file.
+ * Returns esbuild's metafiles.
+ */
 export async function scripts() {
   const { build } = await import("esbuild");
-  const options = { outdir: dist, bundle: true, format: "esm", target: "es2022", minify: true };
+  const options = { outdir: dist, bundle: true, format: "esm", target: "es2022", minify: true, metafile: true, define };
   const entry = (name) => join(root, `www/embergram/${name}.ts`);
   // The facade loads the host only where it runs in the caller's context.
   const hostApart = {
     name: "host-apart",
     setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)),
   };
-  await build({ ...options, entryPoints: ["index", "host", "worker"].map(entry), plugins: [hostApart] });
+  const files = await build({ ...options, entryPoints: ["index", "host", "worker"].map(entry), plugins: [hostApart] });
   // A module in another's place.
   const instead = (name, other) => ({
     name: `${other}-instead`,
     setup: (b) => b.onResolve({ filter: new RegExp(`^\\./${name}\\.js$`) }, () => ({ path: entry(other) })),
   });
-  await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
+  const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
   const parts = {
     worker: () => readFileSync(join(dist, "worker.js"), "utf8"),
     // Base64 alone would take a third more on the wire than the module does.
@@ -52,13 +62,15 @@ export async function scripts() {
       b.onLoad({ filter: /.*/, namespace: "embedded" }, ({ path }) => ({ contents: parts[path](), loader: "text" }));
     },
   };
-  await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, instead("own", "own-inline"), embedded] });
+  const inline = await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, instead("own", "own-inline"), embedded] });
+  return [files, here, inline].map(({ metafile }) => metafile);
 }
 
 export async function bundle() {
   rmSync(dist, { recursive: true, force: true });
   mkdirSync(dist, { recursive: true });
-  await scripts();
+  const metafiles = await scripts();
+  writeFileSync(notices, thirdParty(metafiles));
   copyFileSync(join(glue, "engine_bg.wasm"), join(dist, "engine_bg.wasm"));
   const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")];
   run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
@@ -99,9 +111,12 @@ const profile = join(cache, "dist-profile");
 /** Whether `dist/` is whole, newer than every source, and optimised where that is wanted. */
 function isBuilt(dev) {
   const built = existsSync(profile) && readFileSync(profile, "utf8");
-  if (!(built === "release" || (dev && built === "dev"))) return false;
+  if (!(built === "release" || (dev && built === "dev")) || !existsSync(notices)) return false;
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const sources = ["crate/Cargo.toml", "crate/src", "crate/web", "shaders", "www/embergram", "Cargo.lock", "package-lock.json"].map((path) => join(root, path));
+  const paths = [
+    "crate/Cargo.toml", "crate/src", "crate/web", "shaders", "www/embergram", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json",
+  ];
+  const sources = paths.map((path) => join(root, path));
   const newest = (path) => {
     const stat = statSync(path);
     if (!stat.isDirectory() || path === glue) return stat.isDirectory() ? 0 : stat.mtimeMs;
@@ -139,7 +154,11 @@ export async function ensureBuilt(options) {
   if (!isBuilt(options?.dev)) await build(options);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+const main = process.argv[1] === fileURLToPath(import.meta.url);
+if (main && process.argv.includes("--if-needed")) {
+  packages();
+  await ensureBuilt();
+} else if (main) {
   const wasm = await build({ dev: process.argv.includes("--dev") });
   console.table(sizes());
   if (process.argv.includes("--twiggy")) console.table(crates(wasm));

@@ -4,6 +4,7 @@ import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packages } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
+import { harmless, printable } from "./terminal.mjs";
 
 const HELP = `npm run generate -- [options] [prompt ...]
 
@@ -101,7 +102,7 @@ async function main() {
     });
     const streaming = !values.json && prompts.length === 1;
     await page.exposeFunction("onText", (text) => {
-      if (streaming) process.stdout.write(text);
+      if (streaming) process.stdout.write(printable(text));
     });
     const result = await page.evaluate(run, {
       model: local ? path : named,
@@ -162,9 +163,9 @@ function report({ model, outputs, load_seconds, generate_seconds, metrics }, pro
     // Of several prompts, which share steps, these are the rates that one of them sees.
     prompt_tokens_per_second: promptTokens / prefill, decode_tokens_per_second: decoded / decode,
   };
-  if (json) return console.log(JSON.stringify({ model: model.name, adapter: model.adapter, outputs, timings, metrics }));
+  if (json) return console.log(harmless(JSON.stringify({ model: model.name, adapter: model.adapter, outputs, timings, metrics })));
   if (prompts.length > 1) {
-    outputs.forEach((o, i) => console.log(`--- ${typeof prompts[i] === "string" ? prompts[i] : `prompt ${i + 1}`}\n${o.outputs[0].text}\n`));
+    outputs.forEach((o, i) => console.log(printable(`--- ${typeof prompts[i] === "string" ? prompts[i] : `prompt ${i + 1}`}\n${o.outputs[0].text}\n`)));
   } else console.log();
   const rate = (n) => (Number.isFinite(n) ? n.toFixed(1) : "-");
   console.error(
@@ -175,6 +176,6 @@ function report({ model, outputs, load_seconds, generate_seconds, metrics }, pro
 }
 
 main().catch((error) => {
-  console.error(`generate: ${error.message}`);
+  console.error(`generate: ${printable(error.message)}`);
   process.exitCode = 1;
 });

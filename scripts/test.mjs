@@ -1,12 +1,14 @@
 // All tests: `npm test`. Sets up what is missing, then runs the native Rust tests (on lavapipe where there is no GPU), the
-// engine's tests as WebAssembly in Chromium, and the package and the page end to end in Chromium.
-//   npm test -- [--full] [native|wasm|web ...]     --full: every case, which takes hours on two cores
+// engine's tests as WebAssembly in Chromium, and the package and the page end to end in Chromium; and holds the crates to
+// deny.toml.
+//   npm test -- [--full] [native|crates|wasm|web ...]     --full: every case, which takes hours on two cores
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { cache, chromium, chromedriver, model, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
+import { TARGET, wasmOptions } from "./crates.mjs";
+import { cache, cargoDeny, chromium, chromedriver, model, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { full: { type: "boolean", default: false } } });
 const wanted = (part) => positionals.length === 0 || positionals.includes(part);
@@ -52,19 +54,20 @@ await part("native", () => {
   // One test binary after another: each opens the adapter, and two cores are all a small machine has.
   run("cargo", ["test", "--locked", "-p", "embergram", "--features", "reference"], { env, stdio: "inherit" });
 });
+await part("crates", () => run(cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));
 if (all) await wasm();
 else await part("wasm", async () => {
   const { ensureBuilt } = await import("./build.mjs");
   await ensureBuilt();
   // As a list, which may have a space in its path.
-  const runner = `target.wasm32-unknown-unknown.runner=[${JSON.stringify(`${wasmTools()}wasm-bindgen-test-runner`)}]`;
+  const runner = `target.${TARGET}.runner=[${JSON.stringify(`${wasmTools()}wasm-bindgen-test-runner`)}]`;
   const patient = {
     ...env,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
     WASM_BINDGEN_TEST_TIMEOUT: "1800", WASM_BINDGEN_TEST_DRIVER_TIMEOUT: "60",
   };
-  const target = ["--config", runner, "--release", "--target", "wasm32-unknown-unknown"];
-  run("cargo", ["test", "--locked", ...target, "-p", "embergram", "--test", "browser"], { env: patient, stdio: "inherit", cwd: root });
+  const options = [...wasmOptions(), "--config", runner, "--release"];
+  run("cargo", ["test", "--locked", ...options, "-p", "embergram", "--test", "browser"], { env: patient, stdio: "inherit", cwd: root });
 });
 await part("web", async () => {
   const { ensureBuilt } = await import("./build.mjs");

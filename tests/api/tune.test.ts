@@ -28,6 +28,7 @@ test.each([
   [ngram(3, 2, 4), "K=3, lookup 2-4"],
   [ngram("auto", undefined, 3), "K=auto, lookup 3"],
   [ngram(1, 2), "K=1, lookup 2"],
+  [{ ...ngram("auto"), max_speculative_tokens: 4 }, "K=auto to 4, lookup 5"],
 ])("the label of %j is %s", (config, label) => expect(labelOf(config)).toBe(label));
 
 describe("recommends", () => {

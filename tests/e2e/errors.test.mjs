@@ -91,8 +91,9 @@ test("an abort ends a download's retries; one cut at 40 % is gone on with", asyn
   expect(error).toBeUndefined();
   const gets = models.of("/tiny.gguf").filter((r) => r.method === "GET");
   expect(gets).toHaveLength(2);
-  expect(gets[1].headers.range).toBe(`bytes=${cut}-`);
-  expect(gets[1].sent).toBe(tiny.length - cut);
+  // The last KiB is fetched again, to compare it.
+  expect(gets[1].headers.range).toBe(`bytes=${cut - 1024}-`);
+  expect(gets[1].sent).toBe(tiny.length - cut + 1024);
   expect(progress.at(-1)).toMatchObject({ phase: "ready", loaded: tiny.length, total: tiny.length });
 });
 

@@ -1,11 +1,12 @@
 // The packed tarball in fresh projects, as people's bundlers get it: each builds without configuration, and the result
 // generates text in a real Chromium over a tiny model.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { launch } from "../../scripts/browser.mjs";
+import { places } from "../../scripts/crates.mjs";
 import { root } from "../../scripts/setup.mjs";
 import { serve } from "../support/server.mjs";
 
@@ -15,7 +16,8 @@ const tiny = readFileSync(process.env.EMBERGRAM_TINY_MODEL);
 let packed;
 let context;
 beforeAll(async () => {
-  const json = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  // `prepack` finds the package built: its words would come before the JSON.
+  const json = execFileSync("npm", ["pack", "--json", "--foreground-scripts=false", "--pack-destination", folder], { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   packed = JSON.parse(json)[0];
   context = await launch();
 }, 120_000);
@@ -81,7 +83,8 @@ const html = (script) => `<!doctype html><title>project</title><script type="mod
 test("the tarball holds what is needed and nothing else", () => {
   const names = packed.files.map((f) => f.path).sort();
   expect(names.filter((name) => !/^dist\/.*\.d\.ts$/.test(name))).toEqual([
-    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist/engine_bg.wasm", "dist/here.js", "dist/host.js", "dist/index.js", "dist/inline.js",
+    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/engine_bg.wasm", "dist/here.js", "dist/host.js",
+    "dist/index.js", "dist/inline.js",
     "dist/worker.js", "package.json",
   ]);
   // Every declaration is one that the entries lead to: the API's, and what it names.
@@ -89,6 +92,47 @@ test("the tarball holds what is needed and nothing else", () => {
   for (const name of names.filter((name) => name.endsWith(".js"))) {
     expect(readFileSync(join(root, name), "utf8")).not.toMatch(/sourceMappingURL|\beval\(|new Function\(/);
   }
+});
+
+test("the tarball names the software in it, with the terms", () => {
+  const notices = readFileSync(join(root, "THIRD_PARTY.md"), "utf8");
+  const named = new Map([...notices.matchAll(/^\| (\S+ \d[^|]*) \| ([^|]+) \|/gm)].map(([, what, terms]) => [what, terms]));
+  const npm = [...named.keys()].filter((what) => what.endsWith(" (npm)"));
+  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm"]);
+  expect([...named].find(([what]) => what.startsWith("buildid "))[1]).toBe("MPL-2.0");
+  // Panics name the files of the crates that they come from, by name and version.
+  const module = readFileSync(join(root, "dist/engine_bg.wasm"), "latin1");
+  const linked = [...module.matchAll(/crates\/([a-z0-9_-]+)-(\d+\.\d+\.\d+)\/src\//g)].map(([, name, version]) => `${name} ${version}`);
+  expect(new Set(linked).size).toBeGreaterThan(30);
+  expect(linked.filter((crate) => !named.has(crate))).toEqual([]);
+  // Each has a text, and each text is one.
+  const texts = [...notices.matchAll(/^## (.+)\n\n````\n([^]*?)\n````$/gm)];
+  const covered = new Set(texts.flatMap(([, names]) => names.split(", ")));
+  expect([...named.keys()].filter((what) => !covered.has(what))).toEqual([]);
+  for (const [, names, text] of texts) expect(text, names).toMatch(/licen[cs]e|permission is hereby granted|copyright/i);
+  for (const words of ["Mozilla Public License Version 2.0", "Apache License", "Permission is hereby granted"]) expect(notices).toContain(words);
+});
+
+test("nothing tells where the package was built", () => {
+  const folders = places().map(([folder]) => `${folder}/`);
+  expect(folders.length).toBeGreaterThan(3);
+  for (const { path } of packed.files) {
+    const text = readFileSync(join(root, path), "latin1");
+    expect(folders.filter((folder) => text.includes(folder)), path).toEqual([]);
+  }
+});
+
+test("publint and attw find nothing to say of the tarball", () => {
+  const tarball = join(folder, packed.filename);
+  const tool = (name, ...args) => {
+    const { status, stdout, stderr } = spawnSync(join(root, "node_modules/.bin", name), args, { encoding: "utf8" });
+    return { status, said: `${stdout}${stderr}` };
+  };
+  const lint = tool("publint", "run", tarball, "--strict");
+  expect(lint.status, lint.said).toBe(0);
+  // ES modules only, and two entries that are no code to import.
+  const types = tool("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./worker.js", "./engine_bg.wasm");
+  expect(types.status, types.said).toBe(0);
 });
 
 test("Vite: a build, and the development server", async () => {

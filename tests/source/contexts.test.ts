@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Page } from "playwright-core";
 import type { CachedModel } from "../../www/embergram/source/index.js";
-import { MIB, noise, run, sha256, start } from "./setup.js";
+import { MIB, noise, OVERLAP, run, sha256, start } from "./setup.js";
 
 const SIZE = 10 * MIB;
 const CUT = Math.floor(SIZE * 0.4);
@@ -49,7 +49,7 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
       expect(second.progress.at(-1)).toMatchObject({ loaded: SIZE, total: SIZE });
       expect(second.largest).toBeLessThanOrEqual(4 * MIB);
       const list = (await run(tab, context, { do: "list" })).value as CachedModel[];
-      expect(list).toEqual([{ url: `${house.server.origin}/model.gguf`, bytes: SIZE, complete: true, lastUsed: expect.any(Number), sha256: good[0]!.sha256 }]);
+      expect(list).toEqual([{ url: `${house.server.origin}/model.gguf`, key: expect.stringMatching(/^[0-9a-f]{40}$/), bytes: SIZE, complete: true, lastUsed: expect.any(Number), sha256: good[0]!.sha256 }]);
       expect(Date.now() - list[0]!.lastUsed).toBeLessThan(60_000);
     } finally {
       await house.server.start();
@@ -75,7 +75,7 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
     expect(list).toMatchObject([{ complete: false }]);
     const result = await load();
     expect(result.parts).toEqual(good);
-    expect(resumed()).toBe(list[0]!.bytes);
+    expect(resumed()).toBe(list[0]!.bytes - OVERLAP);
     expect(ranges()).toHaveLength(2);
     expect(result.progress.map((p) => p.phase)).toEqual(expect.arrayContaining(["cache", "download"]));
     expect((await run(tab, context, { do: "size" })).value).toBe(SIZE);
@@ -90,12 +90,12 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
     const result = await load();
     expect(result.error).toBeUndefined();
     expect(result.parts).toEqual(good);
-    expect(ranges()).toEqual(["bytes=0-", `bytes=${4 * MIB}-`]);
+    expect(ranges()).toEqual(["bytes=0-", `bytes=${4 * MIB - OVERLAP}-`]);
   });
 
   const damages = [
-    ["a flipped bit", { piece: "1", how: "flip" }, `bytes=${4 * MIB}-`],
-    ["a shortened piece", { piece: "2", how: "shorten" }, `bytes=${8 * MIB}-`],
+    ["a flipped bit", { piece: "1", how: "flip" }, `bytes=${4 * MIB - OVERLAP}-`],
+    ["a shortened piece", { piece: "2", how: "shorten" }, `bytes=${8 * MIB - OVERLAP}-`],
     ["a missing piece", { piece: "0", how: "remove" }, "bytes=0-"],
     ["a torn index", { piece: "meta.json", how: "shorten" }, "bytes=0-"],
   ] as const;

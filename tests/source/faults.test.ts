@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import type { Page } from "playwright-core";
 import { serve } from "../support/server.mjs";
 import type { Job } from "./harness.js";
-import { MIB, noise, run, sha256, start } from "./setup.js";
+import { MIB, noise, OVERLAP, run, sha256, start } from "./setup.js";
 
 const SIZE = 6 * MIB;
 const CUT = 5 * MIB;
@@ -110,7 +110,7 @@ describe("abort", () => {
     const stored = await size();
     expect(stored).toBeGreaterThan(4 * MIB);
     expect((await load()).parts[0]?.sha256).toBe(HASH);
-    expect(seen()[1]?.headers.range).toBe(`bytes=${stored}-`);
+    expect(seen()[1]?.headers.range).toBe(`bytes=${Number(stored) - OVERLAP}-`);
   });
 
   test.each([
@@ -173,6 +173,43 @@ describe("ranges and versions", () => {
     const result = await load({ sha256: sha256(other) });
     expect(result.restarts).toBe(1);
     expect(result.parts[0]?.sha256).toBe(sha256(other));
+  });
+
+  describe.each([["its own", ""], ["another", "*"]])("another file of the same length, on %s origin without validators", (_, allowed) => {
+    const input = () => `${allowed ? house.server.otherOrigin : house.server.origin}${PATH}`;
+    // Another origin's are hidden where it does not expose them.
+    const put = (file: Uint8Array, version: string) => house.server.file(PATH, file, allowed ? { etag: version } : {});
+    beforeEach(() => put(bytes, '"v1"'));
+
+    test("at the next page: start over", async () => {
+      house.server.fault(PATH, () => ({ headers: { "access-control-allow-origin": allowed } }));
+      await load({}, { input: input(), returnAfter: 2 * MIB });
+      put(other, '"v2"');
+      const result = await load({}, { input: input() });
+      expect(result.error).toBeUndefined();
+      expect(result.parts[0]?.sha256).toBe(sha256(other));
+      expect(result.restarts).toBe(1);
+      expect((await load({}, { input: input() })).parts[0]?.sha256).toBe(sha256(other));
+    });
+
+    test("in the middle of a load, from a server without ranges: start over", async () => {
+      house.server.fault(PATH, (_, n) => {
+        if (n !== 1) put(other, '"v2"');
+        return { ignoreRange: true, headers: { "access-control-allow-origin": allowed }, ...(n === 1 ? { stallAfter: CUT } : {}) };
+      });
+      const result = await load({ timeout: 500 }, { input: input() });
+      expect(result.error).toBeUndefined();
+      expect(result.parts[0]?.sha256).toBe(sha256(other));
+      expect(result.restarts).toBe(1);
+    });
+  });
+
+  test("a connection that ends inside the bytes that are compared is tried again", async () => {
+    house.server.fault(PATH, (_, n) => (n === 1 ? { stallAfter: CUT } : n === 2 ? { cutAfter: OVERLAP / 2 } : {}));
+    const result = await load({ timeout: 500 });
+    expect(result.error).toBeUndefined();
+    expect(result.restarts).toBe(0);
+    expect(result.parts[0]?.sha256).toBe(HASH);
   });
 
   test("a damaged entry whose file the server has replaced: start over", async () => {

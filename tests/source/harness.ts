@@ -1,15 +1,17 @@
 // Runs in a page, a dedicated worker and a shared worker alike: performs one job with the package's source room and
 // tells what came of it. In the page, `run(context, job)` carries a job to the context that shall do it.
 import { EmbergramError } from "../../www/embergram/error.js";
-import { modelCache, openModel, RestartLoad, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
+import { modelCache, openModel, RestartLoad, type CachedModel, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
 
 export type Context = "page" | "dedicated" | "shared";
 
 export interface Job {
-  do: "load" | "list" | "size" | "clear" | "delete" | "damage";
+  do: "load" | "list" | "size" | "clear" | "delete" | "damage" | "stored";
   input?: string;
   /** In place of input: files to make, each of so many bytes of the pattern. */
   files?: { name?: string; size: number }[];
+  /** To delete in place of input. */
+  listed?: CachedModel;
   options?: Omit<OpenOptions, "fetch" | "signal" | "onProgress">;
   /** Abort, call return(), or stop reading for ever after so many bytes. */
   abortAfter?: number;
@@ -110,12 +112,27 @@ async function damage(url: string, { piece, how }: NonNullable<Job["damage"]>): 
   throw new Error(`nothing cached for ${url}`);
 }
 
+/** All that the cache says of its files: names, and the texts that are no piece of a model. */
+async function stored(): Promise<string> {
+  const said: string[] = [];
+  const folder = async (directory: FileSystemDirectoryHandle): Promise<void> => {
+    for await (const [name, handle] of directory.entries()) {
+      said.push(name);
+      if (handle.kind === "directory") await folder(handle as FileSystemDirectoryHandle);
+      else if (!/^\d+$/.test(name)) said.push(await (await (handle as FileSystemFileHandle).getFile()).text());
+    }
+  };
+  await folder(await navigator.storage.getDirectory());
+  return said.join("\n");
+}
+
 async function perform(job: Job): Promise<Result> {
   const value = async (of: Promise<unknown>): Promise<Result> => ({ parts: [], progress: [], restarts: 0, largest: 0, ms: 0, value: await of });
   if (job.do === "list") return value(modelCache.list());
   if (job.do === "size") return value(modelCache.size());
   if (job.do === "clear") return value(modelCache.clear());
-  if (job.do === "delete") return value(modelCache.delete(job.input!, job.options));
+  if (job.do === "delete") return value(modelCache.delete(job.listed ?? job.input!, job.options));
+  if (job.do === "stored") return value(stored());
   if (job.do === "damage") return value(damage(new URL(job.input!, location.href).href, job.damage!));
   return load(job);
 }

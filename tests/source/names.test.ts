@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { digestOf, sameFile } from "../../www/embergram/source/http.js";
 import { modelCache, openModel } from "../../www/embergram/source/index.js";
 import { remoteFiles, splitOf } from "../../www/embergram/source/names.js";
+import { shown } from "../../www/embergram/source/secrets.js";
 import { ProgressMeter, type Progress } from "../../www/embergram/source/progress.js";
 
 const urls = (...a: Parameters<typeof remoteFiles>) => remoteFiles(...a).map((f) => f.url.href);
@@ -9,14 +10,20 @@ const urls = (...a: Parameters<typeof remoteFiles>) => remoteFiles(...a).map((f)
 describe("names", () => {
   test("hf: names become the hub's addresses", () => {
     expect(remoteFiles("hf:o/r/f.gguf")).toEqual([
-      { url: new URL("https://huggingface.co/o/r/resolve/main/f.gguf"), pointer: new URL("https://huggingface.co/o/r/raw/main/f.gguf") },
+      { key: "https://huggingface.co/o/r/resolve/main/f.gguf", url: new URL("https://huggingface.co/o/r/resolve/main/f.gguf"), pointer: new URL("https://huggingface.co/o/r/raw/main/f.gguf") },
     ]);
-    expect(urls("hf:o/r/a b/f.gguf@refs/pr/1", { hfEndpoint: "https://mirror.example/hub/" })).toEqual([
-      "https://mirror.example/hub/o/r/resolve/refs%2Fpr%2F1/a%20b/f.gguf",
+    expect(urls("hf:o/r/a-b/f.gguf@refs/pr/1", { hfEndpoint: "https://mirror.example/hub/" })).toEqual([
+      "https://mirror.example/hub/o/r/resolve/refs%2Fpr%2F1/a-b/f.gguf",
     ]);
   });
 
-  test.each(["hf:o/r", "hf:o", "hf:", "hf:o/r/", "hf:o/r/f.gguf@"])("%s is refused with the right form", (name) => {
+  test.each([
+    "hf:o/r", "hf:o", "hf:", "hf:o/r/", "hf:o/r/f.gguf@",
+    // Out of the repository, in every way that an address has for it.
+    "hf:a/b/../../../../evil/repo/resolve/main/x.gguf", "hf:../evil/x.gguf", "hf:a/../x.gguf", "hf:a/b/./x.gguf", "hf:a/b//x.gguf",
+    "hf:a/b/%2e%2e/x.gguf", "hf:a/b/..%2Fx.gguf", "hf:a/b/..\\x.gguf", "hf:a/b/x.gguf?y", "hf:a/b/x.gguf#y", "hf:a/b/.\t./x.gguf", "hf:a/b/x.gguf\n",
+    "hf:a/b/x.gguf@..", "hf:a/b/x.gguf@../../x", "hf:a/b/x.gguf@refs//1", "hf:a/b/x.gguf@a@b", "hf:a/b/x.gguf@%2e%2e", "hf:a/b/ü.gguf",
+  ])("%s is refused with the right form", (name) => {
     expect(() => remoteFiles(name)).toThrow(expect.objectContaining({ code: "invalid_config", message: expect.stringContaining("hf:owner/repo/file.gguf") }));
   });
 
@@ -38,6 +45,30 @@ describe("names", () => {
     const model = "https://a.example/m-00001-of-00002.gguf";
     await expect(openModel(model, { sha256: "00" })).rejects.toMatchObject({ code: "invalid_config", message: expect.stringContaining("2 files") });
     await expect(openModel("https://a.example/m.gguf", { sha256: "00" })).rejects.toMatchObject({ code: "invalid_config", message: expect.stringContaining("64") });
+  });
+});
+
+describe("secrets in addresses", () => {
+  test.each([
+    ["https://u:p@h.example/a/m.gguf?x=1#y", "https://h.example/a/m.gguf"], ["https://h.example/a@b/m.gguf", "https://h.example/a@b/m.gguf"],
+    ["//u:p@h/m?x", "//h/m"], ["m.gguf?x", "m.gguf"], ["m.gguf#x\ny", "m.gguf"], ["hf:a/b/c.gguf@v1", "hf:a/b/c.gguf@v1"],
+  ])("%s is shown as %s", (address, expected) => expect(shown(address)).toBe(expected));
+
+  test.each([
+    ["X-Amz-Algorithm=A&X-Amz-Date=1&X-Amz-Signature=2&X-Amz-Security-Token=3&versionId=4", "?versionId=4"],
+    ["X-Goog-Signature=1&X-Goog-Date=2", ""],
+    ["Expires=1&Signature=2&Key-Pair-Id=3&file=a", "?file=a"], ["Policy=1&Signature=2&Key-Pair-Id=3", ""],
+    ["AWSAccessKeyId=1&Expires=2&Signature=3", ""],
+    ["sv=1&se=2&sr=b&sp=r&sig=3", ""], ["token=1&a=b%20c&d=+", "?a=b%20c&d=+"], ["expires=1&access_token=2", ""], ["%73ig=1&sv=2", ""],
+    // No signature, no part of one.
+    ["expires=1&policy=2&sv=3&se=4", "?expires=1&policy=2&sv=3&se=4"], ["id=1", "?id=1"], ["id=2", "?id=2"], ["", ""],
+  ])("?%s is kept under %j", (query, expected) => {
+    const url = "https://h.example/m.gguf";
+    expect(remoteFiles(`${url.replace("//", "//u:p@")}?${query}#x`)[0]?.key).toBe(`${url}${expected}`);
+  });
+
+  test("a cacheKey names every part", () => {
+    expect(remoteFiles("https://h/m-00002-of-00002.gguf", { cacheKey: "k" }).map(({ key }) => key)).toEqual(["key:k#1", "key:k#2"]);
   });
 });
 

@@ -11,6 +11,8 @@ import type { Context, Job, Result } from "./harness.js";
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 export const MIB = 1 << 20;
+/** Bytes that a download which goes on fetches again, to compare them. */
+export const OVERLAP = 1024;
 
 /** Bytes without a pattern that a wrong offset could match. */
 export function noise(size: number, seed: number): Uint8Array {

@@ -17,12 +17,15 @@ import type {
   ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
+import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
   /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
+  /** The caller's. */
+  version: string;
   /** Where the WebAssembly module is; default beside this script. */
   wasmUrl?: string;
   /** The module itself, gzipped, in place of an address. */
@@ -109,12 +112,13 @@ export class EngineHost {
   }
 
   async #load(
-    { model, engine: options, wasmUrl, wasm, ...open }: LoadRequest,
+    { model, engine: options, version, wasmUrl, wasm, ...open }: LoadRequest,
     signal: AbortSignal,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     fetchPort: FetchPort | undefined,
   ): Promise<ModelInfo> {
     onProgress?.({ phase: "gpu", loaded: 0 });
+    checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
     await startModule({ wasmUrl, wasm, timeout: open.timeout });
     signal.throwIfAborted();
     const adapter = await adapterInfo();

@@ -14,9 +14,10 @@ import type {
   ChatMessage, Delta, EngineOptions, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
   SpeculativeConfig, Support,
 } from "./types.js";
+import { VERSION } from "./version.js";
 
 /** Options of {@link Llm.load}. */
-export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "wasm"> {
+export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "version" | "wasm"> {
   /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
   fetch?: typeof fetch;
   /** Told of the load's progress. */
@@ -89,8 +90,8 @@ export class Llm {
    */
   static async load(options: LoadOptions): Promise<Llm> {
     const {
-      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, sha256, hfEndpoint, retries, retryDelay, timeout,
-      baseUrl = globalThis.location?.href, ...engine
+      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
+      timeout, baseUrl = globalThis.location?.href, ...engine
     } = options;
     if (!isModel(model)) {
       throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
@@ -104,8 +105,8 @@ export class Llm {
       // A URL does not cross to a worker.
       const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
       const request = withoutUndefined({
-        model: text(model), engine, wasmUrl, wasm, cache, sha256, hfEndpoint: text(hfEndpoint), baseUrl: text(baseUrl), retries,
-        retryDelay, timeout,
+        model: text(model), engine, version: VERSION, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint),
+        baseUrl: text(baseUrl), retries, retryDelay, timeout,
       });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));

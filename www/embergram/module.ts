@@ -1,7 +1,8 @@
 /** The engine's WebAssembly module: one instance for all hosts of a context. */
-import initEngine from "./engine/engine.js";
+import initEngine, { version } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { SILENCE } from "./source/index.js";
+import { checkVersions, VERSION } from "./version.js";
 
 export interface ModuleOptions {
   /** Where it is; default beside this script. */
@@ -16,11 +17,23 @@ let instance: Promise<unknown> | undefined;
 
 /** Instantiates it, the first time; one that failed is tried again. */
 export async function startModule(options: ModuleOptions): Promise<void> {
-  instance ??= instantiate(options).catch((error: unknown) => {
+  instance ??= ofThisVersion(options).catch((error: unknown) => {
     instance = undefined;
     throw error;
   });
   await instance;
+}
+
+async function ofThisVersion(options: ModuleOptions): Promise<void> {
+  const check = (found?: string) => checkVersions("the engine's script", VERSION, "its module (engine_bg.wasm)", found);
+  try {
+    await instantiate(options);
+  } catch (error) {
+    // Each version has imports of its own.
+    if (error instanceof WebAssembly.LinkError) check();
+    throw error;
+  }
+  check(version());
 }
 
 async function instantiate({ wasm, wasmUrl, timeout = SILENCE }: ModuleOptions): Promise<unknown> {

@@ -267,12 +267,13 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** A setting's short name, such as `K=5, lookup 2-4`. */
+/** A setting's short name, such as `K=5, lookup 2-4` or `K=auto to 6, lookup 5`. */
 export function labelOf(config: SpeculativeConfig | null): string {
   if (config === null) return "none";
-  const { num_speculative_tokens: k, prompt_lookup_min: min, prompt_lookup_max: max } = config;
+  const { num_speculative_tokens: k, max_speculative_tokens: most, prompt_lookup_min: min, prompt_lookup_max: max } = config;
   const [from, to] = [min ?? max ?? 5, max ?? min ?? 5];
-  return `K=${k}, lookup ${from === to ? to : `${from}-${to}`}`;
+  const bound = most === undefined ? "" : ` to ${most}`;
+  return `K=${k}${bound}, lookup ${from === to ? to : `${from}-${to}`}`;
 }
 
 /** A tuning as a text table for a terminal. */

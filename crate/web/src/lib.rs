@@ -32,6 +32,12 @@ fn start() {
     trap::hook_panics();
 }
 
+/// The package's version, which the script that loads this module compares with its own.
+#[wasm_bindgen]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_string()
+}
+
 /// What JS gets.
 type Thrown<T> = std::result::Result<T, JsValue>;
 

@@ -109,7 +109,8 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     const all = await modelCache.list();
     const total = all.reduce((sum, { bytes }) => sum + bytes, 0);
     byId("cached-size").textContent = all.length > 0 ? `${all.length} file${all.length > 1 ? "s" : ""}, ${format.bytes(total)}` : "none";
-    byId("cached-list").replaceChildren(...all.map(({ url, bytes, complete }) => {
+    byId("cached-list").replaceChildren(...all.map((cached) => {
+      const { url, bytes, complete } = cached;
       const name = fileName(url);
       const use = make("button", { type: "button", ariaLabel: `Use ${name}` }, "Use");
       use.addEventListener("click", () => {
@@ -118,7 +119,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
         address.focus();
       });
       const remove = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
-      remove.addEventListener("click", () => void modelCache.delete(url).catch(showError).then(listCached));
+      remove.addEventListener("click", () => void modelCache.delete(cached).catch(showError).then(listCached));
       const size = `${format.bytes(bytes)}${complete ? "" : ", incomplete"}`;
       return make("li", {}, make("span", { className: "name", title: url }, name), make("span", { className: "hint numbers" }, size), use, remove);
     }));

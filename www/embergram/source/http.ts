@@ -1,4 +1,5 @@
 import { EmbergramError } from "../error.js";
+import { shown } from "./secrets.js";
 import { checkAborted, sleep } from "./wait.js";
 
 /** What tells one version of a file on a server from another. */
@@ -53,32 +54,64 @@ export function sameFile(a: Identity, b: Identity): boolean {
 
 const weak = (etag: string) => etag.replace(/^W\//, "");
 
+/** What is there of a file. */
+export interface Begun {
+  /** Bytes. */
+  offset: number;
+  /** The last of them, see {@link tailOf}. */
+  tail: Uint8Array;
+  /** The version they came from. */
+  known: Identity | undefined;
+}
+
 /**
- * The bytes of a file from `offset` on, over as many connections as it takes.
- * @param known the version that the bytes before `offset` came from
+ * Bytes that are fetched again and compared when a download goes on. Servers of another origin may hide every mark of a
+ * version but the length, which two versions may share.
+ */
+const OVERLAP = 1024;
+
+/** The last bytes of a file, after these and more. A copy: chunks are their receiver's. */
+export function tailOf(tail: Uint8Array, more: Uint8Array): Uint8Array {
+  if (more.length >= OVERLAP) return more.slice(-OVERLAP);
+  const both = new Uint8Array(tail.length + more.length);
+  both.set(tail);
+  both.set(more, tail.length);
+  return both.slice(-OVERLAP);
+}
+
+/**
+ * The bytes of a file after those that are there, over as many connections as it takes.
  * @param onResponse called once, before the first byte; what it throws ends the download
  * @throws FileChanged when the server has another version now; EmbergramError `http`, `network`, `aborted`, `truncated_file`
  */
 export async function* download(
-  url: URL, offset: number, known: Identity | undefined, options: HttpOptions, onResponse: (remote: Remote) => void | Promise<void>,
+  url: URL, { offset, tail: last, known }: Begun, options: HttpOptions, onResponse: (remote: Remote) => void | Promise<void>,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
   let at = offset;
+  let tail = last;
   let version = known;
   let answered = false;
   let failures = 0;
   for (;;) {
     try {
-      const { response, remote, start, guard } = await get(url, at, version, options);
+      const { response, remote, start, guard } = await get(url, at - tail.length, options);
+      // What must come again before anything new.
+      let again = tail;
       try {
         if (version !== undefined && at > 0 && !sameFile(version, remote)) throw new FileChanged();
         version = remote;
         if (!answered) await onResponse(remote);
         answered = true;
-        let skip = at - start;
+        let skip = at - tail.length - start;
         for await (const chunk of body(url, response, guard, options)) {
-          const fresh = chunk.subarray(Math.min(skip, chunk.length));
-          skip -= chunk.length - fresh.length;
+          const rest = chunk.subarray(Math.min(skip, chunk.length));
+          skip -= chunk.length - rest.length;
+          const fresh = rest.subarray(Math.min(again.length, rest.length));
+          const repeated = rest.subarray(0, rest.length - fresh.length);
+          if (repeated.some((byte, i) => byte !== again[i])) throw new FileChanged();
+          again = again.subarray(repeated.length);
           if (fresh.length === 0) continue;
+          tail = tailOf(tail, fresh);
           at += fresh.length;
           failures = 0;
           yield fresh;
@@ -87,8 +120,9 @@ export async function* download(
         guard.end();
       }
       const { size } = remote;
-      if (size === undefined || at === size) return;
-      if (at > size) throw new EmbergramError("invalid_file", `${url.href} promised ${size} bytes and sent more. Check the server's Content-Length and Content-Range.`);
+      if (again.length === 0 && (size === undefined || at === size)) return;
+      if (size === undefined) throw new FileChanged();
+      if (at > size) throw new EmbergramError("invalid_file", `${shown(url)} promised ${size} bytes and sent more. Check the server's Content-Length and Content-Range.`);
       throw new Passing(broken(url, `ended after ${at} of ${size} bytes`));
     } catch (error) {
       checkAborted(options.signal);
@@ -190,16 +224,17 @@ async function ask(url: URL, init: RequestInit, guard: Guard, options: HttpOptio
     return await guard.within(fetch(url.href, { ...init, signal: guard.signal, ...(options.store ? {} : { cache: "no-store" }) }));
   } catch (error) {
     checkAborted(options.signal);
-    const reason = guard.stalled ? `no answer within ${options.timeout / 1000} s` : String((error as Error | undefined)?.message ?? error);
+    const told = String((error as Error | undefined)?.message ?? error);
+    const reason = guard.stalled ? `no answer within ${options.timeout / 1000} s` : told.replaceAll(url.href, shown(url));
     throw new Passing(new EmbergramError(
       "network",
-      `Could not reach ${url.href} (${reason}). Check the connection and the address; another origin must allow this page through CORS (Access-Control-Allow-Origin).`,
+      `Could not reach ${shown(url)} (${reason}). Check the connection and the address; another origin must allow this page through CORS (Access-Control-Allow-Origin).`,
       { cause: error },
     ));
   }
 }
 
-async function get(url: URL, at: number, version: Identity | undefined, options: HttpOptions) {
+async function get(url: URL, at: number, options: HttpOptions) {
   const guard = new Guard(options.signal, options.timeout);
   try {
     // Asked for even from byte 0: a request with Range is never answered compressed, so lengths are those of the file.
@@ -207,27 +242,21 @@ async function get(url: URL, at: number, version: Identity | undefined, options:
     // file hosts do not answer. What the answer says of itself is compared instead.
     const range = `bytes=${at}-`;
     const response = await ask(url, { headers: { range } }, guard, options);
-    if (response.status === 416) return { response, guard, ...unsatisfied(url, response, at, version) };
+    if (response.status === 416) {
+      // No byte is there where some were.
+      if (at > 0) throw new FileChanged();
+      throw new EmbergramError("truncated_file", `${shown(url)} is empty. Check what the server holds there.`);
+    }
     if (response.status !== 200 && response.status !== 206) throw refused(url, response);
     const described = describe(response, at);
     if (described.start > at || (response.status === 206 && described.start !== at)) {
-      throw new EmbergramError("http", `${url.href} answered Range ${range} with ${response.headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
+      throw new EmbergramError("http", `${shown(url)} answered Range ${range} with ${response.headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
     }
     return { response, guard, ...described };
   } catch (error) {
     guard.end();
     throw error;
   }
-}
-
-/** A range that starts at the end of the file: everything is there already. */
-function unsatisfied(url: URL, response: Response, at: number, version: Identity | undefined) {
-  const told = /\*\/(\d+)/.exec(response.headers.get("content-range") ?? "")?.[1];
-  const size = told !== undefined ? Number(told) : version?.size;
-  if (at === 0) throw new EmbergramError("truncated_file", `${url.href} is empty. Check what the server holds there.`);
-  if (size !== at) throw new FileChanged();
-  const remote: Remote = { ...version, size };
-  return { remote, start: at };
 }
 
 function describe(response: Response, at: number): { remote: Remote; start: number } {
@@ -267,7 +296,7 @@ export function hex(bytes: Uint8Array): string {
 }
 
 async function* body(url: URL, response: Response, guard: Guard, { signal, timeout }: HttpOptions) {
-  if (response.status === 416 || response.body === null) return;
+  if (response.body === null) return;
   const reader = response.body.getReader();
   try {
     for (;;) {
@@ -284,12 +313,12 @@ async function* body(url: URL, response: Response, guard: Guard, { signal, timeo
 }
 
 function broken(url: URL, how: string): EmbergramError {
-  return new EmbergramError("network", `The connection to ${url.href} ${how}, also when tried again. Check the connection and load again: with the cache on, the download goes on where it broke.`);
+  return new EmbergramError("network", `The connection to ${shown(url)} ${how}, also when tried again. Check the connection and load again: with the cache on, the download goes on where it broke.`);
 }
 
 function refused(url: URL, response: Response): EmbergramError | Passing {
   const { status } = response;
-  const error = new EmbergramError("http", `${url.href} answered ${status} ${response.statusText}`.trimEnd() + `. ${advice(status)}`);
+  const error = new EmbergramError("http", `${shown(url)} answered ${status} ${response.statusText}`.trimEnd() + `. ${advice(status)}`);
   if (!RETRIED.has(status)) return error;
   const after = Number(response.headers.get("retry-after") ?? NaN) * 1000;
   return new Passing(error, after > 0 ? Math.min(after, LONGEST_RETRY_AFTER) : undefined);

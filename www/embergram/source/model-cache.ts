@@ -3,13 +3,15 @@ import { Entry } from "./store.js";
 
 /** One cached file; a split model has one for each part. */
 export interface CachedModel {
-  /** The address it was fetched from. */
+  /** The address it was fetched from, without credentials and query. Two files may share it. */
   url: string;
+  /** The cache's own name of the file. */
+  key: string;
   /** Bytes stored. */
   bytes: number;
   /** Whether all of it is there: an incomplete one is gone on with at the next load. */
   complete: boolean;
-  /** Milliseconds since 1970; 0 for one never loaded to its end. */
+  /** When a load last read or wrote it, in milliseconds since 1970. */
   lastUsed: number;
   /** Of the whole file in hex, once complete. */
   sha256?: string;
@@ -17,10 +19,10 @@ export interface CachedModel {
 
 async function list(): Promise<CachedModel[]> {
   const found: CachedModel[] = [];
-  for (const { meta, lastUsed } of await Entry.all()) {
+  for (const { key, meta, lastUsed } of await Entry.all()) {
     if (meta === undefined) continue;
     const bytes = meta.pieces.reduce((sum, piece) => sum + piece.size, 0);
-    found.push({ url: meta.url, bytes, complete: meta.complete, lastUsed, ...(meta.sha256 === undefined ? {} : { sha256: meta.sha256 }) });
+    found.push({ url: meta.url, key, bytes, complete: meta.complete, lastUsed, ...(meta.sha256 === undefined ? {} : { sha256: meta.sha256 }) });
   }
   return found.sort((a, b) => b.lastUsed - a.lastUsed);
 }
@@ -31,12 +33,14 @@ export const modelCache = {
   list,
 
   /**
-   * Removes a model, under the name it is loaded by, all parts of it. A load that runs goes on without the cache.
+   * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. A load that
+   * runs goes on without the cache.
    * @returns whether there was one
    */
-  async delete(model: string | URL, options: NameOptions = {}): Promise<boolean> {
-    const urls = new Set(remoteFiles(model, options).map(({ url }) => url.href));
-    const there = (await Entry.all()).filter(({ meta }) => meta !== undefined && urls.has(meta.url));
+  async delete(model: string | URL | CachedModel, options: NameOptions = {}): Promise<boolean> {
+    const named = typeof model === "string" || model instanceof URL;
+    const keys = named ? await Promise.all(remoteFiles(model, options).map(({ key }) => Entry.keyOf(key))) : [model.key];
+    const there = (await Entry.all()).filter(({ key, meta }) => meta !== undefined && keys.includes(key));
     for (const { key } of there) await Entry.remove(key);
     return there.length > 0;
   },

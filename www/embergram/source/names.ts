@@ -1,22 +1,32 @@
 import { EmbergramError } from "../error.js";
+import { shown, unsigned } from "./secrets.js";
 
 /** What can be loaded: a URL, `hf:owner/repo/path/file.gguf[@revision]`, a file, or all the files of a split model. */
 export type ModelInput = string | URL | Blob | File | readonly Blob[];
 
-/** How names become addresses. */
+/** How names become addresses, and what the cache knows them by. */
 export interface NameOptions {
   /** What relative URLs are relative to; by default the address of the page or worker. */
   baseUrl?: string | URL;
   /** Where `hf:` names are fetched from; by default `https://huggingface.co`. */
   hfEndpoint?: string | URL;
+  /**
+   * The name by which the cache knows the model, in place of its address: for one and the same file behind changing
+   * addresses. By default the address without credentials, fragment and the parameters of known signatures.
+   */
+  cacheKey?: string;
 }
 
 /** One file to fetch. */
 export interface RemoteFile {
   url: URL;
+  /** What the cache knows the file by. It may hold secrets; what is stored is its hash. */
+  key: string;
   /** Where the hub answers with the file's Git LFS pointer, which holds size and sha256. */
   pointer?: URL;
 }
+
+type RemoteAddress = Omit<RemoteFile, "key">;
 
 const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 
@@ -31,15 +41,20 @@ export function splitOf(name: string): { part: number; parts: number } | undefin
  * @throws EmbergramError `invalid_config` for what is no address
  */
 export function remoteFiles(input: string | URL, options: NameOptions = {}): RemoteFile[] {
+  const { cacheKey } = options;
+  if (cacheKey !== undefined && (typeof cacheKey !== "string" || cacheKey === "")) {
+    throw new EmbergramError("invalid_config", "cacheKey: give a text that names the model, or leave it out.");
+  }
   const first = typeof input === "string" && input.startsWith("hf:") ? hubFile(input, options) : { url: absolute(input, options) };
   const split = splitOf(first.url.pathname);
-  if (split === undefined) return [first];
+  if (split === undefined) return [{ ...first, key: cacheKey === undefined ? unsigned(first.url) : `key:${cacheKey}` }];
   const { part, parts } = split;
   if (part < 1 || part > parts) {
-    throw new EmbergramError("invalid_config", `model: ${first.url.href} is named part ${part} of ${parts}; parts count from 00001.`);
+    throw new EmbergramError("invalid_config", `model: ${shown(first.url)} is named part ${part} of ${parts}; parts count from 00001.`);
   }
   return Array.from({ length: parts }, (_, i) => {
-    const file: RemoteFile = { url: partUrl(first.url, i + 1) };
+    const url = partUrl(first.url, i + 1);
+    const file: RemoteFile = { url, key: cacheKey === undefined ? unsigned(url) : `key:${cacheKey}#${i + 1}` };
     if (first.pointer) file.pointer = partUrl(first.pointer, i + 1);
     return file;
   });
@@ -60,25 +75,32 @@ function absolute(input: string | URL, { baseUrl }: NameOptions): URL {
   } catch {
     throw new EmbergramError(
       "invalid_config",
-      `model: "${String(input)}" is no address${base ? ` (relative to ${String(base)})` : ""}. Give a URL, "hf:owner/repo/file.gguf", a File or a Blob` +
+      `model: "${shown(input)}" is no address${base ? ` (relative to ${shown(base)})` : ""}. Give a URL, "hf:owner/repo/file.gguf", a File or a Blob` +
         (base ? "." : "; a relative URL needs the option baseUrl here."),
     );
   }
 }
 
-function hubFile(name: string, { hfEndpoint = "https://huggingface.co" }: NameOptions): RemoteFile {
-  const match = /^hf:([^/@\s]+)\/([^/@\s]+)\/([^@]+?)(?:@(.+))?$/.exec(name);
-  if (match === null) {
-    throw new EmbergramError("invalid_config", `model: "${name}" should read hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision.`);
+/** What a segment of an `hf:` name may be: nothing that leads to another place, encoded or not. */
+const isSegment = (text: string) => /^[A-Za-z0-9._-]+$/.test(text) && text !== "." && text !== "..";
+
+function hubFile(name: string, { hfEndpoint = "https://huggingface.co" }: NameOptions): RemoteAddress {
+  const [path = "", revision = "main", ...more] = name.slice("hf:".length).split("@");
+  const segments = path.split("/");
+  const [owner, repo, ...file] = segments;
+  if (file.length === 0 || more.length > 0 || ![...segments, ...revision.split("/")].every(isSegment)) {
+    throw new EmbergramError(
+      "invalid_config",
+      `model: "${shown(name)}" should read hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision, with letters, digits, "-", "_" and "." ` +
+        `between the slashes and no "." or ".." alone. Give the URL of a file that is named otherwise.`,
+    );
   }
-  const [, owner, repo, path = "", revision = "main"] = match;
-  const encoded = path.split("/").map(encodeURIComponent).join("/");
   const at = (door: string) => {
-    const address = `${String(hfEndpoint).replace(/\/+$/, "")}/${owner}/${repo}/${door}/${encodeURIComponent(revision)}/${encoded}`;
+    const address = `${String(hfEndpoint).replace(/\/+$/, "")}/${owner}/${repo}/${door}/${encodeURIComponent(revision)}/${file.join("/")}`;
     try {
       return new URL(address);
     } catch {
-      throw new EmbergramError("invalid_config", `hfEndpoint: "${String(hfEndpoint)}" is no absolute URL, such as "https://huggingface.co".`);
+      throw new EmbergramError("invalid_config", `hfEndpoint: "${shown(hfEndpoint)}" is no absolute URL, such as "https://huggingface.co".`);
     }
   };
   return { url: at("resolve"), pointer: at("raw") };

@@ -3,7 +3,9 @@ import { EmbergramError } from "../error.js";
 import { probe, readPointer, type HttpOptions, type Remote } from "./http.js";
 import { orderedFiles, remoteFiles, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
 import { ProgressMeter, type Progress } from "./progress.js";
-import { agree, checkQuota, remoteBytes, RestartLoad } from "./remote.js";
+import { agree, remoteBytes, RestartLoad } from "./remote.js";
+import { checkQuota } from "./room.js";
+import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
 import { checkAborted, SILENCE } from "./wait.js";
 
@@ -12,7 +14,10 @@ export interface OpenOptions extends NameOptions {
   /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
   fetch?: typeof fetch;
   signal?: AbortSignal;
-  /** Keeps downloads in OPFS and reads them from there; default true. Files and Blobs are never cached. */
+  /**
+   * Keeps downloads in OPFS and reads them from there; default true. Where storage is short, the files that were used least
+   * recently give way. Files and Blobs are never cached.
+   */
   cache?: boolean;
   /** What the file's bytes must hash to (hex); for a split model one for each part. */
   sha256?: string | readonly string[];
@@ -122,9 +127,11 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
     store: true,
   };
   const meter = new ProgressMeter(files.length, options.onProgress);
+  const cacheable = (url: URL) => caching && (url.protocol === "http:" || url.protocol === "https:");
+  const places = await Promise.all(files.map((file) => (cacheable(file.url) ? Entry.of(file) : undefined)));
+  const entries = places.filter((entry) => entry !== undefined);
   const parts = await Promise.all(files.map(async ({ url, pointer }, i) => {
-    const cacheable = caching && (url.protocol === "http:" || url.protocol === "https:");
-    const entry = cacheable ? await Entry.of(url.href) : undefined;
+    const entry = places[i];
     const meta = await entry?.meta();
     const cached = meta?.complete === true && (hashes[i] === undefined || hashes[i] === meta.sha256);
     let told: Remote | undefined;
@@ -139,6 +146,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
       // What OPFS keeps need not lie in the HTTP cache as well.
       http: { ...http, store: entry === undefined },
       entry,
+      entries,
       expected: hashes[i],
       told,
       onSize,
@@ -149,7 +157,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
   }));
   // Each part is checked when its own download starts; a split model must fit as a whole.
   const missing = parts.reduce((sum, part) => sum + part.missing, 0);
-  if (parts.length > 1 && missing > 0) await checkQuota(files[0]!.url, missing);
+  if (parts.length > 1 && missing > 0) await checkQuota(files[0]!.url, missing, entries);
   return { parts: parts.map(({ part }) => part) };
 }
 
@@ -175,7 +183,7 @@ class RemotePart implements ModelPart {
       yield* this.read((size) => this.setSize(size));
     } catch (error) {
       if (!(error instanceof RestartLoad) || this.restarts++ < RESTARTS) throw error;
-      throw new EmbergramError("invalid_file", `${this.url.href} keeps changing while it is loaded (${error.message}). Load again when the server's file is settled, or with cache: false.`, { cause: error });
+      throw new EmbergramError("invalid_file", `${shown(this.url)} keeps changing while it is loaded (${error.message}). Load again when the server's file is settled, or with cache: false.`, { cause: error });
     }
   }
 }

@@ -1,8 +1,10 @@
 import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
-import { download, FileChanged, type HttpOptions, type Remote } from "./http.js";
+import { download, FileChanged, tailOf, type Begun, type HttpOptions, type Remote } from "./http.js";
 import type { ProgressPhase } from "./progress.js";
-import { Entry, hasRoom, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
+import { checkQuota } from "./room.js";
+import { shown } from "./secrets.js";
+import { Entry, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
 import { checkAborted, sleep } from "./wait.js";
 import { CacheWriter } from "./writer.js";
 
@@ -19,6 +21,8 @@ export interface RemoteRequest {
   url: URL;
   http: HttpOptions;
   entry: Entry | undefined;
+  /** Those of all parts of the model, which stay in the cache while one of them is read. */
+  entries: readonly Entry[];
   /** Lower-case hex, from the caller. */
   expected: string | undefined;
   /** What the server's side said of the file before the download. */
@@ -35,22 +39,33 @@ const POLL = 150;
  * downloads the same file, its pieces are read as they come, and its place is taken if it goes away.
  */
 export async function* remoteBytes(request: RemoteRequest): AsyncGenerator<Uint8Array, void, undefined> {
+  const uses = await Promise.all(request.entries.map((entry) => entry.use()));
+  try {
+    await request.entry?.touch();
+    yield* cachedBytes(request);
+  } finally {
+    for (const use of uses) use?.release();
+  }
+}
+
+async function* cachedBytes(request: RemoteRequest): AsyncGenerator<Uint8Array, void, undefined> {
   const { url, entry, expected, http, onSize, onBytes } = request;
   /** The pieces given so far, which the rest must continue. */
   const given: Piece[] = [];
   let offset = 0;
+  let tail: Uint8Array = new Uint8Array(0);
   let known: Meta | undefined;
-  const handover = (meta?: Meta, held?: Held): Handover => ({ offset, given, known, meta, held });
+  const handover = (meta?: Meta, held?: Held): Handover => ({ offset, tail, given, known, meta, held });
   if (entry === undefined) return yield* fetched(request, handover());
 
   for (let quiet = 0; quiet < http.timeout; ) {
     checkAborted(http.signal);
     const meta = await entry.meta();
     if (meta !== undefined) {
-      if (!continues(meta.pieces, given)) throw new RestartLoad(`${url.href}: the cached file was replaced`);
+      if (!continues(meta.pieces, given)) throw new RestartLoad(`${shown(url)}: the cached file was replaced`);
       if (expected !== undefined && meta.sha256 !== undefined && meta.sha256 !== expected) {
         await Entry.remove(entry.key);
-        if (offset > 0) throw new RestartLoad(`${url.href}: the cached file has another sha256`);
+        if (offset > 0) throw new RestartLoad(`${shown(url)}: the cached file has another sha256`);
         continue;
       }
       known = meta;
@@ -63,11 +78,12 @@ export async function* remoteBytes(request: RemoteRequest): AsyncGenerator<Uint8
       checkAborted(http.signal);
       given.push(listed[given.length]!);
       offset += bytes.length;
+      tail = tailOf(tail, bytes);
       onBytes(offset, "cache", true);
       yield bytes;
     }
     const damaged = given.length < listed.length;
-    if (meta?.complete && !damaged) return entry.touch();
+    if (meta?.complete && !damaged) return;
     if (given.length > before) quiet = 0;
 
     const held = await entry.lock();
@@ -112,8 +128,7 @@ async function* pieces(entry: Entry, listed: readonly Piece[], start = 0) {
 }
 
 /** Where the network takes over. */
-interface Handover {
-  offset: number;
+interface Handover extends Begun {
   /** The pieces given so far, which make up the bytes before `offset`. */
   given: readonly Piece[];
   /** The version they came from. */
@@ -125,14 +140,15 @@ interface Handover {
 }
 
 /** The file from `offset` on from the network, appended to the cache where that is possible. */
-async function* fetched(request: RemoteRequest, { offset, given, known, meta, held }: Handover): AsyncGenerator<Uint8Array, void, undefined> {
+async function* fetched(request: RemoteRequest, handover: Handover): AsyncGenerator<Uint8Array, void, undefined> {
   const { url, http, entry, told, onSize, onBytes } = request;
-  const writer = held && entry && (await writerAt(entry, held, meta, given));
+  const { offset, given, known } = handover;
+  const writer = await writerAt(request, handover);
   let expected = request.expected ?? told?.sha256 ?? (offset > 0 ? known?.sha256 : undefined);
   const restart = async (why: string) => {
     writer?.abandon();
     if (entry) await Entry.remove(entry.key);
-    return new RestartLoad(`${url.href}: ${why}`);
+    return new RestartLoad(`${shown(url)}: ${why}`);
   };
   const hasher = writer || expected ? await createSHA256() : undefined;
   hasher?.init();
@@ -150,7 +166,7 @@ async function* fetched(request: RemoteRequest, { offset, given, known, meta, he
   try {
     // A tab closed at the very end leaves all bytes and no word that they are all.
     if (offset === 0 || offset !== size) {
-      const arriving = download(url, offset, known, http, async (remote) => {
+      const arriving = download(url, handover, http, async (remote) => {
         agree(url, request.expected ?? told?.sha256, remote.sha256);
         expected ??= remote.sha256;
         size = remote.size;
@@ -172,7 +188,7 @@ async function* fetched(request: RemoteRequest, { offset, given, known, meta, he
       if (offset > 0) throw mixed;
       throw new EmbergramError(
         "invalid_file",
-        `${url.href} has the sha256 ${sha256}, not ${expected}. The download was damaged, or it is another file than meant: load again, or correct the option sha256.`,
+        `${shown(url)} has the sha256 ${sha256}, not ${expected}. The download was damaged, or it is another file than meant: load again, or correct the option sha256.`,
       );
     }
     if (sha256 !== undefined) await writer?.finish(at, sha256);
@@ -187,27 +203,16 @@ async function* fetched(request: RemoteRequest, { offset, given, known, meta, he
   }
 }
 
-/** A writer that goes on after the given pieces; undefined where the entry no longer holds them. */
-async function writerAt(entry: Entry, held: Held, meta: Meta | undefined, given: readonly Piece[]): Promise<CacheWriter | undefined> {
-  if (given.length > (meta?.pieces.length ?? 0)) return undefined;
+/** A writer that goes on after the given pieces; undefined where the entry is none of ours to write, or no longer holds them. */
+async function writerAt({ entry }: RemoteRequest, { held, meta, given }: Handover): Promise<CacheWriter | undefined> {
+  if (entry === undefined || held === undefined || given.length > (meta?.pieces.length ?? 0)) return undefined;
   await entry.trim(given.length);
-  return new CacheWriter(entry, held, given.length > 0 && meta ? { ...meta, pieces: [...given] } : { url: entry.url, complete: false, pieces: [] });
+  const begun = given.length > 0 ? meta : undefined;
+  return new CacheWriter(entry, held, { ...begun, url: entry.url, pieces: given });
 }
 
 /** A server that promises another file than the caller wants: known before the first byte. */
 export function agree(url: URL, expected: string | undefined, sent: string | undefined): void {
   if (expected === undefined || sent === undefined || expected === sent) return;
-  throw new EmbergramError("invalid_file", `${url.href} has the sha256 ${sent} as its server says, not ${expected}. Correct the option sha256, or the address or revision.`);
-}
-
-/**
- * Makes sure that this origin may store so many more bytes.
- * @throws EmbergramError `quota`
- */
-export async function checkQuota(url: URL, bytes: number): Promise<void> {
-  if (await hasRoom(bytes)) return;
-  throw new EmbergramError(
-    "quota",
-    `${url.href} needs ${(bytes / 1e6).toFixed(1)} MB of storage, more than the browser grants this origin. Delete cached models (modelCache.list(), modelCache.delete(url)), free disk space, or load with cache: false.`,
-  );
+  throw new EmbergramError("invalid_file", `${shown(url)} has the sha256 ${sent} as its server says, not ${expected}. Correct the option sha256, or the address or revision.`);
 }

@@ -1,4 +1,6 @@
 import { hex, type Identity } from "./http.js";
+import type { RemoteFile } from "./names.js";
+import { shown } from "./secrets.js";
 
 /** Bytes of a full piece. Also the most that a reader gets at once. */
 export const PIECE_BYTES = 4 << 20;
@@ -11,6 +13,7 @@ export interface Piece {
 
 /** What is known of a cached file; `meta.json` in its folder. Only pieces listed here count. */
 export interface Meta extends Identity {
+  /** Where it came from, without what may be secret. */
   url: string;
   /** Of the whole file, once complete. */
   sha256?: string;
@@ -21,10 +24,9 @@ export interface Meta extends Identity {
 const ROOT = ["embergram", "models"];
 const META = "meta.json";
 const USED = "used";
-const PROBE = "room";
 
-/** OPFS where this context has it: not in insecure contexts, nor in some private windows. */
-async function root(create: boolean): Promise<FileSystemDirectoryHandle | undefined> {
+/** The cache's folder in OPFS, where this context has it: not in insecure contexts, nor in some private windows. */
+export async function root(create: boolean): Promise<FileSystemDirectoryHandle | undefined> {
   const storage = (globalThis as { navigator?: { storage?: Partial<StorageManager>; locks?: LockManager } }).navigator;
   if (storage?.storage?.getDirectory === undefined || storage.locks === undefined) return undefined;
   try {
@@ -58,15 +60,19 @@ async function lock(name: string, options: LockOptions): Promise<Held | undefine
   });
 }
 
-/** One file in the cache. Who reads needs no lock; who writes holds `lock()`. */
+/** One file in the cache. Who reads or writes holds `use()`, who writes holds `lock()` as well. */
 export class Entry {
   private constructor(readonly url: string, readonly key: string) {}
 
-  /** The place of a URL, whether something lies there or not; undefined where there is no OPFS. */
-  static async of(url: string): Promise<Entry | undefined> {
-    if ((await root(true)) === undefined) return undefined;
-    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(url));
-    return new Entry(url, hex(new Uint8Array(digest)).slice(0, 40));
+  /** The place of a file, whether something lies there or not; undefined where there is no OPFS. */
+  static async of({ url, key }: Pick<RemoteFile, "url" | "key">): Promise<Entry | undefined> {
+    return (await root(true)) === undefined ? undefined : new Entry(shown(url), await Entry.keyOf(key));
+  }
+
+  /** The name of the folder: a hash, since what tells files apart may be secret. */
+  static async keyOf(key: RemoteFile["key"]): Promise<string> {
+    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
+    return hex(new Uint8Array(digest)).slice(0, 40);
   }
 
   /** All that lie there. */
@@ -92,6 +98,26 @@ export class Entry {
     }
   }
 
+  /** Removes a folder to make room; false where a load, here or in another tab, is at it. */
+  static async evict(key: string): Promise<boolean> {
+    const held = await lock(useName(key), { ifAvailable: true });
+    if (held === undefined) return false;
+    try {
+      await Entry.remove(key);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      held.release();
+    }
+  }
+
+  /** The folders that loads are at, in all contexts. */
+  static async used(): Promise<ReadonlySet<string>> {
+    const { held = [] } = await navigator.locks.query();
+    return new Set(held.flatMap(({ name }) => (name?.startsWith(USE) ? [name.slice(USE.length)] : [])));
+  }
+
   private async folder(create = false): Promise<FileSystemDirectoryHandle | undefined> {
     try {
       return await (await root(create))?.getDirectoryHandle(this.key, { create });
@@ -102,8 +128,7 @@ export class Entry {
 
   async meta(): Promise<Meta | undefined> {
     const folder = await this.folder();
-    const meta = folder && (await readMeta(folder));
-    return meta?.url === this.url ? meta : undefined;
+    return folder && (await readMeta(folder));
   }
 
   /** A piece, if it is what was written. */
@@ -116,6 +141,11 @@ export class Entry {
     } catch {
       return undefined;
     }
+  }
+
+  /** Keeps it from being evicted. */
+  async use(): Promise<Held | undefined> {
+    return lock(useName(this.key), { mode: "shared" });
   }
 
   /** The right to write, or undefined while another load, here or in another tab, has it. */
@@ -157,7 +187,9 @@ export class Entry {
   }
 }
 
+const USE = "embergram:use:";
 const lockName = (key: string) => `embergram:${key}`;
+const useName = (key: string) => `${USE}${key}`;
 
 async function removeFolder(key: string): Promise<void> {
   const directory = await root(false);
@@ -199,43 +231,8 @@ async function writeText(folder: FileSystemDirectoryHandle, name: string, value:
   await stream.close();
 }
 
-/**
- * Whether this origin may store so many more bytes. A file of that length is made and removed: it holds no data, takes
- * milliseconds, and meets the limit that is enforced, while Chromium's `navigator.storage.estimate()` answers with an
- * invented one against fingerprinting.
- */
-export async function hasRoom(bytes: number): Promise<boolean> {
-  const directory = await root(true);
-  try {
-    const handle = await directory?.getFileHandle(PROBE, { create: true });
-    if (handle) await reserve(handle, bytes);
-    return true;
-  } catch (error) {
-    return (error as Partial<DOMException>).name !== "QuotaExceededError";
-  } finally {
-    await directory?.removeEntry(PROBE).catch(() => {});
-  }
-}
-
-async function reserve(handle: FileSystemFileHandle, bytes: number): Promise<void> {
-  const access = await (handle as WorkerFileHandle).createSyncAccessHandle?.();
-  if (access !== undefined) {
-    try {
-      return access.truncate(bytes);
-    } finally {
-      access.close();
-    }
-  }
-  const stream = await handle.createWritable();
-  try {
-    await stream.truncate(bytes);
-  } finally {
-    await stream.abort().catch(() => {});
-  }
-}
-
 /** Only dedicated workers have it, and it is in no DOM library. */
-interface WorkerFileHandle extends FileSystemFileHandle {
+export interface WorkerFileHandle extends FileSystemFileHandle {
   createSyncAccessHandle?(): Promise<{
     truncate(size: number): void;
     write(bytes: Uint8Array, options: { at: number }): number;

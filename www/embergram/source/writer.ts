@@ -1,5 +1,6 @@
 import type { Remote } from "./http.js";
-import { PIECE_BYTES, type Entry, type Held, type Meta } from "./store.js";
+import { makeRoom } from "./room.js";
+import { PIECE_BYTES, type Entry, type Held, type Meta, type Piece } from "./store.js";
 
 /**
  * Appends a download to a cache entry, piece by piece, one write at a time beside the download. A storage that fails
@@ -13,7 +14,10 @@ export class CacheWriter {
   private failed = false;
 
   /** @param meta the entry as it lies there, whose pieces end where the download starts */
-  constructor(private readonly entry: Entry, private readonly held: Held, meta: Meta) {
+  constructor(
+    private readonly entry: Entry, private readonly held: Held,
+    meta: Omit<Meta, "complete" | "pieces"> & { pieces: readonly Piece[] },
+  ) {
     this.meta = { ...meta, pieces: [...meta.pieces], complete: false };
   }
 
@@ -56,7 +60,6 @@ export class CacheWriter {
     await this.attempt(async () => {
       Object.assign(this.meta, { size, sha256, complete: true });
       await this.entry.writeMeta(this.meta);
-      await this.entry.touch();
     });
   }
 
@@ -66,9 +69,22 @@ export class CacheWriter {
     this.buffer = new Uint8Array(PIECE_BYTES);
     this.filled = 0;
     this.pending = this.attempt(async () => {
-      this.meta.pieces.push(await this.entry.write(this.meta.pieces.length, bytes));
-      if (this.active) await this.entry.writeMeta(this.meta);
+      this.meta.pieces.push(await this.store(bytes));
+      if (!this.active) return;
+      await this.entry.writeMeta(this.meta);
+      await this.entry.touch();
     });
+  }
+
+  private async store(bytes: Uint8Array<ArrayBuffer>): Promise<Piece> {
+    const write = () => this.entry.write(this.meta.pieces.length, bytes);
+    try {
+      return await write();
+    } catch (error) {
+      // Where no length was told, nobody could look ahead.
+      if (!isQuota(error) || !(await makeRoom(bytes.length))) throw error;
+      return write();
+    }
   }
 
   private async attempt(work: () => Promise<void>): Promise<void> {
@@ -78,7 +94,9 @@ export class CacheWriter {
     } catch (error) {
       this.failed = true;
       // The room is needed by others then, and half a model would never become a whole one.
-      if ((error as Partial<DOMException>).name === "QuotaExceededError") await this.entry.clear().catch(() => {});
+      if (isQuota(error)) await this.entry.clear().catch(() => {});
     }
   }
 }
+
+const isQuota = (error: unknown) => (error as Partial<DOMException>).name === "QuotaExceededError";
