@@ -81,11 +81,8 @@ pub(super) fn render(
 fn compile<'a>(name: &'a str, source: &'a str) -> Result<CompiledTemplate<'a>> {
     let ws_config = WhitespaceConfig { trim_blocks: true, lstrip_blocks: true, ..Default::default() };
     check_constants(source, ws_config)?;
-    let config = TemplateConfig {
-        syntax_config: SyntaxConfig,
-        ws_config,
-        default_auto_escape: Arc::new(|_| AutoEscape::None),
-    };
+    let config =
+        TemplateConfig { syntax_config: SyntaxConfig, ws_config, default_auto_escape: Arc::new(|_| AutoEscape::None) };
     CompiledTemplate::new(name, source, &config)
 }
 
