@@ -172,6 +172,8 @@ def main() -> None:
     parser.add_argument("--embedding-type", choices=names, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
     parser.add_argument("--rope-freqs", action="store_true", help="write Llama 3's rope_freqs tensor (llama-1b always does)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own")
+    parser.add_argument("--chat-template", metavar="JINJA", help="in place of the shape's own")
+    parser.add_argument("--corrupt", type=int, metavar="TOKEN", help="write NaN for this token's embedding, which must be F32")
     parser.add_argument("--split", type=int, default=0, metavar="N", help="write parts of at most N tensors: OUT-00001-of-0000M.gguf")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -229,7 +231,7 @@ def main() -> None:
     w.add_eos_token_id(tok.tokens.index(tok.eos))
     w.add_eot_token_id(tok.tokens.index(tok.eot))
     w.add_add_bos_token(tok.add_bos)
-    w.add_chat_template(tok.template)
+    w.add_chat_template(tok.template if args.chat_template is None else args.chat_template)
 
     # Tensors are announced first and written one by one: none but the current is in memory.
     bytes_of = lambda ty, n: n // GGML_QUANT_SIZES[ty][0] * GGML_QUANT_SIZES[ty][1]
@@ -246,8 +248,11 @@ def main() -> None:
         w.write_tensor_data(rope_factors_llama3(s.rope_base, s.head_dim, s.rope_factor, s.rope_original))
     for _, gain in norms:
         w.write_tensor_data((gain * rng.uniform(0.8, 1.2, s.d)).astype(np.float32))
-    for _, t, rows, cols, spread in matrices:
-        w.write_tensor_data(weights(t, rows, cols, spread, rng))
+    for name, t, rows, cols, spread in matrices:
+        data = weights(t, rows, cols, spread, rng)
+        if name == "token_embd" and args.corrupt is not None:
+            data.view(np.float32)[args.corrupt] = np.nan
+        w.write_tensor_data(data)
     w.close()
 
 

@@ -50,10 +50,13 @@ pub struct Capacity {
     pub block_size: usize,
 }
 
+/// In place of a token: the row's logits hold a NaN or an infinity.
+pub const CORRUPTED: u32 = u32::MAX;
+
 /// The result of a step, one entry for each row with `output`, in row order.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// The greedy token.
+    /// The greedy token, or [`CORRUPTED`].
     pub tokens: Vec<u32>,
     /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
     pub logits: Vec<f32>,
@@ -108,6 +111,7 @@ impl Plan {
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
             q_d => shape.q_d(), kv_d => shape.kv_d(), vocab => shape.vocab,
+            corrupted => CORRUPTED,
             block_size => capacity.block_size,
             eps => Constant(shape.eps),
             score_scale => Constant(shape.scales.attention),

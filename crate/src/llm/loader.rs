@@ -2,11 +2,12 @@
 //! made, down to the plan's buffers; of the bytes after them nothing is asked but that they are all there.
 
 use super::capacity::{block_bytes, capacity};
+use super::templates::Templates;
 use super::weights::{Model, WeightLoader, read};
 use super::{Llm, ModelInfo};
 use crate::config::LlmConfig;
 use crate::engine::Engine;
-use crate::error::{Result, excerpt};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::Metadata;
 use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry};
@@ -25,7 +26,7 @@ pub struct LlmLoader {
 /// All but the weights.
 struct Prepared {
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    templates: Templates,
     plan: Plan,
     name: String,
 }
@@ -34,9 +35,12 @@ impl LlmLoader {
     /// A loader onto this device. Checks what can be checked before any byte has come.
     ///
     /// # Errors
-    /// `invalid_config` for a bad `speculative_config`.
+    /// `invalid_config` for a bad `speculative_config` or `chat_template`.
     pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
         speculation(&config)?;
+        if let Some(source) = &config.chat_template {
+            ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
+        }
         Ok(Self { loader: WeightLoader::new(&gpu), gpu, config, prepared: None })
     }
 
@@ -80,14 +84,14 @@ impl LlmLoader {
         let mut metadata = std::mem::take(&mut described.metadata);
         let model = described.config.clone();
         let tokenizer = Tokenizer::new(tokenizer_source(&mut metadata)?)?;
-        let template = chat_template(&metadata, &tokenizer)?;
+        let templates = Templates::new(&metadata, &tokenizer, self.config.chat_template.as_deref())?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),
             None => excerpt(metadata.opt_str("general.name")?.unwrap_or("model")).to_string(),
         };
         let capacity = capacity(&self.config, &model, &self.gpu)?;
         let plan = Plan::new(&self.gpu, &self.loader.allocate()?.program(&model), capacity)?;
-        Ok(Some(Prepared { tokenizer, template, plan, name }))
+        Ok(Some(Prepared { tokenizer, templates, plan, name }))
     }
 
     /// Ends the file.
@@ -96,7 +100,7 @@ impl LlmLoader {
     /// `truncated_file` when something is missing of it; `invalid_tensor` for a `rope_freqs` that holds no factors.
     pub fn finish(self) -> Result<Llm> {
         let Model { config: model, ropes, .. } = self.loader.finish()?;
-        let Prepared { tokenizer, template, plan, name } = self.prepared.expect("the headers were complete");
+        let Prepared { tokenizer, templates, plan, name } = self.prepared.expect("the headers were complete");
         let capacity = plan.capacity;
         plan.set_ropes(&ropes.tables(capacity.positions));
         let mut metrics = Registry::new(name.clone(), capacity.positions);
@@ -110,13 +114,14 @@ impl LlmLoader {
         });
         let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
+        engine.set_max_num_waiting(self.config.max_num_waiting);
         let info = ModelInfo {
             name,
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
-            has_chat_template: template.is_some(),
+            has_chat_template: templates.own.is_ok(),
         };
-        Ok(Llm { info, engine, template, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
+        Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }
 }
 
@@ -152,11 +157,4 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
         tokens: m.take_strings(TOKENS)?,
         merges: if sentencepiece { Vec::new() } else { m.take_strings(MERGES)? },
     })
-}
-
-fn chat_template(m: &Metadata, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
-    let Some(source) = m.opt_str("tokenizer.chat_template")? else { return Ok(None) };
-    let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-    let eos = m.opt_u32("tokenizer.ggml.eos_token_id")?;
-    ChatTemplate::new(source, &text(tokenizer.bos()), &text(eos)).map(Some)
 }

@@ -3,6 +3,7 @@
 mod alphabet;
 pub mod chat_template;
 pub mod detokenizer;
+mod jinja;
 mod json;
 mod pre;
 mod sentencepiece;
@@ -11,6 +12,7 @@ pub mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;
+pub use json::well_formed;
 pub use stop::{StopStep, StopStrings};
 pub use tokenizer::{Tokenizer, TokenizerSource};
 

@@ -51,6 +51,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     add_bos: bool,
     eos_ids: Vec<u32>,
+    /// Most bytes of a text that become one token.
+    longest: usize,
 }
 
 /// What a text goes through before it is cut.
@@ -102,6 +104,12 @@ impl Pieces {
         Self { bytes, ends, special }
     }
 
+    /// The length of the longest.
+    fn longest(&self) -> usize {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        self.ends.iter().zip(starts).map(|(end, start)| end - start).max().unwrap_or(0)
+    }
+
     fn get(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let Some(&end) = self.ends.get(id) else { return &[] };
@@ -128,12 +136,14 @@ impl Tokenizer {
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
         let merges = split_merges(std::mem::take(&mut source.merges), &vocab)?;
         let eos_ids = eos_ids(&source, &vocab, &pieces);
+        // NFC makes a character of up to nine bytes one of three.
+        let longest = pieces.longest().max(1) * if pre.normalizer.is_some() { 3 } else { 1 };
         let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.ignore_merges).build();
         let mut bpe = TokenizerImpl::new(model.map_err(disagree)?);
         bpe.with_normalizer(pre.normalizer.map(|NFC| Normal::Nfc));
         bpe.with_pre_tokenizer(Some(pre.split));
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids })
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
     }
 
     fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
@@ -150,8 +160,9 @@ impl Tokenizer {
         }
         let mut bpe = TokenizerImpl::new(model.build().map_err(disagree)?);
         bpe.with_normalizer(Some(Normal::Spaces { prefix: source.add_space_prefix }));
+        let longest = pieces.longest().max(1);
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids })
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
     }
 
     /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
@@ -164,6 +175,12 @@ impl Tokenizer {
             .map_err(|e| Error::new(ErrorCode::InvalidPrompt, format!("the text cannot be tokenized: {e}")))?;
         let bos = self.bos.filter(|_| add_special && self.add_bos);
         Ok(bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// Most bytes of a text that can become so few tokens; a longer one need not be tokenized to know that it has more.
+    /// Bytes that the vocabulary has no token for count as well.
+    pub fn max_bytes(&self, tokens: usize) -> usize {
+        tokens.saturating_mul(self.longest)
     }
 
     /// The raw bytes of a token, which may be part of a character only; of an id outside the vocabulary, none.
