@@ -21,7 +21,7 @@ fn main() {
             Ok("gpu") => gpu.tuning = Tuning::Gpu,
             _ => {}
         }
-        let mut loader = WeightLoader::new(&gpu);
+        let mut loader = WeightLoader::new(&gpu, None);
         loader.read(std::fs::File::open(path).unwrap()).unwrap();
         let model = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::format::quant::QuantType;
 
 /// Sizes end where positions, which are `u32`, end.
 const MAX_SIZE: i128 = u32::MAX as i128;
@@ -39,6 +40,8 @@ pub struct LlmConfig {
     pub served_model_name: Option<String>,
     /// The chat template, as Jinja. Default: the file's.
     pub chat_template: Option<String>,
+    /// The type that float matrices are quantised to while they are loaded: Q8_0 or Q4_0. Default: none, they stay as they are.
+    pub quantization: Option<QuantType>,
     /// Speculation, an object that the proposer checks. Default: none.
     pub speculative_config: Option<Value>,
 }
@@ -56,13 +59,14 @@ impl Default for LlmConfig {
             seed: None,
             served_model_name: None,
             chat_template: None,
+            quantization: None,
             speculative_config: None,
         }
     }
 }
 
 impl LlmConfig {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 12] = [
         "max_model_len",
         "max_num_seqs",
         "max_num_waiting",
@@ -73,6 +77,7 @@ impl LlmConfig {
         "seed",
         "served_model_name",
         "chat_template",
+        "quantization",
         "speculative_config",
     ];
 
@@ -99,6 +104,11 @@ impl LlmConfig {
                 v.as_str().filter(|s| !s.is_empty()).map(str::to_owned)
             })?,
             chat_template: keys.optional("chat_template", "a string", |v| v.as_str().map(str::to_owned))?,
+            quantization: keys.optional("quantization", "\"q8_0\" or \"q4_0\"", |v| match v.as_str()? {
+                "q8_0" => Some(QuantType::Q8_0),
+                "q4_0" => Some(QuantType::Q4_0),
+                _ => None,
+            })?,
             speculative_config: keys
                 .optional("speculative_config", "an object", |v| v.is_object().then(|| v.clone()))?,
         };

@@ -1,6 +1,7 @@
 //! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
 
 mod capacity;
+mod facts;
 mod loader;
 mod templates;
 pub mod weights;

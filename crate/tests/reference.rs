@@ -34,7 +34,7 @@ async fn logits(gpu: &Gpu, mut loader: WeightLoader, file: &[u8], tokens: &[u32]
 /// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
 async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
     let gpu = Gpu::open().await.unwrap();
-    let (ours, _) = logits(&gpu, WeightLoader::new(&gpu), file, tokens).await;
+    let (ours, _) = logits(&gpu, WeightLoader::new(&gpu, None), file, tokens).await;
     let model = Reference::read(file, tokens.len(), &burn()).unwrap();
     let reference: Vec<f32> = model.forward(tokens).into_data().try_to_vec().unwrap();
     assert_eq!(ours.len(), reference.len());
@@ -66,11 +66,11 @@ fn a_vocabulary_in_parts_gives_the_same_logits() {
         let tokens: Vec<u32> = (0..12).map(|i| (i * i * 7 + 11) % 380).collect();
         for case in [&[][..], &["--untied"]] {
             let file = support::model(case);
-            let (whole, plan) = logits(&gpu, WeightLoader::new(&gpu), &file, &tokens).await;
+            let (whole, plan) = logits(&gpu, WeightLoader::new(&gpu, None), &file, &tokens).await;
             let mut small = gpu.clone();
             // Below the embedding's 14 KB, above those of all other parameters.
             small.binding_limit = 11_000;
-            let (parts, plan_of_parts) = logits(&gpu, WeightLoader::new(&small), &file, &tokens).await;
+            let (parts, plan_of_parts) = logits(&gpu, WeightLoader::new(&small, None), &file, &tokens).await;
             assert_eq!(plan_of_parts.dispatches(), plan.dispatches() + 2, "{case:?}");
             assert!(whole.iter().zip(&parts).all(|(a, b)| a.to_bits() == b.to_bits()), "{case:?}");
         }

@@ -19,7 +19,7 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     let mut gpu = Gpu::open().await.unwrap();
     gpu.tuning = tuning.unwrap_or(gpu.tuning);
     eprintln!("adapter: {}", gpu.adapter.name);
-    let mut loader = WeightLoader::new(&gpu);
+    let mut loader = WeightLoader::new(&gpu, None);
     loader.read(std::fs::File::open(path).unwrap()).unwrap();
     let mut model = loader.finish().unwrap();
     if tuning.is_some() && !common::full() {

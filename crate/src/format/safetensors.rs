@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::gguf::TensorInfo;
 use super::quant::QuantType;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 
 /// Longest header. safetensors itself allows 100 MB; real ones have some hundred kilobytes.
 const MAX_HEADER: u64 = 64 << 20;
@@ -74,6 +74,11 @@ impl Parser {
     pub fn header(&self) -> Option<&Header> {
         self.header.as_ref()
     }
+
+    /// The same, and the parser is done with.
+    pub fn into_header(self) -> Option<Header> {
+        self.header
+    }
 }
 
 fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
@@ -82,7 +87,7 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
     entries.remove("__metadata__");
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        let shown = crate::error::excerpt(&name).to_string();
+        let shown = excerpt(&name).to_string();
         let entry: Entry = serde_json::from_value(value)
             .map_err(|e| invalid(format!("tensor '{shown}' is not described right: {e}")))?;
         let ty = match entry.dtype.as_str() {
@@ -92,7 +97,7 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
             other => {
                 let message = format!(
                     "tensor '{shown}' has the type {}; supported are F32, F16 and BF16",
-                    crate::error::excerpt(other)
+                    excerpt(other)
                 );
                 return Err(Error::new(ErrorCode::UnsupportedQuantization, message));
             }
@@ -113,7 +118,7 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
     }
     tensors.sort_by_key(|tensor| tensor.offset);
     if let Some(pair) = tensors.windows(2).find(|pair| pair[1].offset < pair[0].offset + pair[0].size) {
-        let [a, b] = [&pair[0], &pair[1]].map(|tensor| crate::error::excerpt(&tensor.name).to_string());
+        let [a, b] = [&pair[0], &pair[1]].map(|tensor| excerpt(&tensor.name).to_string());
         return Err(invalid(format!("tensors '{a}' and '{b}' overlap in the file")));
     }
     Ok(tensors)

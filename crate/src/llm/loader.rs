@@ -2,23 +2,25 @@
 //! made, down to the plan's buffers; of the bytes after them nothing is asked but that they are all there.
 
 use super::capacity::{block_bytes, capacity};
+use super::facts::{Facts, Folder};
 use super::templates::Templates;
 use super::weights::{Model, WeightLoader, read};
 use super::{Llm, ModelInfo};
 use crate::config::LlmConfig;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorCode, Result, excerpt};
-use crate::format::gguf::Metadata;
+use crate::error::{Error, ErrorCode, Result};
 use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry};
 use crate::speculate::SpeculativeConfig;
-use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
+use crate::text::{ChatTemplate, Tokenizer};
 
 /// Takes a GGUF file piece by piece and becomes an [`Llm`].
 pub struct LlmLoader {
     gpu: Gpu,
     config: LlmConfig,
     loader: WeightLoader,
+    /// The small files of a folder.
+    folder: Option<Folder>,
     /// What the headers told, once they are complete.
     prepared: Option<Prepared>,
 }
@@ -41,7 +43,21 @@ impl LlmLoader {
         if let Some(source) = &config.chat_template {
             ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
         }
-        Ok(Self { loader: WeightLoader::new(&gpu), gpu, config, prepared: None })
+        Ok(Self { loader: WeightLoader::new(&gpu, config.quantization), gpu, config, folder: None, prepared: None })
+    }
+
+    /// Takes a small file of a Hugging Face folder whole: `config.json` first, then `tokenizer.json`, `tokenizer_config.json`,
+    /// `generation_config.json` and `chat_template.jinja` as far as there are any. The parts that follow are its safetensors.
+    ///
+    /// # Errors
+    /// `unsupported_model` for an architecture that the engine does not know, `invalid_file` for what is no JSON.
+    pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.folder.get_or_insert_default();
+        folder.add(name, bytes)?;
+        if name == "config.json" {
+            self.loader.folder(&folder.json(name)?)?;
+        }
+        Ok(())
     }
 
     /// Takes the header of a further part of a split file; see [`Reader::announce`](crate::model::Reader::announce).
@@ -83,12 +99,13 @@ impl LlmLoader {
         let Some(described) = self.loader.described() else { return Ok(None) };
         let mut metadata = std::mem::take(&mut described.metadata);
         let model = described.config.clone();
-        let tokenizer = Tokenizer::new(tokenizer_source(&mut metadata)?)?;
-        let templates = Templates::new(&metadata, &tokenizer, self.config.chat_template.as_deref())?;
-        let name = match &self.config.served_model_name {
-            Some(name) => name.clone(),
-            None => excerpt(metadata.opt_str("general.name")?.unwrap_or("model")).to_string(),
+        let facts = match self.folder.take() {
+            Some(folder) => folder.facts()?,
+            None => Facts::of_gguf(&mut metadata)?,
         };
+        let templates = Templates::new(&facts, self.config.chat_template.as_deref())?;
+        let Facts { tokenizer, name, .. } = facts;
+        let name = self.config.served_model_name.clone().unwrap_or(name);
         let capacity = capacity(&self.config, &model, &self.gpu)?;
         let plan = Plan::new(&self.gpu, &self.loader.allocate()?.program(&model), capacity)?;
         Ok(Some(Prepared { tokenizer, templates, plan, name }))
@@ -127,34 +144,4 @@ impl LlmLoader {
 
 fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
     config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
-}
-
-fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
-    const TOKENS: &str = "tokenizer.ggml.tokens";
-    const MERGES: &str = "tokenizer.ggml.merges";
-    let token_types = match m.get("tokenizer.ggml.token_type") {
-        Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
-        None => Vec::new(),
-    };
-    let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
-    let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
-    let model = m.str("tokenizer.ggml.model")?.to_string();
-    let sentencepiece = model == "llama";
-    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
-    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
-    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
-    let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
-    Ok(TokenizerSource {
-        model,
-        scores,
-        add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
-        pre,
-        bos,
-        eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
-        eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
-        add_bos,
-        token_types,
-        tokens: m.take_strings(TOKENS)?,
-        merges: if sentencepiece { Vec::new() } else { m.take_strings(MERGES)? },
-    })
 }

@@ -1,7 +1,7 @@
 //! Which chat template a conversation gets.
 
-use crate::format::gguf::Metadata;
-use crate::text::{ChatTemplate, Tokenizer};
+use super::facts::Facts;
+use crate::text::ChatTemplate;
 use crate::{Error, ErrorCode, Result};
 
 /// The model's chat template, or why it has none; and what others need to be made.
@@ -13,15 +13,14 @@ pub(super) struct Templates {
 
 impl Templates {
     /// The given template, or else the file's. One of the file that does not parse is an error of `chat_prompt` only.
-    pub fn new(m: &Metadata, tokenizer: &Tokenizer, given: Option<&str>) -> Result<Self> {
-        let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-        let (bos, eos) = (text(tokenizer.bos()), text(m.opt_u32("tokenizer.ggml.eos_token_id")?));
+    pub fn new(facts: &Facts, given: Option<&str>) -> Result<Self> {
         let message =
             "the model has no chat template; give chat_template, or call generate with a prompt in its own format";
-        let mut templates = Self { own: Err(Error::new(ErrorCode::UnsupportedModel, message)), bos, eos };
+        let none = Err(Error::new(ErrorCode::UnsupportedModel, message));
+        let mut templates = Self { own: none, bos: facts.bos.clone(), eos: facts.eos.clone() };
         if let Some(source) = given {
             templates.own = Ok(templates.of_caller(source, ErrorCode::InvalidConfig)?);
-        } else if let Some(source) = m.opt_str("tokenizer.chat_template")? {
+        } else if let Some(source) = &facts.template {
             templates.own = ChatTemplate::new(source, &templates.bos, &templates.eos);
         }
         Ok(templates)

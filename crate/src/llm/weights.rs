@@ -6,6 +6,7 @@ use crate::gpu::plan::Capacity;
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{BufferLayout, Decoder, Described, Limits, ModelConfig, Reader, Ropes};
+use crate::format::quant::QuantType;
 use crate::program::Parameter;
 use crate::{Error, ErrorCode, Result};
 
@@ -68,10 +69,10 @@ pub(super) fn read(mut source: impl Read, mut push: impl FnMut(&[u8]) -> Result<
 }
 
 impl WeightLoader {
-    /// A loader that uploads to this device.
-    pub fn new(gpu: &Gpu) -> Self {
+    /// A loader that uploads to this device; see [`Reader::new`] for `quantization`.
+    pub fn new(gpu: &Gpu, quantization: Option<QuantType>) -> Self {
         let limits = Limits { bytes: gpu.binding_limit, rows: gpu.row_limit() };
-        Self { gpu: gpu.clone(), reader: Reader::new(limits), buffers: Vec::new(), parameters: None, queued: 0 }
+        Self { gpu: gpu.clone(), reader: Reader::new(limits, quantization), buffers: Vec::new(), parameters: None, queued: 0 }
     }
 
     /// Takes a whole source, such as an open file.
@@ -80,6 +81,11 @@ impl WeightLoader {
     /// `invalid_file` when the source cannot be read; else as [`Self::push`].
     pub fn read(&mut self, source: impl Read) -> Result<()> {
         read(source, |piece| self.push(piece))
+    }
+
+    /// Says that the parts are a folder's; see [`Reader::folder`].
+    pub fn folder(&mut self, config: &serde_json::Value) -> Result<()> {
+        self.reader.folder(config)
     }
 
     /// Takes the header of a further part of a split file; see [`Reader::announce`].

@@ -1,4 +1,4 @@
-//! From the bytes of a GGUF, as they arrive, to writes into the buffers of its parameters. Knows no GPU; no tensor is ever
+//! From the bytes of a GGUF, or of a folder's safetensors, as they arrive, to writes into the buffers of its parameters. Knows no GPU; no tensor is ever
 //! whole in memory.
 
 use std::collections::HashMap;
@@ -9,6 +9,8 @@ use super::writer::Writer;
 use super::{ModelConfig, arch, rope};
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::gguf::{DataCursor, Header, Metadata, Parser, TensorInfo};
+use crate::format::quant::QuantType;
+use crate::format::safetensors;
 
 const COUNT: &str = "split.count";
 const NUMBER: &str = "split.no";
@@ -18,7 +20,7 @@ const TENSORS: &str = "split.tensors.count";
 pub struct Described {
     /// The shape of the model.
     pub config: ModelConfig,
-    /// The first part's key-values.
+    /// The first part's key-values; none of a folder.
     pub metadata: Metadata,
     /// The buffers to be filled.
     pub layout: Layout,
@@ -31,7 +33,8 @@ pub type Write<'a> = &'a mut dyn FnMut(usize, u64, &[u8]) -> Result<()>;
 #[derive(PartialEq)]
 struct Table {
     number: u32,
-    parts: u32,
+    /// How many parts there are, where the file says so.
+    parts: Option<u32>,
     /// Tensors of all parts, where the file says how many.
     total: Option<u32>,
     tensors: Vec<TensorInfo>,
@@ -44,7 +47,52 @@ impl Table {
         let number = metadata.opt_u32(NUMBER)?.unwrap_or(0);
         let parts = metadata.opt_u32(COUNT)?.unwrap_or(1).max(1);
         let total = metadata.opt_u32(TENSORS)?;
-        Ok((Self { number, parts, total, tensors, data_offset }, metadata))
+        Ok((Self { number, parts: Some(parts), total, tensors, data_offset }, metadata))
+    }
+}
+
+/// A header while it arrives.
+enum HeaderParser {
+    Gguf(Box<Parser>),
+    Safetensors(safetensors::Parser),
+}
+
+impl HeaderParser {
+    /// Of a part of a model; of a folder where its shape is known beforehand.
+    fn new(folder: Option<&ModelConfig>) -> Self {
+        match folder {
+            None => Self::Gguf(Box::default()),
+            Some(_) => Self::Safetensors(safetensors::Parser::default()),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<usize> {
+        match self {
+            Self::Gguf(parser) => parser.push(bytes),
+            Self::Safetensors(parser) => parser.push(bytes),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Gguf(parser) => parser.header().is_some(),
+            Self::Safetensors(parser) => parser.header().is_some(),
+        }
+    }
+
+    /// The whole header, its tensors by GGUF's names. `number` is the part's place, which a shard of a folder does not know.
+    fn into_table(self, folder: Option<&ModelConfig>, number: u32) -> Result<(Table, Metadata)> {
+        match (self, folder) {
+            (Self::Gguf(parser), _) => Table::of(parser.into_header()?),
+            (Self::Safetensors(parser), folder) => {
+                let safetensors::Header { mut tensors, data_offset } = parser.into_header().expect("it is complete");
+                for tensor in &mut tensors {
+                    let name = folder.and_then(|config| arch::folder::gguf_name(&tensor.name, config));
+                    tensor.name = name.unwrap_or(std::mem::take(&mut tensor.name));
+                }
+                Ok((Table { number, parts: None, total: None, tensors, data_offset }, Metadata::default()))
+            }
+        }
     }
 }
 
@@ -56,14 +104,14 @@ fn check_parts(parts: &[&Table]) -> Result<()> {
             "{key} is {is} in part {part} of the model, where {right} is right; give all parts of one model, in their order"
         ))
     };
-    let count = parts[0].parts as usize;
+    let count = parts[0].parts.map_or(parts.len(), |count| count as usize);
     let total = parts.iter().map(|table| table.tensors.len()).sum();
     for (i, table) in parts.iter().enumerate() {
         if table.number as usize != i {
             return Err(wrong(NUMBER, table.number as usize, i, i));
         }
-        if table.parts as usize != count {
-            return Err(wrong(COUNT, table.parts as usize, i, count));
+        if let Some(is) = table.parts.filter(|is| *is as usize != count) {
+            return Err(wrong(COUNT, is as usize, i, count));
         }
     }
     if count != parts.len() {
@@ -88,18 +136,23 @@ struct Current {
 }
 
 enum State {
-    Header(Box<Parser>),
+    Header(HeaderParser),
     Data { cursor: DataCursor, current: Option<Current> },
 }
 
-/// Takes a GGUF file piece by piece; or a split one, part by part, after the headers of all parts but the first.
+/// Takes a GGUF file piece by piece; or a split one, or a folder's safetensors, part by part, after the headers of all parts but
+/// the first.
 pub struct Reader {
     limits: Limits,
+    /// The type that memory keeps float matrices in, if not their own.
+    quantization: Option<QuantType>,
+    /// The shape of a folder's model, which its parts do not tell.
+    folder: Option<ModelConfig>,
     state: State,
     /// The further parts, as they were announced.
     announced: Vec<Table>,
     /// The header of a further part while it arrives.
-    announcing: Parser,
+    announcing: HeaderParser,
     /// Which part the bytes are of.
     part: usize,
     described: Option<Described>,
@@ -114,18 +167,33 @@ fn invalid(message: String) -> Error {
 }
 
 impl Reader {
-    /// A reader for buffers within these limits.
-    pub fn new(limits: Limits) -> Self {
+    /// A reader for buffers within these limits; `quantization` is the type that memory keeps float matrices in, if not their
+    /// own: Q8_0 or Q4_0.
+    pub fn new(limits: Limits, quantization: Option<QuantType>) -> Self {
         Self {
             limits,
-            state: State::Header(Box::default()),
+            quantization,
+            folder: None,
+            state: State::Header(HeaderParser::new(None)),
             announced: Vec::new(),
-            announcing: Parser::new(),
+            announcing: HeaderParser::new(None),
             part: 0,
             described: None,
             divisors: HashMap::new(),
             complete: 0,
         }
+    }
+
+    /// Says that the parts are the safetensors of a folder with this `config.json`; before the first of their bytes.
+    ///
+    /// # Errors
+    /// See [`arch::folder::read`].
+    pub fn folder(&mut self, config: &serde_json::Value) -> Result<()> {
+        let config = arch::folder::read(config)?;
+        self.state = State::Header(HeaderParser::new(Some(&config)));
+        self.announcing = HeaderParser::new(Some(&config));
+        self.folder = Some(config);
+        Ok(())
     }
 
     /// Takes bytes from the beginning of a further part of a split file, until its header is complete: then it gives true,
@@ -139,10 +207,12 @@ impl Reader {
             return Err(invalid("a part is announced after the first one has begun".into()));
         }
         self.announcing.push(bytes)?;
-        let complete = self.announcing.header().is_some();
+        let complete = self.announcing.is_complete();
         if complete {
-            let header = std::mem::take(&mut self.announcing).into_header()?;
-            self.announced.push(Table::of(header)?.0);
+            let folder = self.folder.as_ref();
+            let header = std::mem::replace(&mut self.announcing, HeaderParser::new(folder));
+            let number = self.announced.len() as u32 + 1;
+            self.announced.push(header.into_table(folder, number)?.0);
         }
         Ok(complete)
     }
@@ -157,12 +227,13 @@ impl Reader {
     pub fn header(&mut self, bytes: &[u8]) -> Result<usize> {
         let State::Header(parser) = &mut self.state else { return Ok(0) };
         let used = parser.push(bytes)?;
-        if parser.header().is_none() {
+        if !parser.is_complete() {
             return Ok(used);
         }
-        let header = std::mem::take(&mut **parser).into_header()?;
-        let cursor = DataCursor::new(&header);
-        let (table, metadata) = Table::of(header)?;
+        let folder = self.folder.as_ref();
+        let header = std::mem::replace(parser, HeaderParser::new(folder));
+        let (table, metadata) = header.into_table(folder, self.part as u32)?;
+        let cursor = DataCursor::new(&table.tensors);
         match self.part.checked_sub(1) {
             None => self.describe(&table, metadata)?,
             Some(further) if self.announced[further] == table => {}
@@ -182,8 +253,11 @@ impl Reader {
         let parts: Vec<&Table> = [first].into_iter().chain(&self.announced).collect();
         check_parts(&parts)?;
         let index = Index::new(parts.iter().map(|table| table.tensors.as_slice()).collect())?;
-        let config = arch::read(&metadata, &|name| index.has(name))?;
-        let layout = Layout::new(&config, &index, self.limits, None)?;
+        let config = match &self.folder {
+            Some(config) => config.clone(),
+            None => arch::read(&metadata, &|name| index.has(name))?,
+        };
+        let layout = Layout::new(&config, &index, self.limits, self.quantization)?;
         self.described = Some(Described { config, metadata, layout });
         Ok(())
     }
@@ -226,7 +300,7 @@ impl Reader {
             return Err(invalid("more parts arrive than were announced".into()));
         }
         self.part += 1;
-        self.state = State::Header(Box::default());
+        self.state = State::Header(HeaderParser::new(self.folder.as_ref()));
         Ok(())
     }
 

@@ -63,7 +63,7 @@ impl Reference {
         let start = parser.push(&file)?;
         let header = parser.into_header()?;
         let mut bytes = vec![Vec::new(); header.tensors.len()];
-        let mut cursor = DataCursor::new(&header);
+        let mut cursor = DataCursor::new(&header.tensors);
         cursor.push(&file[start..], &mut |tensor, _, piece| {
             bytes[tensor].extend_from_slice(piece);
             Ok(())

@@ -39,7 +39,7 @@ struct Memory(Vec<Option<u8>>);
 
 /// Reads parts as the web host does, in pieces of this length; gives what the buffers hold.
 fn read(announced: &[Vec<u8>], files: &[Vec<u8>], piece: usize, limits: Limits) -> Result<Vec<Memory>> {
-    let mut reader = Reader::new(limits);
+    let mut reader = Reader::new(limits, None);
     for file in announced {
         for piece in file.chunks(piece) {
             if reader.announce(piece)? {

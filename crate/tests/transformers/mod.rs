@@ -54,7 +54,7 @@ pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
 
 /// The plan of a file, one slot with its blocks in descending order.
 fn plan(gpu: &Gpu, file: &[u8], positions: usize) -> Plan {
-    let mut loader = WeightLoader::new(gpu);
+    let mut loader = WeightLoader::new(gpu, None);
     loader.read(file).unwrap();
     let model = loader.finish().unwrap();
     let blocks = positions.div_ceil(BLOCK);

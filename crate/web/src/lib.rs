@@ -130,6 +130,11 @@ impl Loader {
         attempt(open).and_then(|opened| opened).map(|loader| Self(Guarded::Whole(loader))).map_err(thrown)
     }
 
+    /// Takes a small file of a Hugging Face folder, `config.json` first; the parts that follow are its safetensors.
+    pub fn file(&mut self, name: &str, bytes: &Uint8Array) -> Thrown<()> {
+        self.0.call(|loader| loader.file(name, &bytes.to_vec())).map_err(thrown)
+    }
+
     /// Takes bytes from the beginning of a further part of a split file; gives whether its header is complete.
     pub fn announce(&mut self, bytes: &Uint8Array) -> Thrown<bool> {
         self.0.call(|loader| loader.announce(&bytes.to_vec())).map_err(thrown)

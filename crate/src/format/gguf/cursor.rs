@@ -1,9 +1,9 @@
 //! Which tensor a byte belongs to.
 
-use super::Header;
+use super::TensorInfo;
 use crate::error::{Error, ErrorCode, Result, excerpt};
 
-/// Deals the bytes after [`Header::data_offset`], in chunks of any size, out to the tensors. Bytes between tensors and
+/// Deals the bytes after a header, in chunks of any size, out to the tensors. Bytes between tensors and
 /// after the last are passed over.
 pub struct DataCursor {
     spans: Vec<Span>,
@@ -20,17 +20,17 @@ struct Span {
 }
 
 impl DataCursor {
-    /// A cursor at the data's start.
-    pub fn new(header: &Header) -> Self {
-        let span = |tensor: &super::TensorInfo| Span {
+    /// A cursor at the data's start, over tensors in the order of their bytes.
+    pub fn new(tensors: &[TensorInfo]) -> Self {
+        let span = |tensor: &TensorInfo| Span {
             name: tensor.name.clone(),
             start: tensor.offset,
             end: tensor.offset + tensor.size,
         };
-        Self { spans: header.tensors.iter().map(span).collect(), current: 0, position: 0 }
+        Self { spans: tensors.iter().map(span).collect(), current: 0, position: 0 }
     }
 
-    /// Calls `take` with every run of bytes that belongs to one tensor: its index in [`Header::tensors`], the offset
+    /// Calls `take` with every run of bytes that belongs to one tensor: its index among them, the offset
     /// of the run within the tensor, and the bytes, never empty. An error of `take` is passed on; the cursor must not
     /// be used after it.
     pub fn push<'a>(

@@ -148,7 +148,7 @@ fn version_2_and_no_tensors() {
     file.0[4] = 2;
     let header = parse(&file.0).unwrap();
     assert_eq!((header.version, header.data_offset, header.tensors.len()), (2, 24, 0));
-    assert_eq!(DataCursor::new(&header).finish(), Ok(()));
+    assert_eq!(DataCursor::new(&header.tensors).finish(), Ok(()));
 }
 
 #[test]
@@ -240,7 +240,7 @@ proptest! {
                 let used = parser.push(chunk).unwrap();
                 chunk = &chunk[used..];
                 match parser.header() {
-                    Some(header) => cursor = Some(DataCursor::new(header)),
+                    Some(header) => cursor = Some(DataCursor::new(&header.tensors)),
                     None => prop_assert!(chunk.is_empty()),
                 }
             }
@@ -285,7 +285,7 @@ proptest! {
 fn cursor_names_the_first_incomplete_tensor() {
     let header = parse(&sample().0).unwrap();
     for (len, says) in [(0, "'first' has 0 of"), (25, "'second' has 0 of"), (479, "'third' has 287 of its 288")] {
-        let mut cursor = DataCursor::new(&header);
+        let mut cursor = DataCursor::new(&header.tensors);
         cursor.push(&vec![0; len], &mut |_, _, _| Ok(())).unwrap();
         let error = cursor.finish().unwrap_err();
         assert_eq!(error.code, ErrorCode::TruncatedFile);
@@ -297,7 +297,7 @@ fn cursor_names_the_first_incomplete_tensor() {
 fn cursor_passes_errors_on() {
     let header = parse(&sample().0).unwrap();
     let fault = Error::new(ErrorCode::DeviceLost, "gone");
-    let got = DataCursor::new(&header).push(&[0; 8], &mut |_, _, _| Err(fault.clone()));
+    let got = DataCursor::new(&header.tensors).push(&[0; 8], &mut |_, _, _| Err(fault.clone()));
     assert_eq!(got, Err(fault));
 }
 
