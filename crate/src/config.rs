@@ -468,7 +468,7 @@ mod tests {
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
             "kv_cache_memory_bytes": 5_000_000_000_u64, "enable_prefix_caching": false, "seed": u64::MAX,
             "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
-            "chat_template": "x",
+            "chat_template": "x", "quantization": "q4_0",
         });
         assert_eq!(value.as_object().unwrap().len(), LlmConfig::KEYS.len());
         let expected = LlmConfig {
@@ -482,6 +482,7 @@ mod tests {
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
             chat_template: Some("x".into()),
+            quantization: Some(QuantType::Q4_0),
             speculative_config: Some(json!({ "method": "ngram" })),
         };
         assert_eq!(LlmConfig::from_json(&value), Ok(expected));

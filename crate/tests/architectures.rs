@@ -5,9 +5,10 @@ mod transformers;
 
 use burn::tensor::{Device, DeviceKind};
 use common::lossless;
+use embergram::format::QuantType;
 use embergram::gpu::Tuning;
 use embergram::model::reference::Reference;
-use transformers::{ALL, difference, gives_the_logits_and_tokens_of_transformers};
+use transformers::{ALL, difference, gives_the_logits_and_tokens_of_transformers, last_difference, of_folder, of_gguf};
 
 #[test]
 fn plans_give_the_logits_and_tokens_of_transformers() {
@@ -15,9 +16,23 @@ fn plans_give_the_logits_and_tokens_of_transformers() {
     for tiny in &ALL {
         for tuning in [Tuning::Cpu, Tuning::Gpu] {
             gpu.tuning = tuning;
-            let difference = pollster::block_on(gives_the_logits_and_tokens_of_transformers(&gpu, tiny));
-            eprintln!("{}, {tuning:?}: {difference:e}", tiny.name);
+            for model in [of_gguf(&gpu, tiny), of_folder(&gpu, tiny, None)] {
+                let difference = pollster::block_on(gives_the_logits_and_tokens_of_transformers(&gpu, tiny, &model));
+                eprintln!("{}, {tuning:?}: {difference:e}", tiny.name);
+            }
         }
+    }
+}
+
+/// Eight bits change the logits a little, four bits more; `transformers`' are the measure.
+#[test]
+fn folders_are_quantised_while_they_are_loaded() {
+    let gpu = common::gpu();
+    for tiny in &ALL {
+        let of = |ty| pollster::block_on(last_difference(&gpu, tiny, &of_folder(&gpu, tiny, Some(ty))));
+        let (eight, four) = (of(QuantType::Q8_0), of(QuantType::Q4_0));
+        eprintln!("{}: {eight:e}, {four:e}", tiny.name);
+        assert!(1e-4 < eight && eight < 0.1 && eight < four, "{}: {eight:e}, {four:e}", tiny.name);
     }
 }
 

@@ -106,7 +106,8 @@ async fn any_grouping_gives_the_same_logits_with_a_gpu_s_kernels() {
 async fn architectures_give_the_logits_and_tokens_of_transformers() {
     let gpu = gpu().await;
     for tiny in &transformers::ALL {
-        let difference = transformers::gives_the_logits_and_tokens_of_transformers(&gpu, tiny).await;
+        let model = transformers::of_folder(&gpu, tiny, None);
+        let difference = transformers::gives_the_logits_and_tokens_of_transformers(&gpu, tiny, &model).await;
         console_log!("{}: {difference:e}", tiny.name);
     }
 }

@@ -95,10 +95,8 @@ fn tensors(json: &[u8]) -> Result<Vec<TensorInfo>> {
             "F16" => QuantType::F16,
             "BF16" => QuantType::BF16,
             other => {
-                let message = format!(
-                    "tensor '{shown}' has the type {}; supported are F32, F16 and BF16",
-                    excerpt(other)
-                );
+                let message =
+                    format!("tensor '{shown}' has the type {}; supported are F32, F16 and BF16", excerpt(other));
                 return Err(Error::new(ErrorCode::UnsupportedQuantization, message));
             }
         };

@@ -2,11 +2,11 @@
 
 use std::io::{ErrorKind, Read};
 
+use crate::format::quant::QuantType;
 use crate::gpu::plan::Capacity;
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{BufferLayout, Decoder, Described, Limits, ModelConfig, Reader, Ropes};
-use crate::format::quant::QuantType;
 use crate::program::Parameter;
 use crate::{Error, ErrorCode, Result};
 
@@ -72,7 +72,13 @@ impl WeightLoader {
     /// A loader that uploads to this device; see [`Reader::new`] for `quantization`.
     pub fn new(gpu: &Gpu, quantization: Option<QuantType>) -> Self {
         let limits = Limits { bytes: gpu.binding_limit, rows: gpu.row_limit() };
-        Self { gpu: gpu.clone(), reader: Reader::new(limits, quantization), buffers: Vec::new(), parameters: None, queued: 0 }
+        Self {
+            gpu: gpu.clone(),
+            reader: Reader::new(limits, quantization),
+            buffers: Vec::new(),
+            parameters: None,
+            queued: 0,
+        }
     }
 
     /// Takes a whole source, such as an open file.

@@ -1,7 +1,9 @@
-//! BPE built from the tokenizer metadata of a GGUF file: byte-level (`gpt2`), or SentencePiece's (`llama`).
+//! BPE built from the tokenizer metadata of a GGUF file, byte-level (`gpt2`) or SentencePiece's (`llama`); or a folder's
+//! `tokenizer.json`.
 
 use super::{alphabet, pre, sentencepiece};
 use crate::error::{Error, ErrorCode, Result, excerpt};
+use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -9,6 +11,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerImpl};
 
 /// GGUF's token types, as far as they matter here; the others (normal, unused) are spelled in the family's alphabet.
+const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
@@ -46,13 +49,21 @@ pub struct TokenizerSource {
 
 /// Text to token ids and back.
 pub struct Tokenizer {
-    bpe: TokenizerImpl<BPE, Normal, Sequence, ByteLevel, ByteLevel>,
+    model: Model,
     pieces: Pieces,
     bos: Option<u32>,
     add_bos: bool,
     eos_ids: Vec<u32>,
     /// Most bytes of a text that become one token.
     longest: usize,
+}
+
+/// What cuts a text.
+enum Model {
+    /// Made of a GGUF's vocabulary.
+    Gguf(Box<TokenizerImpl<BPE, Normal, Sequence, ByteLevel, ByteLevel>>),
+    /// A folder's `tokenizer.json`, as it stands.
+    Json(Box<tokenizers::Tokenizer>),
 }
 
 /// What a text goes through before it is cut.
@@ -143,7 +154,14 @@ impl Tokenizer {
         bpe.with_normalizer(pre.normalizer.map(|NFC| Normal::Nfc));
         bpe.with_pre_tokenizer(Some(pre.split));
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
+        Ok(Self {
+            model: Model::Gguf(Box::new(bpe)),
+            pieces,
+            bos: source.bos,
+            add_bos: source.add_bos,
+            eos_ids,
+            longest,
+        })
     }
 
     fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
@@ -162,17 +180,64 @@ impl Tokenizer {
         bpe.with_normalizer(Some(Normal::Spaces { prefix: source.add_space_prefix }));
         let longest = pieces.longest().max(1);
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
+        Ok(Self {
+            model: Model::Gguf(Box::new(bpe)),
+            pieces,
+            bos: source.bos,
+            add_bos: source.add_bos,
+            eos_ids,
+            longest,
+        })
+    }
+
+    /// A folder's `tokenizer.json`, as it stands. `ends` are the ids that end a generation, and `eos` is the text of one more.
+    ///
+    /// # Errors
+    /// `invalid_file` for what the `tokenizers` crate cannot read.
+    pub fn from_json(json: &[u8], ends: Vec<u32>, eos: &str) -> Result<Self> {
+        let tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(|e| {
+            let why = e.to_string();
+            Error::new(ErrorCode::InvalidFile, format!("tokenizer.json cannot be read: {}", excerpt(&why)))
+        })?;
+        let vocab = tokenizer.get_vocab(true);
+        let count = vocab.values().max().map_or(0, |id| *id as usize + 1);
+        // Ids are dense but for a few; a file may claim any.
+        if count > 4 * vocab.len() + 1024 {
+            let message = format!("tokenizer.json has {} tokens with ids up to {count}", vocab.len());
+            return Err(Error::new(ErrorCode::InvalidFile, message));
+        }
+        let (mut tokens, mut types) = (vec![String::new(); count], vec![NORMAL; count]);
+        for (token, id) in vocab {
+            tokens[id as usize] = token;
+        }
+        for (id, added) in tokenizer.get_added_tokens_decoder() {
+            types[id as usize] = if added.special { CONTROL } else { USER_DEFINED };
+        }
+        let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let pieces = match byte_level {
+            true => Pieces::new(&tokens, &types, |token, _, out| alphabet::append_bytes(token, out)),
+            false => Pieces::new(&tokens, &types, |token, _, out| sentencepiece::append_bytes(token, BYTE, out)),
+        };
+        let named = END_NAMES.iter().chain([&eos]).filter_map(|name| tokenizer.token_to_id(name));
+        let mut eos_ids: Vec<u32> = named.filter(|id| pieces.special[*id as usize]).chain(ends).collect();
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
+        // NFC makes a character of up to nine bytes one of three.
+        let longest = pieces.longest().max(1) * if tokenizer.get_normalizer().is_some() { 3 } else { 1 };
+        Ok(Self { model: Model::Json(Box::new(tokenizer)), pieces, bos: None, add_bos: false, eos_ids, longest })
     }
 
     /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
     /// bos token comes first in a model that wants one. A byte that the vocabulary has no token for is dropped, as in
     /// Hugging Face's tokenizers (SmolLM2 lacks the lead bytes F1 and F2 and a few control characters).
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = self
-            .bpe
-            .encode_fast(text, false)
-            .map_err(|e| Error::new(ErrorCode::InvalidPrompt, format!("the text cannot be tokenized: {e}")))?;
+        let encoding = match &self.model {
+            Model::Gguf(bpe) => bpe.encode_fast(text, false),
+            // Its post-processor adds what it wants.
+            Model::Json(tokenizer) => tokenizer.encode_fast(text, add_special),
+        };
+        let encoding =
+            encoding.map_err(|e| Error::new(ErrorCode::InvalidPrompt, format!("the text cannot be tokenized: {e}")))?;
         let bos = self.bos.filter(|_| add_special && self.add_bos);
         Ok(bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
     }
@@ -211,7 +276,10 @@ impl Tokenizer {
 
     /// The id of a token as the vocabulary spells it.
     pub fn id_of(&self, token: &str) -> Option<u32> {
-        self.bpe.token_to_id(token)
+        match &self.model {
+            Model::Gguf(bpe) => bpe.token_to_id(token),
+            Model::Json(tokenizer) => tokenizer.token_to_id(token),
+        }
     }
 
     /// The text of these tokens, with U+FFFD for bytes that are no UTF-8.

@@ -1,17 +1,22 @@
 //! Tiny models of every architecture, whose logits `transformers` computed in float32 (tests/golden/models), as the GGUFs that
 //! `scripts/convert_hf.py` makes of them.
 
+use embergram::format::QuantType;
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row};
-use embergram::llm::weights::WeightLoader;
+use embergram::llm::weights::{Model, WeightLoader};
 use serde::Deserialize;
 
 const BLOCK: usize = 8;
 
-/// A model's name, its file and what `transformers` said.
+/// A model's name, its files and what `transformers` said.
 pub struct Tiny {
     pub name: &'static str,
+    /// As a GGUF.
     pub file: &'static [u8],
+    /// As the folder it is.
+    pub config: &'static str,
+    pub safetensors: &'static [u8],
     golden: &'static str,
 }
 
@@ -20,6 +25,8 @@ macro_rules! tiny {
         [$(Tiny {
             name: $name,
             file: include_bytes!(concat!(env!("EMBERGRAM_CONVERTED"), "/", $name, ".gguf")),
+            config: include_str!(concat!("../../../tests/golden/models/", $name, "/config.json")),
+            safetensors: include_bytes!(concat!("../../../tests/golden/models/", $name, "/model.safetensors")),
             golden: include_str!(concat!("../../../tests/golden/models/", $name, "/golden.json")),
         }),*]
     };
@@ -52,11 +59,23 @@ pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
     ours.iter().zip(theirs).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs())) / largest
 }
 
-/// The plan of a file, one slot with its blocks in descending order.
-fn plan(gpu: &Gpu, file: &[u8], positions: usize) -> Plan {
+/// The model as a GGUF.
+pub fn of_gguf(gpu: &Gpu, tiny: &Tiny) -> Model {
     let mut loader = WeightLoader::new(gpu, None);
-    loader.read(file).unwrap();
-    let model = loader.finish().unwrap();
+    loader.read(tiny.file).unwrap();
+    loader.finish().unwrap()
+}
+
+/// The model as the folder it is.
+pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Model {
+    let mut loader = WeightLoader::new(gpu, quantization);
+    loader.folder(&serde_json::from_str(tiny.config).unwrap()).unwrap();
+    loader.read(tiny.safetensors).unwrap();
+    loader.finish().unwrap()
+}
+
+/// The plan of a model, one slot with its blocks in descending order.
+fn plan(gpu: &Gpu, model: &Model, positions: usize) -> Plan {
     let blocks = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
     let plan = model.plan(gpu, capacity).unwrap();
@@ -68,11 +87,8 @@ fn row(position: usize, token: u32) -> Row {
     Row { token, slot: 0, position: position as u32, output: true }
 }
 
-/// The last position's logits within 1e-4 of the largest, every position's best token, and the greedy tokens. Gives the
-/// logits' difference.
-pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny) -> f32 {
-    let (golden, what) = (tiny.golden(), format!("{}, {:?}", tiny.name, gpu.tuning));
-    let mut plan = plan(gpu, tiny.file, 64);
+/// The last position's logits, relative to `transformers`', and every position's best token.
+async fn logits(plan: &mut Plan, golden: &Golden) -> (f32, Vec<u32>) {
     let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t)).collect();
     let (mut best, mut last) = (Vec::new(), Vec::new());
     for rows in rows.chunks(8) {
@@ -80,10 +96,24 @@ pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny)
         best.extend(step.tokens);
         last = step.logits[step.logits.len() - golden.logits_last.len()..].to_vec();
     }
-    let difference = difference(&last, &golden.logits_last);
+    (difference(&last, &golden.logits_last), best)
+}
+
+/// The difference of the last position's logits.
+pub async fn last_difference(gpu: &Gpu, tiny: &Tiny, model: &Model) -> f32 {
+    logits(&mut plan(gpu, model, 64), &tiny.golden()).await.0
+}
+
+/// The last position's logits within 1e-4 of the largest, every position's best token, and the greedy tokens. Gives the
+/// logits' difference.
+pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny, model: &Model) -> f32 {
+    let (golden, what) = (tiny.golden(), format!("{}, {:?}", tiny.name, gpu.tuning));
+    let mut plan = plan(gpu, model, 64);
+    let (difference, best) = logits(&mut plan, &golden).await;
     assert!(difference < 1e-4, "{what}: {difference:e}");
     assert_eq!(best, golden.logits_argmax, "{what}");
 
+    let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t)).collect();
     plan.step(&rows[..8], false).await.unwrap();
     let mut token = *plan.step(&rows[8..12], false).await.unwrap().tokens.last().unwrap();
     let mut greedy = golden.token_ids[..12].to_vec();

@@ -1,0 +1,132 @@
+//! Hugging Face folders as a user loads them: small files, then safetensors whole or in shards.
+
+mod common;
+
+use embergram::ErrorCode;
+use embergram::config::LlmConfig;
+use embergram::llm::{Llm, LlmLoader, Prompt};
+use embergram::text::Message;
+use serde_json::{Value, json};
+
+const CONFIG: &str = include_str!("../../tests/golden/models/llama3/config.json");
+const SAFETENSORS: &[u8] = include_bytes!("../../tests/golden/models/llama3/model.safetensors");
+const TOKENIZER: &[u8] = include_bytes!("../../tests/fixtures/folder/tokenizer.json");
+const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../tests/fixtures/folder/tokenizer_config.json");
+const CASES: &str = include_str!("../../tests/fixtures/folder/cases.json");
+
+/// The folder's small files, which a test may change.
+fn files() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("config.json", CONFIG.into()),
+        ("tokenizer.json", TOKENIZER.into()),
+        ("tokenizer_config.json", TOKENIZER_CONFIG.into()),
+        ("generation_config.json", br#"{"eos_token_id": [2, 7]}"#.into()),
+    ]
+}
+
+fn load(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>]) -> embergram::Result<Llm> {
+    let config = LlmConfig::from_json(&json!({ "max_model_len": 128 })).unwrap();
+    let mut loader = LlmLoader::new(common::gpu(), config)?;
+    for (name, bytes) in files {
+        loader.file(name, bytes)?;
+    }
+    for shard in &shards[1..] {
+        while !loader.announce(shard)? {}
+    }
+    for (i, shard) in shards.iter().enumerate() {
+        if i > 0 {
+            loader.next_part()?;
+        }
+        for piece in shard.chunks(5000) {
+            loader.push(piece)?;
+        }
+    }
+    loader.finish()
+}
+
+/// The tensors of a safetensors file in so many shards, in turn.
+fn shards(file: &[u8], count: usize) -> Vec<Vec<u8>> {
+    let start = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&file[8..start]).unwrap();
+    let mut shards = vec![(serde_json::Map::new(), Vec::new()); count];
+    for (i, (name, entry)) in header.into_iter().filter(|(name, _)| name != "__metadata__").enumerate() {
+        let [from, to] = [0, 1].map(|at| start + entry["data_offsets"][at].as_u64().unwrap() as usize);
+        let (tensors, data) = &mut shards[i % count];
+        let mut entry = entry;
+        entry["data_offsets"] = json!([data.len(), data.len() + to - from]);
+        data.extend_from_slice(&file[from..to]);
+        tensors.insert(name, entry);
+    }
+    let whole = |(tensors, data): (serde_json::Map<String, Value>, Vec<u8>)| {
+        let header = serde_json::to_vec(&tensors).unwrap();
+        [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
+    };
+    shards.into_iter().map(whole).collect()
+}
+
+fn greedy(llm: &mut Llm) -> Vec<u32> {
+    let params = common::params(json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true }));
+    let prompt = common::tokens(&[5, 80, 91, 300, 17]);
+    pollster::block_on(llm.generate(&[prompt], &params)).unwrap()[0][0].token_ids.clone()
+}
+
+#[test]
+fn shards_are_the_whole_model() {
+    let whole = greedy(&mut load(&files(), &[SAFETENSORS.to_vec()]).unwrap());
+    assert_eq!(whole.len(), 24);
+    for count in [2, 5] {
+        assert_eq!(greedy(&mut load(&files(), &shards(SAFETENSORS, count)).unwrap()), whole, "{count} shards");
+    }
+}
+
+#[test]
+fn its_tokenizer_and_template_are_the_folder_s() {
+    let llm = load(&files(), &[SAFETENSORS.to_vec()]).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(CASES).unwrap();
+    for case in &cases {
+        let text = case["text"].as_str().unwrap();
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        assert_eq!(llm.tokenize(text).unwrap(), ids, "{text:?}");
+    }
+    let message: Message = serde_json::from_value(json!({ "role": "user", "content": "the river" })).unwrap();
+    let prompt = llm.chat_prompt(&[message], None).unwrap();
+    let Prompt::Tokens(ids) = prompt else { panic!("a chat's prompt is ids") };
+    assert_eq!(llm.detokenize(&ids), "<|bos|>user: the river<|eos|>");
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_said() {
+    let changed = |name: &str, bytes: &[u8]| {
+        let mut files = files();
+        files.iter_mut().find(|(other, _)| *other == name).unwrap().1 = bytes.to_vec();
+        files
+    };
+    let config = |key: &str, value: Value| {
+        let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+        config[key] = value;
+        changed("config.json", config.to_string().as_bytes())
+    };
+    let whole = [SAFETENSORS.to_vec()];
+    let (invalid, model) = (ErrorCode::InvalidFile, ErrorCode::UnsupportedModel);
+    for (files, code, text) in [
+        (changed("config.json", b"{"), invalid, "config.json is no JSON"),
+        (changed("tokenizer.json", b"{}"), invalid, "tokenizer.json cannot be read"),
+        (config("model_type", json!("gpt2")), model, "model_type is 'gpt2'; supported: llama"),
+        (config("hidden_act", json!("relu")), model, "hidden_act is 'relu'"),
+        (config("num_hidden_layers", json!("x")), invalid, "num_hidden_layers"),
+        (config("num_hidden_layers", json!(9)), ErrorCode::InvalidTensor, "blk.3.attn_norm.weight"),
+        (config("num_hidden_layers", json!(2)), ErrorCode::InvalidTensor, "no use for it"),
+        (config("rope_parameters", json!({ "rope_type": "yarn" })), model, "rope scaling is 'yarn'"),
+        (config("quantization_config", json!({})), ErrorCode::UnsupportedQuantization, "quantization_config"),
+        (files()[..1].to_vec(), invalid, "no tokenizer.json"),
+    ] {
+        let error = load(&files, &whole).err().expect(text);
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.message.contains(text), "{error}");
+    }
+    let parts = shards(SAFETENSORS, 3);
+    let error = load(&files(), &parts[..2]).err().unwrap();
+    assert!(error.code == ErrorCode::InvalidTensor && error.message.contains("missing"), "{error}");
+    let twice = [parts[0].clone(), parts[1].clone(), parts[2].clone(), parts[1].clone()];
+    assert!(load(&files(), &twice).err().unwrap().message.contains("part 2 of the model and in part 4"));
+}
