@@ -187,8 +187,8 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
     let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
     let model = m.str("tokenizer.ggml.model")?.to_string();
     let sentencepiece = model == "llama";
-    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
-    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
+    // Files of Llama 2 and 3 often do without the key.
+    let adds_bos = bos.is_some() && TokenizerSource::adds_bos(&model, &pre);
     let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
     let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
     Ok(TokenizerSource {
@@ -259,7 +259,7 @@ impl Llm {
         }
     }
 
-    /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
+    /// The text of these ids, special tokens included; see [`Tokenizer::decode`].
     pub fn detokenize(&self, ids: &[u32]) -> String {
         self.engine.tokenizer().decode(ids, false)
     }

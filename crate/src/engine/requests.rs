@@ -4,6 +4,7 @@ use super::sequence::{Sequence, SequenceOutput, Speculation};
 use super::{Engine, Parent};
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
+use crate::text::Detokenizer;
 use crate::{Error, ErrorCode, Result};
 
 impl Engine {
@@ -40,6 +41,7 @@ impl Engine {
                 seed.wrapping_add(i),
                 self.speculation.map(|config| Speculation::new(config, prompt)).transpose()?,
                 RequestRecorder::new(now, prompt.len(), self.speculation.map(|c| c.num_speculative_tokens)),
+                Detokenizer::new(&self.tokenizer, prompt, params.skip_special_tokens),
             )?;
             sequence.parent = parent;
             sequence.max_len = max_len;

@@ -147,6 +147,7 @@ impl Sequence {
         seed: u64,
         speculation: Option<Speculation>,
         recorder: RequestRecorder,
+        detokenizer: Detokenizer,
     ) -> Result<Self> {
         Ok(Self {
             id,
@@ -164,7 +165,7 @@ impl Sequence {
             seed,
             speculation,
             recorder,
-            detokenizer: Detokenizer::new(params.skip_special_tokens),
+            detokenizer,
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
             params,
         })

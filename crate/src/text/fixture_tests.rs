@@ -43,7 +43,7 @@ fn agrees(json: &str) {
         if pre != "qwen2" {
             assert_eq!(tokenizer.decode(&ids, false), text, "{pre}");
         }
-        let mut detokenizer = Detokenizer::new(true);
+        let mut detokenizer = Detokenizer::new(&tokenizer, &[], true);
         let mut streamed: String = ids.iter().map(|id| detokenizer.push(&tokenizer, *id)).collect();
         streamed += &detokenizer.finish();
         assert_eq!(streamed, without_special, "{pre}: {text:?}");

@@ -16,3 +16,5 @@ pub use tokenizer::{Tokenizer, TokenizerSource};
 
 #[cfg(test)]
 mod fixture_tests;
+#[cfg(test)]
+mod sentencepiece_tests;

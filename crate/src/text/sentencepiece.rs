@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::tokenizer::BYTE;
+use super::tokenizer::{BYTE, is_added};
 
 /// How a space is spelled in a vocabulary.
 pub(super) const SPACE: &str = "\u{2581}";
@@ -18,15 +18,20 @@ pub(super) fn append_bytes(token: &str, kind: i32, out: &mut Vec<u8>) {
 }
 
 /// Every way to make a token of two others, the best score first; of one token, the halves with the lower ids first.
+/// Only ordinary tokens take part: the others are found in the text, or stand for bytes.
 pub(super) fn merges(tokens: &[String], types: &[i32], scores: &[f32]) -> Vec<(String, String)> {
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
-    let mut found: Vec<(usize, usize, usize)> = Vec::new();
-    for (id, token) in tokens.iter().enumerate().filter(|(id, _)| types.get(*id).is_none_or(|kind| *kind != BYTE)) {
+    let ordinary = |id: usize| types.get(id).is_none_or(|kind| !is_added(*kind) && *kind != BYTE);
+    let ids: HashMap<&str, u32> =
+        (0..).zip(tokens).filter(|(id, _)| ordinary(*id as usize)).map(|(id, token)| (token.as_str(), id)).collect();
+    let mut found: Vec<[u32; 3]> = Vec::new();
+    for (id, token) in (0..).zip(tokens).filter(|(id, _)| ordinary(*id as usize)) {
         let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-        found.extend(splits.filter_map(|(left, right)| Some((id, *ids.get(left)?, *ids.get(right)?))));
+        found.extend(splits.filter_map(|(left, right)| Some([id, *ids.get(left)?, *ids.get(right)?])));
     }
-    found.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]).then(a.cmp(b)));
-    found.into_iter().map(|(_, left, right)| (tokens[left].clone(), tokens[right].clone())).collect()
+    drop(ids);
+    found.sort_unstable_by(|a, b| scores[b[0] as usize].total_cmp(&scores[a[0] as usize]).then(a.cmp(b)));
+    let token = |id: u32| tokens[id as usize].clone();
+    found.into_iter().map(|[_, left, right]| (token(left), token(right))).collect()
 }
 
 #[cfg(test)]

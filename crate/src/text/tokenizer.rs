@@ -1,6 +1,6 @@
 //! BPE built from the tokenizer metadata of a GGUF file: byte-level (`gpt2`), or SentencePiece's (`llama`).
 
-use super::{alphabet, pre, sentencepiece};
+use super::{Detokenizer, alphabet, pre, sentencepiece};
 use crate::error::{Error, ErrorCode, Result};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
@@ -13,6 +13,11 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 pub(super) const BYTE: i32 = 6;
+
+/// Whether tokens of this type are found in a text before it is cut, and stand for their own characters.
+pub(super) fn is_added(kind: i32) -> bool {
+    matches!(kind, UNKNOWN | CONTROL | USER_DEFINED)
+}
 
 /// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
 const END_NAMES: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>"];
@@ -51,6 +56,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     add_bos: bool,
     eos_ids: Vec<u32>,
+    /// Encoding puts a space before a text: a text that begins with one is shown without it.
+    space_prefix: bool,
 }
 
 /// What a text goes through before it is cut.
@@ -92,7 +99,7 @@ impl Pieces {
         for (i, token) in tokens.iter().enumerate() {
             let kind = types.get(i).copied().unwrap_or_default();
             match kind {
-                UNKNOWN | CONTROL | USER_DEFINED => bytes.extend_from_slice(token.as_bytes()),
+                _ if is_added(kind) => bytes.extend_from_slice(token.as_bytes()),
                 _ => append(token, kind, &mut bytes),
             }
             ends.push(bytes.len());
@@ -107,6 +114,14 @@ impl Pieces {
         let Some(&end) = self.ends.get(id) else { return &[] };
         let start = id.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..end]
+    }
+}
+
+impl TokenizerSource {
+    /// Whether texts begin with the bos token where a file has none of `tokenizer.ggml.add_bos_token`, as in llama.cpp:
+    /// with SentencePiece, Llama 3's family and Mistral's.
+    pub fn adds_bos(model: &str, pre: &str) -> bool {
+        model == "llama" || pre::adds_bos(pre)
     }
 }
 
@@ -133,10 +148,14 @@ impl Tokenizer {
         bpe.with_normalizer(pre.normalizer.map(|NFC| Normal::Nfc));
         bpe.with_pre_tokenizer(Some(pre.split));
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids })
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, space_prefix: false })
     }
 
     fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
+        // Runs of spaces are found in the text as it is written. Some converters leave them spelled as in the vocabulary.
+        for (token, _) in source.tokens.iter_mut().zip(&source.token_types).filter(|(_, kind)| **kind == USER_DEFINED) {
+            *token = token.replace(sentencepiece::SPACE, " ");
+        }
         let pieces = Pieces::new(&source.tokens, &source.token_types, sentencepiece::append_bytes);
         let added = added_tokens(&source.tokens, &source.token_types);
         let unknown = source.token_types.iter().position(|kind| *kind == UNKNOWN).map(|id| source.tokens[id].clone());
@@ -144,14 +163,17 @@ impl Tokenizer {
         source.scores = Vec::new();
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
         let eos_ids = eos_ids(&source, &vocab, &pieces);
-        let mut model = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
+        // Without cuts a piece is a line or a whole text, which hardly comes twice: a cache would only grow.
+        let model = BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(0);
+        let mut model = model.byte_fallback(true).fuse_unk(true);
         if let Some(unknown) = unknown {
             model = model.unk_token(unknown);
         }
         let mut bpe = TokenizerImpl::new(model.build().map_err(disagree)?);
-        bpe.with_normalizer(Some(Normal::Spaces { prefix: source.add_space_prefix }));
+        let space_prefix = source.add_space_prefix;
+        bpe.with_normalizer(Some(Normal::Spaces { prefix: space_prefix }));
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids })
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, space_prefix })
     }
 
     /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
@@ -197,11 +219,18 @@ impl Tokenizer {
         self.bpe.token_to_id(token)
     }
 
-    /// The text of these tokens, with U+FFFD for bytes that are no UTF-8.
+    /// Whether encoding puts a space before a text, as SentencePiece does for Llama 2 and Mistral 7B.
+    pub fn has_space_prefix(&self) -> bool {
+        self.space_prefix
+    }
+
+    /// The text of these tokens, with U+FFFD for bytes that are no UTF-8. A tokenizer that puts a space before a text
+    /// ([`has_space_prefix`](Self::has_space_prefix)) takes one away here, as Hugging Face's decoders and llama.cpp do.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let shown = ids.iter().filter(|id| !(skip_special && self.is_special(**id)));
-        let bytes: Vec<u8> = shown.flat_map(|id| self.token_bytes(*id)).copied().collect();
-        String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        let mut detokenizer = Detokenizer::new(self, &[], skip_special);
+        let mut text: String = ids.iter().map(|id| detokenizer.push(self, *id)).collect();
+        text += &detokenizer.finish();
+        text
     }
 }
 
@@ -257,7 +286,7 @@ fn check(source: &TokenizerSource) -> Result<()> {
 
 /// The tokens that are found in a text before it is cut.
 fn added_tokens(tokens: &[String], types: &[i32]) -> Vec<AddedToken> {
-    let added = tokens.iter().zip(types).filter(|(_, kind)| matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED));
+    let added = tokens.iter().zip(types).filter(|(_, kind)| is_added(**kind));
     added.map(|(token, kind)| AddedToken::from(token.as_str(), *kind != USER_DEFINED).normalized(false)).collect()
 }
 
