@@ -195,6 +195,7 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
         model,
         scores,
         add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+        rstrip_special: sentencepiece && m.opt_str("general.architecture")? == Some("phi3"),
         pre,
         bos,
         eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,

@@ -27,12 +27,10 @@ fn agrees(json: &str) {
         tokens,
         token_types,
         merges,
-        scores: vec![],
-        add_space_prefix: false,
         bos: Some(0),
         eos: Some(2),
         add_bos: true,
-        eot: None,
+        ..TokenizerSource::default()
     };
     let tokenizer = Tokenizer::new(source).expect(&pre);
     assert_eq!(tokenizer.eos_ids(), [0, 2]);

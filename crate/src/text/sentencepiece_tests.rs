@@ -40,7 +40,11 @@ fn fixtures() -> [Fixture; 2] {
 }
 
 fn tokenizer(fixture: &Fixture) -> Tokenizer {
-    Tokenizer::new(TokenizerSource {
+    Tokenizer::new(source(fixture)).expect("a tokenizer")
+}
+
+fn source(fixture: &Fixture) -> TokenizerSource {
+    TokenizerSource {
         model: "llama".into(),
         pre: "default".into(),
         tokens: fixture.tokens.clone(),
@@ -51,8 +55,7 @@ fn tokenizer(fixture: &Fixture) -> Tokenizer {
         eos: Some(2),
         add_bos: true,
         ..TokenizerSource::default()
-    })
-    .expect("a tokenizer")
+    }
 }
 
 fn streamed(tokenizer: &Tokenizer, prompt: &[u32], ids: &[u32], skip: bool) -> String {
@@ -113,4 +116,14 @@ fn a_character_waits_for_its_last_byte() {
     assert_eq!(tokenizer.decode(&[ids[0], ids[1], byte(b'a')], true), "\u{fffd}a");
     assert!(!tokenizer.is_special(ids[0]));
     assert!(tokenizer.is_special(tokenizer.id_of("<|im_end|>").unwrap()));
+}
+
+#[test]
+fn whitespace_behind_special_tokens_is_dropped_for_phi_3() {
+    let [_, fixture] = fixtures();
+    let phi = Tokenizer::new(TokenizerSource { rstrip_special: true, ..source(&fixture) }).unwrap();
+    let written = "<|im_start|>\n fences<|im_end|>\n<|im_start|> \n";
+    let read = tokenizer(&fixture).encode("<|im_start|>fences<|im_end|><|im_start|>", true).unwrap();
+    assert_eq!(phi.encode(written, true).unwrap(), read);
+    assert_eq!(phi.encode("<s>  two", false).unwrap(), tokenizer(&fixture).encode("<s>  two", false).unwrap());
 }

@@ -22,6 +22,9 @@ pub(super) fn is_added(kind: i32) -> bool {
 /// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
 const END_NAMES: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>"];
 
+/// Special tokens that keep the whitespace behind them even in a model whose others do not.
+const BEFORE_SPACE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /// The tokenizer metadata of a GGUF file, as plain values.
 #[derive(Clone, Debug, Default)]
 pub struct TokenizerSource {
@@ -39,6 +42,8 @@ pub struct TokenizerSource {
     pub scores: Vec<f32>,
     /// `tokenizer.ggml.add_space_prefix`; of `llama` only
     pub add_space_prefix: bool,
+    /// Whitespace behind a special token is none of the text, as Phi-3's `tokenizer.json` has it; GGUF has no key for it.
+    pub rstrip_special: bool,
     /// `tokenizer.ggml.bos_token_id`
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`
@@ -139,7 +144,7 @@ impl Tokenizer {
         let pre = pre::pre_tokenizer(&source.pre)?;
         let pieces =
             Pieces::new(&source.tokens, &source.token_types, |token, _, out| alphabet::append_bytes(token, out));
-        let added = added_tokens(&source.tokens, &source.token_types);
+        let added = added_tokens(&source);
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
         let merges = split_merges(std::mem::take(&mut source.merges), &vocab)?;
         let eos_ids = eos_ids(&source, &vocab, &pieces);
@@ -157,7 +162,7 @@ impl Tokenizer {
             *token = token.replace(sentencepiece::SPACE, " ");
         }
         let pieces = Pieces::new(&source.tokens, &source.token_types, sentencepiece::append_bytes);
-        let added = added_tokens(&source.tokens, &source.token_types);
+        let added = added_tokens(&source);
         let unknown = source.token_types.iter().position(|kind| *kind == UNKNOWN).map(|id| source.tokens[id].clone());
         let merges = sentencepiece::merges(&source.tokens, &source.token_types, &source.scores);
         source.scores = Vec::new();
@@ -285,9 +290,11 @@ fn check(source: &TokenizerSource) -> Result<()> {
 }
 
 /// The tokens that are found in a text before it is cut.
-fn added_tokens(tokens: &[String], types: &[i32]) -> Vec<AddedToken> {
-    let added = tokens.iter().zip(types).filter(|(_, kind)| is_added(**kind));
-    added.map(|(token, kind)| AddedToken::from(token.as_str(), *kind != USER_DEFINED).normalized(false)).collect()
+fn added_tokens(source: &TokenizerSource) -> Vec<AddedToken> {
+    let added = source.tokens.iter().zip(&source.token_types).filter(|(_, kind)| is_added(**kind));
+    let rstrip = |token: &String| source.rstrip_special && !BEFORE_SPACE.contains(&token.as_str());
+    let plain = |token: &String, kind| AddedToken::from(token.as_str(), kind != USER_DEFINED).normalized(false);
+    added.map(|(token, kind)| plain(token, *kind).rstrip(rstrip(token))).collect()
 }
 
 /// Each merge as its two halves, which and whose union must be tokens.
@@ -328,6 +335,7 @@ mod tests {
             merges: vec!["a b".into()],
             scores: vec![],
             add_space_prefix: false,
+            rstrip_special: false,
             bos: Some(0),
             eos: Some(1),
             add_bos: true,
