@@ -214,7 +214,9 @@ mod tests {
 
     fn lengths(pre: &Pre, text: &str) -> Vec<usize> {
         let mut text = NormalizedString::from(text);
-        pre.normalizer.map(|nfc| nfc.normalize(&mut text).unwrap());
+        if let Some(nfc) = pre.normalizer {
+            nfc.normalize(&mut text).unwrap();
+        }
         let mut cut = PreTokenizedString::from(text.get());
         pre.split.pre_tokenize(&mut cut).unwrap();
         let pieces = cut.get_splits(OffsetReferential::Normalized, OffsetType::None);

@@ -164,9 +164,8 @@ impl Tokenizer {
         let pieces = Pieces::new(&source.tokens, &source.token_types, sentencepiece::append_bytes);
         let added = added_tokens(&source);
         let unknown = source.token_types.iter().position(|kind| *kind == UNKNOWN).map(|id| source.tokens[id].clone());
-        let merges = sentencepiece::merges(&source.tokens, &source.token_types, &source.scores);
-        source.scores = Vec::new();
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
+        let merges = sentencepiece::merges(&vocab, &source.token_types, &source.scores);
         let eos_ids = eos_ids(&source, &vocab, &pieces);
         // Without cuts a piece is a line or a whole text, which hardly comes twice: a cache would only grow.
         let model = BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(0);
