@@ -1,5 +1,5 @@
-//! SentencePiece's BPE as merges: a file has scores instead, and whichever two neighbours make the token with the best score
-//! are joined first.
+//! SentencePiece's BPE as merges: a file has scores instead, and whichever two neighbours make the token with the best
+//! score are joined first.
 
 use super::tokenizer::{BYTE, is_added};
 use std::cmp::Ordering;
@@ -30,8 +30,8 @@ pub(super) fn merges(vocab: &Vocab, types: &[i32], scores: &[f32]) -> Merges {
     made.into_iter().map(|(_, (left, right))| (left.to_owned(), right.to_owned())).collect()
 }
 
-/// Where the last two parts of a token meet, at a byte, if joins make it at all. It is enough to look at the token alone:
-/// parts are never taken apart, so where it comes about nothing has reached across its ends.
+/// The byte at which the last two parts of a token meet, if joins make it at all. It is enough to look at the token
+/// alone: parts are never taken apart, so where the token comes about nothing has reached across its ends.
 fn seam(token: &str, id_of: impl Fn(&str) -> Option<u32>, by_score: impl Fn(u32, u32) -> Ordering) -> Option<usize> {
     let mut ends: Vec<usize> = token.char_indices().map(|(at, _)| at).chain([token.len()]).collect();
     while ends.len() > 3 {

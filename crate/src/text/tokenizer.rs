@@ -42,7 +42,7 @@ pub struct TokenizerSource {
     pub scores: Vec<f32>,
     /// `tokenizer.ggml.add_space_prefix`; of `llama` only
     pub add_space_prefix: bool,
-    /// Whitespace behind a special token is none of the text, as Phi-3's `tokenizer.json` has it; GGUF has no key for it.
+    /// Whether special tokens swallow the whitespace behind them, as in Phi-3's `tokenizer.json`; GGUF has no key for it
     pub rstrip_special: bool,
     /// `tokenizer.ggml.bos_token_id`
     pub bos: Option<u32>,
@@ -157,7 +157,7 @@ impl Tokenizer {
     }
 
     fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
-        // Runs of spaces are found in the text as it is written. Some converters leave them spelled as in the vocabulary.
+        // Runs of spaces are found in the text as it is written. Some converters leave them in SentencePiece's spelling.
         for (token, _) in source.tokens.iter_mut().zip(&source.token_types).filter(|(_, kind)| **kind == USER_DEFINED) {
             *token = token.replace(sentencepiece::SPACE, " ");
         }
@@ -230,6 +230,8 @@ impl Tokenizer {
 
     /// The text of these tokens, with U+FFFD for bytes that are no UTF-8. A tokenizer that puts a space before a text
     /// ([`has_space_prefix`](Self::has_space_prefix)) takes one away here, as Hugging Face's decoders and llama.cpp do.
+    /// Where byte tokens are no UTF-8, Hugging Face shows U+FFFD for each byte of their run; here the characters among
+    /// them are shown, as they are in a stream.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut detokenizer = Detokenizer::new(self, &[], skip_special);
         let mut text: String = ids.iter().map(|id| detokenizer.push(self, *id)).collect();
