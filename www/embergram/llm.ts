@@ -163,7 +163,10 @@ export class Llm {
     return this.#connection.call((host) => host.tokenize(text));
   }
 
-  /** The text of token ids, special tokens included. */
+  /**
+   * The text of token ids, special tokens included. Where the tokenizer puts a space before a text (Llama 2, Mistral 7B),
+   * that space is taken away again, as in vLLM's `get_tokenizer().decode`.
+   */
   async detokenize(ids: readonly number[]): Promise<string> {
     return this.#connection.call((host) => host.detokenize(ids));
   }

@@ -136,7 +136,7 @@ impl Engine {
             }
             let Some(prefix) = self.kv.admit(&request.prompt, request.room) else { break };
             let Some(next) = self.waiting.pop_front() else { break };
-            let mut sequence = Sequence::new(next);
+            let mut sequence = Sequence::new(next, &self.tokenizer);
             self.free_slots.pop();
             sequence.slot = slot;
             for (i, block) in prefix.iter().enumerate() {

@@ -173,7 +173,7 @@ pub struct Sequence {
 
 impl Sequence {
     /// The state of a sequence that waited, with nothing computed yet.
-    pub(super) fn new(Waiting { id, seed, request }: Waiting) -> Self {
+    pub(super) fn new(Waiting { id, seed, request }: Waiting, tokenizer: &Tokenizer) -> Self {
         let Request { prompt, params, stops, speculation, .. } = &*request;
         let mut speculation = speculation.clone();
         if let Some(speculation) = &mut speculation {
@@ -191,7 +191,7 @@ impl Sequence {
             tokens: prompt.to_vec(),
             seed,
             recorder: request.recorder(),
-            detokenizer: Detokenizer::new(params.skip_special_tokens),
+            detokenizer: Detokenizer::new(tokenizer, prompt, params.skip_special_tokens),
             stops: stops.clone(),
             speculation,
             request,

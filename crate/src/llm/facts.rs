@@ -51,14 +51,15 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
     let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
     let model = m.str("tokenizer.ggml.model")?.to_string();
     let sentencepiece = model == "llama";
-    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
-    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
+    // Files of Llama 2 and 3 often do without the key.
+    let adds_bos = bos.is_some() && TokenizerSource::adds_bos(&model, &pre);
     let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
     let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
     Ok(TokenizerSource {
         model,
         scores,
         add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+        rstrip_special: sentencepiece && m.opt_str("general.architecture")? == Some("phi3"),
         pre,
         bos,
         eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,

@@ -6,29 +6,42 @@ use super::Tokenizer;
 #[derive(Clone, Debug, Default)]
 pub struct Detokenizer {
     skip_special: bool,
+    /// No text has come yet, and a space that begins it is the one that encoding puts there.
+    drop_space: bool,
     /// The start of a character whose end has not come: at most three bytes between calls.
     pending: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// A detokenizer that leaves control tokens out if `skip_special`.
-    pub fn new(skip_special: bool) -> Self {
-        Self { skip_special, pending: Vec::new() }
+    /// A detokenizer of what follows `prompt`, that leaves control tokens out if `skip_special`. The text is what the
+    /// whole has beyond the prompt's own, as in vLLM: its first space is dropped only where the prompt shows nothing
+    /// and the tokenizer puts a space before a text.
+    pub fn new(tokenizer: &Tokenizer, prompt: &[u32], skip_special: bool) -> Self {
+        let mut detokenizer = Self { skip_special, ..Self::default() };
+        let silent = |id: &u32| detokenizer.shown(tokenizer, *id).is_empty();
+        detokenizer.drop_space = tokenizer.has_space_prefix() && prompt.iter().all(silent);
+        detokenizer
     }
 
     /// Takes a token; returns the text it completes, possibly none.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
-        if self.skip_special && tokenizer.is_special(id) {
-            return String::new();
+        let mut bytes = self.shown(tokenizer, id);
+        if self.drop_space && !bytes.is_empty() {
+            self.drop_space = false;
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
         }
-        self.push_bytes(tokenizer.token_bytes(id))
+        self.push_bytes(bytes)
     }
 
-    /// The text of bytes that no character followed, as U+FFFD; the detokenizer is then as new.
+    /// The text of bytes that no character followed, as U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         text
+    }
+
+    fn shown<'a>(&self, tokenizer: &'a Tokenizer, id: u32) -> &'a [u8] {
+        if self.skip_special && tokenizer.is_special(id) { &[] } else { tokenizer.token_bytes(id) }
     }
 
     fn push_bytes(&mut self, bytes: &[u8]) -> String {
@@ -59,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn stream(bytes: &[u8], cuts: &[usize]) -> Vec<String> {
-        let mut detokenizer = Detokenizer::new(false);
+        let mut detokenizer = Detokenizer::default();
         let mut out = Vec::new();
         let mut rest = bytes;
         for cut in cuts.iter().cycle() {

@@ -27,12 +27,10 @@ fn agrees(json: &str) {
         tokens,
         token_types,
         merges,
-        scores: vec![],
-        add_space_prefix: false,
         bos: Some(0),
         eos: Some(2),
         add_bos: true,
-        eot: None,
+        ..TokenizerSource::default()
     };
     let tokenizer = Tokenizer::new(source).expect(&pre);
     assert_eq!(tokenizer.eos_ids(), [0, 2]);
@@ -43,7 +41,7 @@ fn agrees(json: &str) {
         if pre != "qwen2" {
             assert_eq!(tokenizer.decode(&ids, false), text, "{pre}");
         }
-        let mut detokenizer = Detokenizer::new(true);
+        let mut detokenizer = Detokenizer::new(&tokenizer, &[], true);
         let mut streamed: String = ids.iter().map(|id| detokenizer.push(&tokenizer, *id)).collect();
         streamed += &detokenizer.finish();
         assert_eq!(streamed, without_special, "{pre}: {text:?}");

@@ -18,3 +18,5 @@ pub use tokenizer::{Tokenizer, TokenizerSource};
 
 #[cfg(test)]
 mod fixture_tests;
+#[cfg(test)]
+mod sentencepiece_tests;

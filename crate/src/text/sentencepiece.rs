@@ -1,9 +1,9 @@
-//! SentencePiece's BPE as merges: a file has scores instead, and whichever two neighbours make the token with the best score
-//! are joined first.
+//! SentencePiece's BPE as merges: a file has scores instead, and whichever two neighbours make the token with the best
+//! score are joined first.
 
-use std::collections::HashMap;
-
-use super::tokenizer::BYTE;
+use super::tokenizer::{BYTE, is_added};
+use std::cmp::Ordering;
+use tokenizers::models::bpe::{Merges, Vocab};
 
 /// How a space is spelled in a vocabulary.
 pub(super) const SPACE: &str = "\u{2581}";
@@ -17,16 +17,31 @@ pub(super) fn append_bytes(token: &str, kind: i32, out: &mut Vec<u8>) {
     }
 }
 
-/// Every way to make a token of two others, the best score first; of one token, the halves with the lower ids first.
-pub(super) fn merges(tokens: &[String], types: &[i32], scores: &[f32]) -> Vec<(String, String)> {
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
-    let mut found: Vec<(usize, usize, usize)> = Vec::new();
-    for (id, token) in tokens.iter().enumerate().filter(|(id, _)| types.get(*id).is_none_or(|kind| *kind != BYTE)) {
-        let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-        found.extend(splits.filter_map(|(left, right)| Some((id, *ids.get(left)?, *ids.get(right)?))));
+/// The two tokens that make each token, the best score first. Only ordinary tokens take part: the others are found in
+/// the text, or stand for bytes.
+pub(super) fn merges(vocab: &Vocab, types: &[i32], scores: &[f32]) -> Merges {
+    let is_ordinary = |id: &u32| types.get(*id as usize).is_none_or(|kind| !is_added(*kind) && *kind != BYTE);
+    let id_of = |token: &str| vocab.get(token).copied().filter(is_ordinary);
+    let by_score = |a: u32, b: u32| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b));
+    let ordinary = vocab.iter().filter(|(_, id)| is_ordinary(id));
+    let mut made: Vec<_> =
+        ordinary.filter_map(|(token, id)| Some((*id, token.split_at(seam(token, id_of, by_score)?)))).collect();
+    made.sort_unstable_by(|a, b| by_score(a.0, b.0));
+    made.into_iter().map(|(_, (left, right))| (left.to_owned(), right.to_owned())).collect()
+}
+
+/// The byte at which the last two parts of a token meet, if joins make it at all. It is enough to look at the token
+/// alone: parts are never taken apart, so where the token comes about nothing has reached across its ends.
+fn seam(token: &str, id_of: impl Fn(&str) -> Option<u32>, by_score: impl Fn(u32, u32) -> Ordering) -> Option<usize> {
+    let mut ends: Vec<usize> = token.char_indices().map(|(at, _)| at).chain([token.len()]).collect();
+    while ends.len() > 3 {
+        let joins = ends.windows(3).zip(1..).filter_map(|(ends, i)| Some((id_of(&token[ends[0]..ends[2]])?, i)));
+        // Of two with the same score the first.
+        let (_, i) = joins.min_by(|a, b| by_score(a.0, b.0))?;
+        ends.remove(i);
     }
-    found.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]).then(a.cmp(b)));
-    found.into_iter().map(|(_, left, right)| (tokens[left].clone(), tokens[right].clone())).collect()
+    let [_, at, _] = ends[..] else { return None };
+    id_of(&token[..at]).and(id_of(&token[at..])).map(|_| at)
 }
 
 #[cfg(test)]
@@ -48,8 +63,9 @@ mod tests {
     #[test]
     fn the_best_score_is_joined_first() {
         let tokens = ["a", "b", "ab", "bb", "abb", "<0x61>"].map(String::from);
-        let merges = merges(&tokens, &[1, 1, 1, 1, 1, BYTE], &[-1.0, -1.0, -5.0, -4.0, -9.0, 0.0]);
-        let expected = [("b", "b"), ("a", "b"), ("a", "bb"), ("ab", "b")];
+        let vocab = tokens.into_iter().zip(0..).collect();
+        let merges = merges(&vocab, &[1, 1, 1, 1, 1, BYTE], &[-1.0, -1.0, -5.0, -4.0, -9.0, 0.0]);
+        let expected = [("b", "b"), ("a", "b"), ("a", "bb")];
         assert_eq!(merges, expected.map(|(l, r)| (l.to_string(), r.to_string())));
     }
 }

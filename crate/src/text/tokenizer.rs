@@ -1,7 +1,7 @@
 //! BPE built from the tokenizer metadata of a GGUF file, byte-level (`gpt2`) or SentencePiece's (`llama`); or a folder's
 //! `tokenizer.json`.
 
-use super::{alphabet, pre, sentencepiece};
+use super::{Detokenizer, alphabet, pre, sentencepiece};
 use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
@@ -17,8 +17,16 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 pub(super) const BYTE: i32 = 6;
 
+/// Whether tokens of this type are found in a text before it is cut, and stand for their own characters.
+pub(super) fn is_added(kind: i32) -> bool {
+    matches!(kind, UNKNOWN | CONTROL | USER_DEFINED)
+}
+
 /// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
 const END_NAMES: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>"];
+
+/// Special tokens that keep the whitespace behind them even in a model whose others do not.
+const BEFORE_SPACE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The tokenizer metadata of a GGUF file, as plain values.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +45,8 @@ pub struct TokenizerSource {
     pub scores: Vec<f32>,
     /// `tokenizer.ggml.add_space_prefix`; of `llama` only
     pub add_space_prefix: bool,
+    /// Whether special tokens swallow the whitespace behind them, as in Phi-3's `tokenizer.json`; GGUF has no key for it
+    pub rstrip_special: bool,
     /// `tokenizer.ggml.bos_token_id`
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`
@@ -56,6 +66,8 @@ pub struct Tokenizer {
     eos_ids: Vec<u32>,
     /// Most bytes of a text that become one token.
     longest: usize,
+    /// Encoding puts a space before a text: a text that begins with one is shown without it.
+    space_prefix: bool,
 }
 
 /// What cuts a text.
@@ -105,7 +117,7 @@ impl Pieces {
         for (i, token) in tokens.iter().enumerate() {
             let kind = types.get(i).copied().unwrap_or_default();
             match kind {
-                UNKNOWN | CONTROL | USER_DEFINED => bytes.extend_from_slice(token.as_bytes()),
+                _ if is_added(kind) => bytes.extend_from_slice(token.as_bytes()),
                 _ => append(token, kind, &mut bytes),
             }
             ends.push(bytes.len());
@@ -129,6 +141,14 @@ impl Pieces {
     }
 }
 
+impl TokenizerSource {
+    /// Whether texts begin with the bos token where a file has none of `tokenizer.ggml.add_bos_token`, as in llama.cpp:
+    /// with SentencePiece, Llama 3's family and Mistral's.
+    pub fn adds_bos(model: &str, pre: &str) -> bool {
+        model == "llama" || pre::adds_bos(pre)
+    }
+}
+
 impl Tokenizer {
     /// Builds the tokenizer, taking the source's vectors apart as it goes so that no text is held twice for long.
     pub fn new(source: TokenizerSource) -> Result<Self> {
@@ -143,7 +163,7 @@ impl Tokenizer {
         let pre = pre::pre_tokenizer(&source.pre)?;
         let pieces =
             Pieces::new(&source.tokens, &source.token_types, |token, _, out| alphabet::append_bytes(token, out));
-        let added = added_tokens(&source.tokens, &source.token_types);
+        let added = added_tokens(&source);
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
         let merges = split_merges(std::mem::take(&mut source.merges), &vocab)?;
         let eos_ids = eos_ids(&source, &vocab, &pieces);
@@ -161,23 +181,30 @@ impl Tokenizer {
             add_bos: source.add_bos,
             eos_ids,
             longest,
+            space_prefix: false,
         })
     }
 
     fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
+        // Runs of spaces are found in the text as it is written. Some converters leave them in SentencePiece's spelling.
+        for (token, _) in source.tokens.iter_mut().zip(&source.token_types).filter(|(_, kind)| **kind == USER_DEFINED) {
+            *token = token.replace(sentencepiece::SPACE, " ");
+        }
         let pieces = Pieces::new(&source.tokens, &source.token_types, sentencepiece::append_bytes);
-        let added = added_tokens(&source.tokens, &source.token_types);
+        let added = added_tokens(&source);
         let unknown = source.token_types.iter().position(|kind| *kind == UNKNOWN).map(|id| source.tokens[id].clone());
-        let merges = sentencepiece::merges(&source.tokens, &source.token_types, &source.scores);
-        source.scores = Vec::new();
         let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
+        let merges = sentencepiece::merges(&vocab, &source.token_types, &source.scores);
         let eos_ids = eos_ids(&source, &vocab, &pieces);
-        let mut model = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
+        // Without cuts a piece is a line or a whole text, which hardly comes twice: a cache would only grow.
+        let model = BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(0);
+        let mut model = model.byte_fallback(true).fuse_unk(true);
         if let Some(unknown) = unknown {
             model = model.unk_token(unknown);
         }
         let mut bpe = TokenizerImpl::new(model.build().map_err(disagree)?);
-        bpe.with_normalizer(Some(Normal::Spaces { prefix: source.add_space_prefix }));
+        let space_prefix = source.add_space_prefix;
+        bpe.with_normalizer(Some(Normal::Spaces { prefix: space_prefix }));
         let longest = pieces.longest().max(1);
         bpe.add_tokens(&added);
         Ok(Self {
@@ -187,6 +214,7 @@ impl Tokenizer {
             add_bos: source.add_bos,
             eos_ids,
             longest,
+            space_prefix,
         })
     }
 
@@ -222,9 +250,20 @@ impl Tokenizer {
         let mut eos_ids: Vec<u32> = named.filter(|id| pieces.special[*id as usize]).chain(ends).collect();
         eos_ids.sort_unstable();
         eos_ids.dedup();
+        // What a text begins with that did not.
+        let first = tokenizer.encode_fast("a", false).ok().and_then(|text| text.get_ids().first().copied());
+        let space_prefix = first.is_some_and(|id| pieces.get(id).starts_with(b" "));
         // NFC makes a character of up to nine bytes one of three.
         let longest = pieces.longest().max(1) * if tokenizer.get_normalizer().is_some() { 3 } else { 1 };
-        Ok(Self { model: Model::Json(Box::new(tokenizer)), pieces, bos: None, add_bos: false, eos_ids, longest })
+        Ok(Self {
+            model: Model::Json(Box::new(tokenizer)),
+            pieces,
+            bos: None,
+            add_bos: false,
+            eos_ids,
+            longest,
+            space_prefix,
+        })
     }
 
     /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
@@ -282,11 +321,20 @@ impl Tokenizer {
         }
     }
 
-    /// The text of these tokens, with U+FFFD for bytes that are no UTF-8.
+    /// Whether encoding puts a space before a text, as SentencePiece does for Llama 2 and Mistral 7B.
+    pub fn has_space_prefix(&self) -> bool {
+        self.space_prefix
+    }
+
+    /// The text of these tokens, with U+FFFD for bytes that are no UTF-8. A tokenizer that puts a space before a text
+    /// ([`has_space_prefix`](Self::has_space_prefix)) takes one away here, as Hugging Face's decoders and llama.cpp do.
+    /// Where byte tokens are no UTF-8, Hugging Face shows U+FFFD for each byte of their run; here the characters among
+    /// them are shown, as they are in a stream.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let shown = ids.iter().filter(|id| !(skip_special && self.is_special(**id)));
-        let bytes: Vec<u8> = shown.flat_map(|id| self.token_bytes(*id)).copied().collect();
-        String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        let mut detokenizer = Detokenizer::new(self, &[], skip_special);
+        let mut text: String = ids.iter().map(|id| detokenizer.push(self, *id)).collect();
+        text += &detokenizer.finish();
+        text
     }
 }
 
@@ -342,9 +390,11 @@ fn check(source: &TokenizerSource) -> Result<()> {
 }
 
 /// The tokens that are found in a text before it is cut.
-fn added_tokens(tokens: &[String], types: &[i32]) -> Vec<AddedToken> {
-    let added = tokens.iter().zip(types).filter(|(_, kind)| matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED));
-    added.map(|(token, kind)| AddedToken::from(token.as_str(), *kind != USER_DEFINED).normalized(false)).collect()
+fn added_tokens(source: &TokenizerSource) -> Vec<AddedToken> {
+    let added = source.tokens.iter().zip(&source.token_types).filter(|(_, kind)| is_added(**kind));
+    let rstrip = |token: &String| source.rstrip_special && !BEFORE_SPACE.contains(&token.as_str());
+    let plain = |token: &String, kind| AddedToken::from(token.as_str(), kind != USER_DEFINED).normalized(false);
+    added.map(|(token, kind)| plain(token, *kind).rstrip(rstrip(token))).collect()
 }
 
 /// Each merge as its two halves, which and whose union must be tokens.
@@ -386,6 +436,7 @@ mod tests {
             merges: vec!["a b".into()],
             scores: vec![],
             add_space_prefix: false,
+            rstrip_special: false,
             bos: Some(0),
             eos: Some(1),
             add_bos: true,
