@@ -264,7 +264,7 @@ fn names_out_of_a_file_are_cut_in_messages() {
         ("one merge", tiny().set("tokenizer.ggml.merges", Entry::Texts(vec![long.clone()]))),
     ] {
         let Error { message, .. } = at_the_header(&gpu, json!({}), &model).expect_err(what);
-        assert!(message.len() < 600, "{what}: {} bytes: {}", message.len(), &message[..200]);
+        assert!(message.len() < 1000, "{what}: {} bytes: {}", message.len(), &message[..200]);
         assert!(!message.contains(char::is_control), "{what}: {message:?}");
     }
     // The file's name for itself is a label of every metric.

@@ -172,7 +172,7 @@ pub(super) fn adds_bos(name: &str) -> bool {
 /// The pre-tokenizer of this GGUF name.
 pub(super) fn pre_tokenizer(name: &str) -> Result<Pre> {
     let Some(Family { patterns, traits, .. }) = family(name) else {
-        let known: Vec<_> = FAMILIES.iter().flat_map(|family| family.names).map(|name| format!("{name:?}")).collect();
+        let known: Vec<_> = FAMILIES.iter().flat_map(|family| family.names).copied().collect();
         let message = format!("tokenizer.ggml.pre is \"{}\"; supported are {}", excerpt(name), known.join(", "));
         return Err(Error::new(ErrorCode::UnsupportedModel, message));
     };
