@@ -2,6 +2,7 @@
 
 mod capacity;
 mod facts;
+pub mod inspect;
 mod loader;
 mod templates;
 pub mod weights;

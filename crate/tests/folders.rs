@@ -4,6 +4,7 @@ mod common;
 
 use embergram::ErrorCode;
 use embergram::config::LlmConfig;
+use embergram::llm::inspect::Inspector;
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use embergram::text::Message;
 use serde_json::{Value, json};
@@ -129,4 +130,29 @@ fn what_is_wrong_with_a_folder_is_said() {
     assert!(error.code == ErrorCode::InvalidTensor && error.message.contains("missing"), "{error}");
     let twice = [parts[0].clone(), parts[1].clone(), parts[2].clone(), parts[1].clone()];
     assert!(load(&files(), &twice).err().unwrap().message.contains("part 2 of the model and in part 4"));
+}
+
+/// The headers tell what a load will take.
+#[test]
+fn headers_tell_what_a_model_is() {
+    let inspect = |limit: u64, options: Value, folder: bool| {
+        let mut inspector = Inspector::new(limit, LlmConfig::from_json(&options).unwrap());
+        if folder {
+            inspector.folder(&serde_json::from_str(CONFIG).unwrap()).unwrap();
+        }
+        inspector.push(&SAFETENSORS[..SAFETENSORS.len() - 1000])
+    };
+    let told = inspect(1 << 27, json!({}), true).unwrap().expect("the header is complete");
+    // 320 * 64 + 3 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160 + 2 * 64) + 64
+    assert_eq!((told.architecture, told.parameters, told.weight_bytes), ("llama", 149_952, 599_808));
+    // Three layers, two heads of 16, keys and values, 4 bytes.
+    assert_eq!((told.kv_bytes_per_token, told.context, told.vocab_size), (768, 256, 320));
+    assert_eq!(told.max_model_len, 256);
+    let options = json!({ "quantization": "q8_0", "kv_cache_memory_bytes": 100_000 });
+    let told = inspect(1 << 27, options, true).unwrap().unwrap();
+    assert_eq!((told.parameters, told.max_model_len), (149_952, 128));
+    assert!(told.weight_bytes < 599_808 / 3, "{told:?}");
+    let error = inspect(10_000, json!({}), true).unwrap_err();
+    assert!(error.code == ErrorCode::AdapterTooSmall && error.message.contains("blk.0"), "{error}");
+    assert_eq!(inspect(1 << 27, json!({}), false).unwrap_err().code, ErrorCode::InvalidFile);
 }

@@ -179,6 +179,15 @@ impl Layout {
         }
     }
 
+    /// Weights that the buffers hold.
+    pub fn elements(&self) -> u64 {
+        let of = |using: &Use| match using {
+            Use::Buffers(targets) => targets.iter().map(|target| target.elements).sum(),
+            _ => 0,
+        };
+        self.uses.iter().flatten().map(of).sum()
+    }
+
     /// How many runs of bytes fill the buffers.
     pub(super) fn targets(&self) -> usize {
         let count = |using: &Use| if let Use::Buffers(targets) = using { targets.len() } else { 0 };

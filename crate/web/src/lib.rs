@@ -157,6 +157,39 @@ impl Loader {
     }
 }
 
+/// Tells what a model is by its headers alone; needs no device.
+#[wasm_bindgen]
+pub struct Inspector(Guarded<embergram::llm::inspect::Inspector>);
+
+#[wasm_bindgen]
+impl Inspector {
+    /// For an adapter with such bindings, in bytes, and the options of `Llm.load`.
+    pub fn open(max_binding_bytes: f64, options: &JsValue) -> Thrown<Inspector> {
+        let open = || {
+            let options = from_js(options, "the options of Llm.inspect", ErrorCode::InvalidConfig)?;
+            Ok(embergram::llm::inspect::Inspector::new(max_binding_bytes as u64, LlmConfig::from_json(&options)?))
+        };
+        attempt(open).and_then(|opened| opened).map(|inspector| Self(Guarded::Whole(inspector))).map_err(thrown)
+    }
+
+    /// Takes a folder's `config.json`; the headers that follow are those of its safetensors.
+    pub fn folder(&mut self, config: &JsValue) -> Thrown<()> {
+        self.0
+            .call(|inspector| inspector.folder(&from_js(config, "config.json", ErrorCode::InvalidFile)?))
+            .map_err(thrown)
+    }
+
+    /// Takes bytes from the beginning of a further part; gives whether its header is complete.
+    pub fn announce(&mut self, bytes: &Uint8Array) -> Thrown<bool> {
+        self.0.call(|inspector| inspector.announce(&bytes.to_vec())).map_err(thrown)
+    }
+
+    /// Takes bytes from the beginning of the first part; gives what the headers tell once they are complete, else null.
+    pub fn push(&mut self, bytes: &Uint8Array) -> Thrown<JsValue> {
+        self.0.call(|inspector| to_js(&inspector.push(&bytes.to_vec())?)).map_err(thrown)
+    }
+}
+
 /// A loaded model.
 #[wasm_bindgen]
 pub struct Engine(Guarded<Llm>);
