@@ -149,3 +149,12 @@ impl Keys<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// docs/adding-a-model.md shows a file as it is.
+    #[test]
+    fn the_guide_shows_an_architecture_whole() {
+        assert!(include_str!("../../../../docs/adding-a-model.md").contains(include_str!("qwen3.rs").trim()));
+    }
+}
