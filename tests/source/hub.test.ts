@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { hub, refusal } from "../support/hub.mjs";
 import type { CachedModel } from "../../www/embergram/source/index.js";
 import type { Job } from "./harness.js";
-import { noise, run, sha256, start } from "./setup.js";
+import { noise, OVERLAP, run, sha256, start } from "./setup.js";
 
 const KIB = 1 << 10;
 const file = (seed: number) => noise(64 * KIB, seed);
@@ -218,19 +218,32 @@ describe("the cache", () => {
     expect((await load("hf:o/split:Q8_0")).parts.map((p) => p.sha256)).toEqual(Object.values(split).map(sha256));
   });
 
+  test("goes on with half a file, which the hub is asked about again", async () => {
+    const { tree, file: at } = hub(house.server, REPO, named("m-Q4_0.gguf"));
+    house.server.fault(at("m-Q4_0.gguf"), (_, n) => (n === 1 ? { cutAfter: 32 * KIB } : {}));
+    expect((await load(`hf:${REPO}:Q4_0`, { retries: 0 })).error).toMatchObject({ code: "network" });
+    expect((await load(`hf:${REPO}:Q4_0`)).parts[0]?.sha256).toBe(sha256(file(1)));
+    expect(house.server.of(tree)).toHaveLength(2);
+    expect(house.server.of(at("m-Q4_0.gguf"))[1]?.headers.range).toBe(`bytes=${32 * KIB - OVERLAP}-`);
+  });
+
   test("deletes what a tag names, and cacheKey holds", async () => {
-    hub(house.server, REPO, named("m-Q4_0.gguf", "m-Q8_0.gguf"));
+    const { tree } = hub(house.server, REPO, named("m-Q4_0.gguf", "m-Q8_0.gguf"));
     const options = { hfEndpoint: house.server.origin };
     await load(`hf:${REPO}:Q4_0`);
     await load(`hf:${REPO}:Q8_0`, { cacheKey: "mine" });
     const before = house.server.requests.length;
     expect((await load(`hf:${REPO}:Q8_0`, { cacheKey: "mine" })).parts[0]?.sha256).toBe(sha256(file(2)));
     expect(house.server.requests).toHaveLength(before);
+    // Under another key there is nothing: all is asked anew.
+    await load(`hf:${REPO}:Q8_0`, { cacheKey: "other" });
+    expect(house.server.of(tree)).toHaveLength(3);
+    await ask("delete", { input: `hf:${REPO}:Q8_0`, options: { ...options, cacheKey: "other" } });
     expect(await ask("delete", { input: `hf:${REPO}:Q8_0`, options })).toBe(false);
     expect(await ask("delete", { input: `hf:${REPO}:Q8_0`, options: { ...options, cacheKey: "mine" } })).toBe(true);
     expect(await ask("delete", { input: `hf:${REPO}:q4_0`, options })).toBe(true);
     expect(await ask("list")).toEqual([]);
-    expect(house.server.requests).toHaveLength(before);
+    expect(house.server.of(tree)).toHaveLength(3);
   });
 });
 

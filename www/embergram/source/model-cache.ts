@@ -34,8 +34,9 @@ export const modelCache = {
   list,
 
   /**
-   * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. Nothing is
-   * asked for: `hf:owner/repo:TAG` are all models here that the tag fits. A load that runs goes on without the cache.
+   * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. No server is
+   * asked: a repository's name removes what is here of its models, of one with a tag those that the tag fits. A load that
+   * runs goes on without the cache.
    * @returns whether there was one
    */
   async delete(model: string | URL | CachedModel, options: NameOptions = {}): Promise<boolean> {
