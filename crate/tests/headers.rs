@@ -102,7 +102,7 @@ fn metadata_that_would_change_the_arithmetic_is_refused_unless_it_is_neutral() {
         ("llama.rope.scaling.type", vec![text("yarn"), text("longrope")], vec![text("none"), text("linear")]),
         ("llama.rope.scaling.factor", vec![F32(4.0), F32(f32::NAN), text("4")], vec![F32(1.0), F32(0.0)]),
         ("llama.rope.scale_linear", vec![F32(2.0)], vec![F32(1.0)]),
-        ("llama.rope.scaling.attn_factor", vec![F32(1.2)], vec![F32(1.0)]),
+        ("llama.rope.scaling.attn_factor", vec![F32(1.2), F32(0.0)], vec![F32(1.0)]),
         ("llama.rope.scaling.original_context_length", vec![], vec![U32(32)]),
         ("llama.rope.scaling.finetuned", vec![], vec![Bool(true)]),
         ("llama.rope.dimension_count", vec![U32(16)], vec![U32(32)]),

@@ -54,7 +54,7 @@ fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
         ("rope.scale_linear", one_or_off()),
         ("rope.scaling.type", Texts(&["none", "linear"])),
         ("rope.scaling.factor", one_or_off()),
-        ("rope.scaling.attn_factor", one_or_off()),
+        ("rope.scaling.attn_factor", Numbers(vec![1.0])),
         ("rope.scaling.original_context_length", Any),
         ("rope.scaling.finetuned", Any),
         // All of these are yarn's.
