@@ -27,6 +27,10 @@ pub enum ErrorCode {
     InvalidPrompt,
     /// The prompt leaves no room in `max_model_len`, or the request can never fit the KV cache.
     PromptTooLong,
+    /// As many sequences wait as may; see `max_num_waiting`.
+    QueueFull,
+    /// The model gave NaN or an infinity, so that there is no next token.
+    CorruptedLogits,
     /// There is no WebGPU, or no adapter.
     NoWebgpu,
     /// The adapter's limits are below what the model needs.
@@ -56,6 +60,8 @@ impl ErrorCode {
             Self::InvalidParams => "invalid_params",
             Self::InvalidPrompt => "invalid_prompt",
             Self::PromptTooLong => "prompt_too_long",
+            Self::QueueFull => "queue_full",
+            Self::CorruptedLogits => "corrupted_logits",
             Self::NoWebgpu => "no_webgpu",
             Self::AdapterTooSmall => "adapter_too_small",
             Self::DeviceLost => "device_lost",
@@ -68,7 +74,7 @@ impl ErrorCode {
 }
 
 /// An error with a stable code and a message that says what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The stable code.

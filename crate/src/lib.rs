@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod llm;
 pub mod metrics;
 pub mod model;
+pub mod program;
 pub mod sample;
 pub mod speculate;
 #[cfg(test)]

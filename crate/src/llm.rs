@@ -2,16 +2,24 @@
 
 mod capacity;
 mod loader;
+mod templates;
+pub mod weights;
+
+use std::borrow::Cow;
 
 use crate::config::SamplingParams;
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
 use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::{ChatTemplate, Message};
+use crate::text::Message;
 use crate::{Error, ErrorCode, Result};
 pub use loader::LlmLoader;
 use serde::Serialize;
+use templates::Templates;
+
+/// Bytes of text that `tokenize` takes in any case; each costs some 64 of memory on the way.
+const TEXT_BYTES: usize = 1 << 20;
 
 /// A prompt as text or as token ids.
 #[derive(Clone, Debug)]
@@ -35,7 +43,8 @@ pub struct ModelInfo {
     pub max_model_len: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
-    /// Whether `chat_prompt` works.
+    /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
+    /// `chat_prompt` then tells.
     pub has_chat_template: bool,
 }
 
@@ -46,7 +55,7 @@ pub struct ModelInfo {
 pub struct Llm {
     info: ModelInfo,
     engine: Engine,
-    template: Option<ChatTemplate>,
+    templates: Templates,
     seed: Option<u64>,
     /// Requests so far that brought no seed.
     unseeded: u64,
@@ -60,12 +69,64 @@ impl Llm {
         &self.info
     }
 
-    /// Text or ids to ids.
-    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+    /// The ids of a text, special tokens added as the model wants.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_text`](Self::check_text).
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.check_text(text.len())?;
+        self.engine.tokenizer().encode(text, true)
+    }
+
+    /// The ids of a prompt: those of its text, or its own.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_prompt_text`](Self::check_prompt_text).
+    pub fn prompt_tokens<'a>(&self, prompt: &'a Prompt) -> Result<Cow<'a, [u32]>> {
         match prompt {
-            Prompt::Text(text) => self.engine.tokenizer().encode(text, true),
-            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => {
+                self.check_prompt_text(text.len())?;
+                self.engine.tokenizer().encode(text, true).map(Cow::Owned)
+            }
+            Prompt::Tokens(ids) => Ok(Cow::Borrowed(ids)),
         }
+    }
+
+    /// Refuses to tokenize a text of so many bytes or more, for what that would cost: the limit is 1 MiB, or what a prompt
+    /// may have where that is more.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes().max(TEXT_BYTES);
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("the text has {bytes} bytes or more, but at most {most} are tokenized at a time; cut it");
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Refuses the text of a prompt that cannot fit, whatever its tokens are: one of more bytes than `max_model_len` of the
+    /// longest token.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_prompt_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes();
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {bytes} bytes of text or more, but max_model_len, {}, is at most {most} bytes of it; shorten it \
+             or load with a larger max_model_len",
+            self.info.max_model_len
+        );
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Most bytes of text that `max_model_len` tokens can come of.
+    pub fn max_prompt_bytes(&self) -> usize {
+        self.engine.tokenizer().max_bytes(self.info.max_model_len)
     }
 
     /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
@@ -73,17 +134,22 @@ impl Llm {
         self.engine.tokenizer().decode(ids, false)
     }
 
-    /// The prompt of a chat, by the model's own template.
+    /// The prompt of a chat, by `chat_template` or else by the one of the load or the file.
     ///
     /// # Errors
-    /// `unsupported_model` when the file has none, `invalid_prompt` when the template refuses the messages.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt> {
-        let Some(template) = &self.template else {
-            let message = "the model has no chat template; call generate with a prompt in its own format";
-            return Err(Error::new(ErrorCode::UnsupportedModel, message));
+    /// `unsupported_model` when there is no template or it does not parse, `invalid_params` when the given one does not,
+    /// `invalid_prompt` when the template refuses the messages, `prompt_too_long` as for any prompt.
+    pub fn chat_prompt(&self, messages: &[Message], chat_template: Option<&str>) -> Result<Prompt> {
+        let text = match chat_template {
+            Some(source) => {
+                let template = self.templates.of_caller(source, ErrorCode::InvalidParams)?;
+                template.render(messages, true)?
+            }
+            None => self.templates.own.as_ref().map_err(Error::clone)?.render(messages, true)?,
         };
+        self.check_prompt_text(text.len())?;
         // The template writes the special tokens itself.
-        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&template.render(messages, true)?, false)?))
+        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&text, false)?))
     }
 
     /// Queues a request. Returns the ids of its `n` sequences, in order; sequence i samples with its seed + i.
@@ -95,7 +161,7 @@ impl Llm {
     /// # Errors
     /// See [`Engine::add`]. Nothing is queued then.
     pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
-        let tokens = self.tokenize(prompt)?;
+        let tokens = self.prompt_tokens(prompt)?;
         let seed = match (params.seed, self.seed) {
             (Some(seed), _) => seed,
             (None, Some(seed)) => request_seed(seed, self.unseeded),

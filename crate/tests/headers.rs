@@ -75,7 +75,7 @@ fn tokens(llm: &mut Llm) -> Vec<u32> {
 fn tensors_that_nobody_uses_are_refused_by_name() {
     let gpu = gpu();
     for name in [
-        "blk.0.attn_q.bias",
+        "blk.0.attn_output.bias",
         "blk.0.ffn_up.bias",
         "blk.0.attn_q_norm.weight",
         "output.bias",
@@ -105,14 +105,14 @@ fn metadata_that_would_change_the_arithmetic_is_refused_unless_it_is_neutral() {
         ("llama.rope.scaling.attn_factor", vec![F32(1.2), F32(0.0)], vec![F32(1.0)]),
         ("llama.rope.scaling.original_context_length", vec![], vec![U32(32)]),
         ("llama.rope.scaling.finetuned", vec![], vec![Bool(true)]),
-        ("llama.rope.dimension_count", vec![U32(16)], vec![U32(32)]),
+        ("llama.rope.dimension_count", vec![U32(64), U32(6)], vec![U32(32), U32(16)]),
         ("llama.rope.freq_base_swa", vec![], vec![F32(10_000.0)]),
         ("llama.expert_count", vec![U32(8)], vec![U32(0)]),
         ("llama.expert_used_count", vec![U32(2)], vec![U32(0)]),
         ("llama.attention.scale", vec![F32(0.5)], vec![F32(scale), F32(0.0)]),
         ("llama.attention.value_length", vec![U32(16)], vec![U32(32)]),
         ("llama.attention.causal", vec![Bool(false)], vec![Bool(true)]),
-        ("llama.attention.sliding_window", vec![U32(16)], vec![U32(64), U32(4096), U32(0)]),
+        ("llama.attention.sliding_window", vec![], vec![U32(16), U32(64), U32(4096), U32(0)]),
         ("llama.attention.clamp_kqv", vec![F32(8.0)], vec![F32(0.0)]),
         ("llama.attention.max_alibi_bias", vec![F32(8.0)], vec![F32(0.0)]),
         ("llama.attention.layer_norm_epsilon", vec![], vec![F32(1e-5)]),
@@ -149,8 +149,8 @@ fn what_the_options_and_the_tokenizer_refuse_is_refused_with_the_header() {
     let tiny = Model::tiny;
     let (config, model, small) = (ErrorCode::InvalidConfig, ErrorCode::UnsupportedModel, ErrorCode::AdapterTooSmall);
     for (what, options, file, code, text) in [
-        ("a family", json!({}), tiny().set("tokenizer.ggml.model", text("llama")), model, "tokenizer.ggml.model"),
-        ("a pre", json!({}), tiny().set("tokenizer.ggml.pre", text("tekken")), model, "tekken"),
+        ("a family", json!({}), tiny().set("tokenizer.ggml.model", text("bert")), model, "tokenizer.ggml.model"),
+        ("a pre", json!({}), tiny().set("tokenizer.ggml.pre", text("porcupine")), model, "porcupine"),
         ("a length", json!({ "max_model_len": 65 }), tiny(), config, "max_model_len"),
         ("a cache", json!({ "kv_cache_memory_bytes": 1 }), tiny(), config, "kv_cache_memory_bytes"),
         ("rows", json!({ "max_num_batched_tokens": u32::MAX }), tiny(), small, "max_num_batched_tokens"),

@@ -7,7 +7,8 @@ mod common;
 mod golden;
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Loader, Plan, Row, Tuning};
+use embergram::gpu::{Gpu, Plan, Row, Tuning};
+use embergram::llm::weights::WeightLoader;
 
 const BLOCK: usize = 16;
 const VOCAB: usize = 49152;
@@ -18,15 +19,15 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     let mut gpu = Gpu::open().await.unwrap();
     gpu.tuning = tuning.unwrap_or(gpu.tuning);
     eprintln!("adapter: {}", gpu.adapter.name);
-    let mut loader = Loader::new(&gpu);
+    let mut loader = WeightLoader::new(&gpu);
     loader.read(std::fs::File::open(path).unwrap()).unwrap();
-    let (mut config, weights) = loader.finish().unwrap();
+    let mut model = loader.finish().unwrap();
     if tuning.is_some() && !common::full() {
-        config.layers = LAYERS;
+        model.config.layers.truncate(LAYERS);
     }
     let per_slot = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows, outputs: rows, slots, positions, blocks: slots * per_slot, block_size: BLOCK };
-    let plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();
+    let plan = model.plan(&gpu, capacity).unwrap();
     for slot in 0..slots {
         for i in 0..per_slot {
             plan.set_block(slot, i, (slot * per_slot + i) as u32);

@@ -14,7 +14,7 @@ import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
 import { modelCache, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
-  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
+  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
@@ -33,7 +33,7 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" |
 }
 
 /** Prompts of one call: texts or ids, or conversations for the model's template. */
-export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[] };
+export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[]; chat_template?: string };
 
 /** Told of every delta: which prompt of the call, and what was added. */
 export type OnDelta = (prompt: number, delta: Delta) => unknown;
@@ -47,6 +47,7 @@ interface SequenceOutput {
   logprobs: TokenLogprob[][];
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
+  error: OutputError | null;
   metrics: RequestMetrics | null;
 }
 
@@ -61,6 +62,8 @@ interface Call {
   reject(error: EmbergramError): void;
 }
 
+/** Milliseconds that tokenizing may hold up the steps of others. */
+const TURN = 8;
 /** Milliseconds that an unload waits for a step or a load to end. */
 const PATIENCE = 2000;
 /** Milliseconds without a call after which the engine has time for itself. */
@@ -157,9 +160,10 @@ export class EngineHost {
     this.#aborts.set(call, abort);
     let entry: Call | undefined;
     try {
+      const prompts = await this.#tokenized(work, abort.signal);
       const engine = await this.#free();
       abort.signal.throwIfAborted();
-      const added = (entry = this.#add(engine, call, work, params, onDelta));
+      const added = (entry = this.#add(engine, call, prompts, params, onDelta));
       if (added.sequences.length === 0) return [];
       return await new Promise<RequestOutput[]>((resolve, reject) => {
         this.#calls.set(call, Object.assign(added, { resolve, reject }));
@@ -177,14 +181,35 @@ export class EngineHost {
     }
   }
 
+  /** The prompts of a call as ids, and the text where it was text. Others' steps run in between. */
+  async #tokenized(work: Work, signal: AbortSignal): Promise<[text: string | null, tokens: number[]][]> {
+    const prompts: [string | null, number[]][] = [];
+    const tokenize = (engine: Engine, i: number): [string | null, Iterable<number>] => {
+      if ("chats" in work) return [null, engine.chatPrompt(work.chats[i], work.chat_template ?? null)];
+      const prompt = work.prompts[i];
+      return typeof prompt === "string" ? [prompt, engine.promptTokens(prompt)] : [null, checkedIds(prompt)];
+    };
+    const count = ("chats" in work ? work.chats : work.prompts).length;
+    for (let i = 0, end = 0; i < count; i++) {
+      if (performance.now() > end) {
+        if (i > 0) await nextTask();
+        await this.#free();
+        end = performance.now() + TURN;
+      }
+      signal.throwIfAborted();
+      const [text, tokens] = await this.#use((engine) => tokenize(engine, i));
+      prompts.push([text, [...tokens]]);
+    }
+    return prompts;
+  }
+
   #add(
     engine: Engine,
     call: number,
-    work: Work,
+    prompts: readonly [text: string | null, tokens: number[]][],
     params: SamplingParams | readonly SamplingParams[],
     onDelta: OnDelta | undefined,
   ): Call {
-    const prompts = "chats" in work ? work.chats.map((chat) => engine.chatPrompt(chat)) : work.prompts;
     if (Array.isArray(params) && params.length !== prompts.length) {
       throw new EmbergramError(
         "invalid_params",
@@ -195,20 +220,19 @@ export class EngineHost {
       outputs: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
     };
     try {
-      prompts.forEach((prompt, i) => {
+      prompts.forEach(([prompt, tokens], i) => {
         const own = checkedParams(Array.isArray(params) ? params[i] : params);
-        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : checkedIds(prompt))];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
           this.#sequences.set(id, { call, prompt: i, index });
           return {
             index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, stop_reason: null,
-            metrics: null,
+            error: null, metrics: null,
           };
         });
         entry.outputs.push({
-          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: tokens, outputs, metrics: null,
+          prompt, prompt_token_ids: tokens, outputs, metrics: null,
         });
       });
     } catch (error) {
@@ -371,6 +395,7 @@ export class EngineHost {
     output.logprobs?.push(...added.logprobs);
     output.finish_reason = added.finish_reason;
     output.stop_reason = added.stop_reason;
+    output.error = added.error;
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;

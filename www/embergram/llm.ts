@@ -32,16 +32,22 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** Options of a conversation. */
+export interface ChatOptions extends CallOptions {
+  /** The chat template for this call, as Jinja. Default: that of the load, or the model's. */
+  chat_template?: string;
+}
+
 /** Answers a conversation, or several, by the model's chat template: `llm.chat(messages)`. */
 export interface Chat {
   /**
-   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `unsupported_model` (without a chat
-   * template), `aborted`, `device_lost`
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `queue_full`, `unsupported_model` (without
+   * a chat template, or with one that does not parse), `aborted`, `device_lost`
    */
   (
     messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
     params?: SamplingParams | readonly SamplingParams[],
-    options?: CallOptions,
+    options?: ChatOptions,
   ): Promise<RequestOutput[]>;
   /** The same in OpenAI's shape: `llm.chat.completions.create({ messages })`. */
   readonly completions: ChatCompletions;
@@ -71,7 +77,7 @@ export class Llm {
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
     };
     const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = async (messages, params = {}, options = {}) =>
-      this.#run({ chats: asConversations(messages) }, params, options);
+      this.#run(chatWork(asConversations(messages), options), params, options);
     this.chat = Object.assign(chat, { completions: chatCompletions(door) });
     this.completions = completions(door);
   }
@@ -124,7 +130,7 @@ export class Llm {
   /**
    * Completes prompts, in shared steps. One prompt or many; one set of parameters, or one for each.
    *
-   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `aborted`, `device_lost`
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `queue_full`, `aborted`, `device_lost`
    */
   async generate(
     prompts: Prompt | readonly Prompt[],
@@ -143,12 +149,16 @@ export class Llm {
   chatStream(
     messages: readonly ChatMessage[],
     params: SamplingParams = {},
-    options: CallOptions = {},
+    options: ChatOptions = {},
   ): AsyncGenerator<Delta, RequestOutput> {
-    return this.#stream({ chats: [messages] }, params, options);
+    return this.#stream(chatWork([messages], options), params, options);
   }
 
-  /** The token ids of a text, special tokens added as the model wants. */
+  /**
+   * The token ids of a text, special tokens added as the model wants.
+   *
+   * @throws {EmbergramError} `prompt_too_long` for more than 1 MiB of UTF-8, or than a prompt may have where that is more
+   */
   async tokenize(text: string): Promise<number[]> {
     return this.#connection.call((host) => host.tokenize(text));
   }
@@ -282,6 +292,10 @@ function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
   if (typeof prompts === "string" || prompts instanceof Uint32Array) return [prompts];
   if (Array.isArray(prompts)) return typeof prompts[0] === "number" ? [prompts as number[]] : (prompts as Prompt[]);
   throw new EmbergramError("invalid_prompt", "give a prompt (a string, or an array of token ids) or an array of prompts");
+}
+
+function chatWork(chats: readonly (readonly ChatMessage[])[], { chat_template }: ChatOptions): Work {
+  return { chats, ...(chat_template !== undefined && { chat_template }) };
 }
 
 function asConversations(

@@ -84,9 +84,10 @@ impl KvCache {
         self.prefix_caching
     }
 
-    /// Whether one sequence's blocks of `prompt` could serve another's.
-    pub fn can_share(&self, prompt: &[u32]) -> bool {
-        self.prefix_caching && prompt.len() > self.block_size
+    /// How many positions of one sequence could serve another with the same prompt of this many tokens: whole blocks
+    /// before the last token.
+    pub fn shareable(&self, prompt_len: usize) -> usize {
+        if self.prefix_caching { prompt_len.saturating_sub(1) / self.block_size * self.block_size } else { 0 }
     }
 
     /// Admits a sequence that will hold at most `positions` positions: takes the blocks of its prompt's known beginning
@@ -121,7 +122,8 @@ impl KvCache {
         index
     }
 
-    fn forget(&mut self, index: u32) {
+    /// Makes a block unknown to later prompts.
+    pub fn forget(&mut self, index: u32) {
         if let Some(key) = self.blocks[index as usize].key.take() {
             self.cached.remove(&key);
         }
@@ -207,6 +209,16 @@ mod tests {
         assert_eq!(hits, 2, "freed blocks still serve");
         let (hits, _) = fill(&mut cache, &[9, 2, 3, 4, 5, 6, 7, 8, 1], 12).unwrap();
         assert_eq!(hits, 0, "a block serves only behind the same beginning");
+    }
+
+    #[test]
+    fn blocks_can_be_forgotten() {
+        let mut cache = KvCache::new(8, 4, true);
+        let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap();
+        blocks.iter().for_each(|block| cache.forget(*block));
+        cache.release(&blocks, 0);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+        assert_eq!([0, 1, 4, 5, 8, 9].map(|len| cache.shareable(len)), [0, 0, 0, 4, 4, 8]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use web_time::Instant;
 
 use super::Engine;
 use super::sequence::SequenceOutput;
-use crate::gpu::plan::StepOutput;
+use crate::gpu::plan::{CORRUPTED, StepOutput};
 use crate::metrics::{DeviceStep, Gauge, IterationStats};
 use crate::speculate::verify;
 use crate::{Error, ErrorCode, Result};
@@ -138,7 +138,7 @@ impl Engine {
         for index in 0..self.running.len() {
             let share = self.shares[index];
             if share.outputs == 0 {
-                self.running[index].computed += share.rows;
+                self.advance_prefill(index, share.rows);
                 continue;
             }
             self.finish_prefill(index, &mut stats);
@@ -150,9 +150,21 @@ impl Engine {
             let Some(reason) = output.finish_reason else { continue };
             let Some(index) = self.running.iter().position(|s| s.id == output.id) else { continue };
             let sequence = self.take_running(index);
-            output.metrics = Some(self.count_finished(&sequence, reason));
+            output.metrics = Some(self.count_finished(&sequence.request, &sequence.recorder, reason));
         }
         outputs
+    }
+
+    /// When this step computed a part of a prompt that is not its end: lets others use the blocks as soon as all that can
+    /// be shared are there.
+    fn advance_prefill(&mut self, index: usize, rows: usize) {
+        let sequence = &mut self.running[index];
+        let shareable = self.kv.shareable(sequence.prompt_len);
+        let before = sequence.computed;
+        sequence.computed += rows;
+        if (before..sequence.computed).contains(&(shareable.wrapping_sub(1))) {
+            self.kv.remember_prompt(&sequence.tokens[..sequence.computed], &sequence.blocks);
+        }
     }
 
     /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it.
@@ -166,7 +178,7 @@ impl Engine {
     }
 
     /// Verifies a sequence's draft against the samples of its rows, which begin at `first_row` of the step's outputs;
-    /// appends what holds and drafts what comes next.
+    /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
     fn take_samples(
         &mut self,
         index: usize,
@@ -175,19 +187,23 @@ impl Engine {
         now: f64,
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let Self { running, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
         let sequence = &mut running[index];
         let mut output = SequenceOutput { id: sequence.id, ..Default::default() };
 
         let (guess, depth) = sequence.take_guess();
         let num_accepted = verify(&guess[..depth], tokens, |row| {
             let row = first_row + row;
+            if step.tokens[row] == CORRUPTED {
+                return None;
+            }
             if sequence.counts.is_none() {
-                return step.tokens[row];
+                return Some(step.tokens[row]);
             }
             let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
-            sequence.sample(logits, sampler, tokenizer, &mut output)
+            Some(sequence.sample(logits, sampler, tokenizer, &mut output))
         });
+        let corrupted = tokens.len() == num_accepted;
         if !guess.is_empty() {
             metrics.on_depth(depth);
         }
@@ -202,6 +218,12 @@ impl Engine {
             if output.finish_reason.is_some() {
                 break;
             }
+        }
+        if corrupted && output.finish_reason.is_none() {
+            sequence.end_corrupted(&mut output);
+            // Where the keys and values are to blame, no other prompt is to have them.
+            sequence.blocks.iter().for_each(|block| kv.forget(*block));
+            stats.corrupted_requests += 1;
         }
         output.cut_logprobs();
         if let Some(latency) = sequence.recorder.on_tokens(now, output.token_ids.len()) {

@@ -102,6 +102,14 @@ impl Gpu {
         ))
     }
 
+    /// Most rows of a matrix that one dispatch can multiply with, a multiple of four: a dispatch has so many workgroups at
+    /// most, each for some rows.
+    pub fn row_limit(&self) -> u64 {
+        // Of the widest matrix, whose rows take the most workgroups.
+        let quads = self.tuning.quads_per_workgroup(usize::MAX) as u64;
+        u64::from(self.device.limits().max_compute_workgroups_per_dimension) * quads * 4
+    }
+
     /// What the device has complained of since it was opened, if anything.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
-//! Parameters on the GPU: burn tensors of words, and the buffers behind them, which our passes bind.
+//! A parameter on the GPU: a burn tensor of words, and the buffer behind it, which our passes bind.
 
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use burn::tensor::{Int, Tensor};
@@ -8,7 +7,6 @@ use burn_wgpu::{AutoCompiler, Wgpu, WgpuResource, wgpu};
 use cubecl::wgpu::WgpuServer;
 
 use super::Gpu;
-use crate::model::Matrix;
 use crate::{Error, ErrorCode, Result};
 
 /// Device memory in 32-bit words, owned by burn where burn has the device.
@@ -66,44 +64,5 @@ impl DeviceWords {
             offset: self.offset,
             size: NonZeroU64::new(self.bytes),
         })
-    }
-}
-
-/// A buffer with one matrix, or with several that one kernel reads.
-#[derive(Clone, Debug)]
-pub struct Parameter {
-    /// The device memory.
-    pub words: DeviceWords,
-    /// What lies in it.
-    pub matrices: Vec<Matrix>,
-}
-
-/// All parameters, by the name of the GGUF tensor; `blk.N.attn_qkv` holds q, k and v: neighbours of one type are one matrix,
-/// so that one piece of a kernel serves them.
-pub struct Weights {
-    pub(super) parameters: HashMap<String, Vec<Parameter>>,
-    /// `rope_freqs.weight`, if the file has it and it has arrived: one factor for each pair.
-    pub rope_factors: Option<Vec<f32>>,
-}
-
-impl Weights {
-    /// The parameter of this name, which the model's layout has checked to be there.
-    pub fn get(&self, name: &str) -> &Parameter {
-        &self.parameters[name][0]
-    }
-
-    /// The memory of all parameters, to be kept while something is bound to it.
-    pub fn words(&self) -> Vec<DeviceWords> {
-        self.parameters.values().flatten().map(|p| p.words.clone()).collect()
-    }
-
-    /// The embedding, in parts of its rows.
-    pub fn embedding(&self) -> &[Parameter] {
-        &self.parameters["token_embd"]
-    }
-
-    /// The output projection, in parts of its rows: its own, or the tied embedding.
-    pub fn output(&self) -> &[Parameter] {
-        self.parameters.get("output").map_or_else(|| self.embedding(), Vec::as_slice)
     }
 }

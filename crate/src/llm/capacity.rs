@@ -12,7 +12,7 @@ fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
 
 /// Bytes of a block of the KV cache, in all layers.
 pub(super) fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    model.layers as u64 * layer_block_bytes(model, block_size)
+    model.layers.len() as u64 * layer_block_bytes(model, block_size)
 }
 
 /// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can

@@ -2,13 +2,14 @@
 //! made, down to the plan's buffers; of the bytes after them nothing is asked but that they are all there.
 
 use super::capacity::{block_bytes, capacity};
+use super::templates::Templates;
+use super::weights::{Model, WeightLoader, read};
 use super::{Llm, ModelInfo};
 use crate::config::LlmConfig;
 use crate::engine::Engine;
-use crate::error::{Result, excerpt};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::Metadata;
-use crate::gpu::loader::read;
-use crate::gpu::{Gpu, Loader, Plan};
+use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry};
 use crate::speculate::SpeculativeConfig;
 use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
@@ -17,7 +18,7 @@ use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
 pub struct LlmLoader {
     gpu: Gpu,
     config: LlmConfig,
-    loader: Loader,
+    loader: WeightLoader,
     /// What the headers told, once they are complete.
     prepared: Option<Prepared>,
 }
@@ -25,7 +26,7 @@ pub struct LlmLoader {
 /// All but the weights.
 struct Prepared {
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    templates: Templates,
     plan: Plan,
     name: String,
 }
@@ -34,10 +35,13 @@ impl LlmLoader {
     /// A loader onto this device. Checks what can be checked before any byte has come.
     ///
     /// # Errors
-    /// `invalid_config` for a bad `speculative_config`.
+    /// `invalid_config` for a bad `speculative_config` or `chat_template`.
     pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
         speculation(&config)?;
-        Ok(Self { loader: Loader::new(&gpu), gpu, config, prepared: None })
+        if let Some(source) = &config.chat_template {
+            ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
+        }
+        Ok(Self { loader: WeightLoader::new(&gpu), gpu, config, prepared: None })
     }
 
     /// Takes the header of a further part of a split file; see [`Reader::announce`](crate::model::Reader::announce).
@@ -45,7 +49,7 @@ impl LlmLoader {
         self.loader.announce(bytes)
     }
 
-    /// Ends one part of a split file; see [`Loader::next_part`].
+    /// Ends one part of a split file; see [`WeightLoader::next_part`].
     pub fn next_part(&mut self) -> Result<()> {
         self.loader.next_part()
     }
@@ -54,8 +58,8 @@ impl LlmLoader {
     ///
     /// # Errors
     /// With the piece that completes the headers, all that they tell against the model: `unsupported_model` for an
-    /// architecture, a tokenizer or a key that the engine does not know, `invalid_tensor` for tensors that are not a
-    /// Llama's, `invalid_config` for a `max_model_len` beyond the model's context or a cache too small for one block,
+    /// architecture, a tokenizer or a key that the engine does not know, `invalid_tensor` for tensors that are not the
+    /// architecture's, `invalid_config` for a `max_model_len` beyond the model's context or a cache too small for one block,
     /// `adapter_too_small` for a model or options that ask for more than the adapter has. Later `device_lost`, and
     /// `adapter_too_small` where memory ran out.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
@@ -80,14 +84,14 @@ impl LlmLoader {
         let mut metadata = std::mem::take(&mut described.metadata);
         let model = described.config.clone();
         let tokenizer = Tokenizer::new(tokenizer_source(&mut metadata)?)?;
-        let template = chat_template(&metadata, &tokenizer)?;
+        let templates = Templates::new(&metadata, &tokenizer, self.config.chat_template.as_deref())?;
         let name = match &self.config.served_model_name {
             Some(name) => name.clone(),
             None => excerpt(metadata.opt_str("general.name")?.unwrap_or("model")).to_string(),
         };
         let capacity = capacity(&self.config, &model, &self.gpu)?;
-        let plan = Plan::bind(&self.gpu, &model, self.loader.allocate()?, capacity)?;
-        Ok(Some(Prepared { tokenizer, template, plan, name }))
+        let plan = Plan::new(&self.gpu, &self.loader.allocate()?.program(&model), capacity)?;
+        Ok(Some(Prepared { tokenizer, templates, plan, name }))
     }
 
     /// Ends the file.
@@ -95,10 +99,10 @@ impl LlmLoader {
     /// # Errors
     /// `truncated_file` when something is missing of it; `invalid_tensor` for a `rope_freqs` that holds no factors.
     pub fn finish(self) -> Result<Llm> {
-        let (model, weights) = self.loader.finish()?;
-        let Prepared { tokenizer, template, plan, name } = self.prepared.expect("the headers were complete");
-        plan.set_rope_factors(weights.rope_factors.as_deref());
+        let Model { config: model, ropes, .. } = self.loader.finish()?;
+        let Prepared { tokenizer, templates, plan, name } = self.prepared.expect("the headers were complete");
         let capacity = plan.capacity;
+        plan.set_ropes(&ropes.tables(capacity.positions));
         let mut metrics = Registry::new(name.clone(), capacity.positions);
         metrics.set_cache_config(CacheConfig {
             block_size: capacity.block_size,
@@ -110,13 +114,14 @@ impl LlmLoader {
         });
         let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
+        engine.set_max_num_waiting(self.config.max_num_waiting);
         let info = ModelInfo {
             name,
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
-            has_chat_template: template.is_some(),
+            has_chat_template: templates.own.is_ok(),
         };
-        Ok(Llm { info, engine, template, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
+        Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }
 }
 
@@ -133,10 +138,16 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
     };
     let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
     let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
-    // Files of Llama 3 often do without the key; llama.cpp adds the token for them.
-    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre == "llama-bpe" && bos.is_some());
+    let model = m.str("tokenizer.ggml.model")?.to_string();
+    let sentencepiece = model == "llama";
+    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
+    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
+    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
+    let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
     Ok(TokenizerSource {
-        model: m.str("tokenizer.ggml.model")?.to_string(),
+        model,
+        scores,
+        add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         pre,
         bos,
         eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
@@ -144,13 +155,6 @@ fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
         add_bos,
         token_types,
         tokens: m.take_strings(TOKENS)?,
-        merges: m.take_strings(MERGES)?,
+        merges: if sentencepiece { Vec::new() } else { m.take_strings(MERGES)? },
     })
-}
-
-fn chat_template(m: &Metadata, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
-    let Some(source) = m.opt_str("tokenizer.chat_template")? else { return Ok(None) };
-    let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-    let eos = m.opt_u32("tokenizer.ggml.eos_token_id")?;
-    ChatTemplate::new(source, &text(tokenizer.bos()), &text(eos)).map(Some)
 }

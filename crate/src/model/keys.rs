@@ -3,6 +3,7 @@
 use super::ModelConfig;
 use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::{Metadata, Value};
+use crate::program::Activation;
 
 /// The values of a key under which the engine computes what the file means.
 enum Neutral {
@@ -17,10 +18,22 @@ enum Neutral {
 
 use Neutral::{Any, AtLeast, Flag, Numbers, Texts};
 
-/// Keys behind `llama.`. One that is not among them is neutral where it is off: 0, false, or empty.
+/// Keys of the architecture, without its prefix. What `arch` has read is neutral where the configuration has it; a key that is
+/// not among them, where it is off: 0, false, or empty.
 fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
     let head_dim = config.head_dim as f64;
-    let one_or_off = || Numbers(vec![1.0, 0.0]);
+    let rope = &config.ropes[0];
+    let factor = |value: f32| Numbers(if value == 1.0 { vec![1.0, 0.0] } else { vec![f64::from(value)] });
+    let cap = |cap: Option<f32>| Numbers(vec![cap.map_or(0.0, f64::from)]);
+    let window = match config.layers.iter().find_map(|layer| layer.window) {
+        Some(window) => Numbers(vec![window as f64]),
+        // No position is farther than the context from another.
+        None => AtLeast(config.context as f64),
+    };
+    let activation = match config.activation {
+        Activation::Silu => Texts(&["silu", "swish"]),
+        Activation::GeluTanh => Texts(&["gelu_pytorch_tanh"]),
+    };
     vec![
         ("block_count", Any),
         ("context_length", Any),
@@ -28,11 +41,13 @@ fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
         ("embedding_length_out", Numbers(vec![config.d as f64])),
         ("feed_forward_length", Any),
         ("vocab_size", Any),
-        ("hidden_activation", Texts(&["silu", "swish"])),
+        ("hidden_activation", activation),
         ("tensor_data_layout", Any),
-        ("embedding_scale", one_or_off()),
-        ("residual_scale", one_or_off()),
-        ("logit_scale", one_or_off()),
+        ("embedding_scale", factor(config.scales.embedding)),
+        ("residual_scale", factor(config.scales.residual)),
+        ("logit_scale", factor(1.0 / config.scales.logits)),
+        ("attn_logit_softcapping", cap(config.softcaps.attention)),
+        ("final_logit_softcapping", cap(config.softcaps.logits)),
         ("attention.head_count", Any),
         ("attention.head_count_kv", Any),
         ("attention.key_length", Any),
@@ -40,21 +55,21 @@ fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
         ("attention.layer_norm_epsilon", Any),
         ("attention.layer_norm_rms_epsilon", Any),
         ("attention.causal", Flag(true)),
-        ("attention.scale", Numbers(vec![head_dim.powf(-0.5), 0.0])),
-        ("attention.output_scale", one_or_off()),
-        // No position is farther than the context from another.
-        ("attention.sliding_window", AtLeast(config.context as f64)),
+        ("attention.scale", Numbers(vec![f64::from(config.scales.attention), 0.0])),
+        ("attention.output_scale", factor(1.0)),
+        ("attention.sliding_window", window),
         ("attention.sliding_window_pattern", Any),
         ("attention.key_length_swa", Any),
         ("attention.value_length_swa", Any),
-        ("rope.dimension_count", Numbers(vec![head_dim])),
+        ("rope.dimension_count", Numbers(vec![rope.dims as f64])),
         ("rope.dimension_count_swa", Any),
         ("rope.freq_base", Any),
         ("rope.freq_base_swa", Any),
-        ("rope.scale_linear", one_or_off()),
-        ("rope.scaling.type", Texts(&["none", "linear"])),
-        ("rope.scaling.factor", one_or_off()),
-        ("rope.scaling.attn_factor", Numbers(vec![1.0])),
+        ("rope.scale_linear", factor(1.0)),
+        // arch has refused what it does not know.
+        ("rope.scaling.type", Any),
+        ("rope.scaling.factor", factor(rope.factor)),
+        ("rope.scaling.attn_factor", Numbers(vec![f64::from(rope.magnitude)])),
         ("rope.scaling.original_context_length", Any),
         ("rope.scaling.finetuned", Any),
         // All of these are yarn's.
@@ -66,12 +81,13 @@ fn architecture_keys(config: &ModelConfig) -> Vec<(&'static str, Neutral)> {
     ]
 }
 
-/// Keys of the tokenizer; those that are not among them are read, or say nothing of how a text is cut.
-fn tokenizer_keys() -> Vec<(&'static str, Neutral)> {
+/// Keys of the tokenizer; those that are not among them are read, or say nothing of how a text is cut. Only SentencePiece's
+/// tokenizers put a space first.
+fn tokenizer_keys(sentencepiece: bool) -> Vec<(&'static str, Neutral)> {
     vec![
         ("add_eos_token", Flag(false)),
         ("add_sep_token", Flag(false)),
-        ("add_space_prefix", Flag(false)),
+        ("add_space_prefix", if sentencepiece { Any } else { Flag(false) }),
         ("remove_extra_whitespaces", Flag(false)),
     ]
 }
@@ -111,9 +127,11 @@ fn is_off(value: &Value) -> bool {
 /// # Errors
 /// `unsupported_model`, naming the key, for one that would change the arithmetic and that nothing here reads.
 pub(super) fn check(m: &Metadata, config: &ModelConfig) -> Result<()> {
-    let (architecture, tokenizer) = (architecture_keys(config), tokenizer_keys());
+    let sentencepiece = m.opt_str("tokenizer.ggml.model")? == Some("llama");
+    let (architecture, tokenizer) = (architecture_keys(config), tokenizer_keys(sentencepiece));
+    let prefix = format!("{}.", config.arch);
     for (key, value) in m.iter() {
-        let refused = if let Some(name) = key.strip_prefix("llama.") {
+        let refused = if let Some(name) = key.strip_prefix(&prefix) {
             match architecture.iter().find(|(known, _)| *known == name) {
                 Some((_, neutral)) => (!neutral.holds(value)).then(|| neutral.right()),
                 None => (!is_off(value)).then(|| "0 or false, since the engine does not know the key".into()),

@@ -1,11 +1,14 @@
 //! From the bytes of a GGUF, as they arrive, to writes into the buffers of its parameters. Knows no GPU; no tensor is ever
 //! whole in memory.
 
-use super::ModelConfig;
-use super::layout::{Layout, Limits, ROPE_FREQS, Target, Use};
+use std::collections::HashMap;
+
+use super::config::{Divisors, Rope};
+use super::layout::{Index, Layout, Limits, Target, Use};
+use super::writer::Writer;
+use super::{ModelConfig, arch, rope};
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::gguf::{DataCursor, Header, Metadata, Parser, TensorInfo};
-use crate::format::quant::PlaneSplitter;
 
 const COUNT: &str = "split.count";
 const NUMBER: &str = "split.no";
@@ -81,7 +84,7 @@ fn check_parts(parts: &[&Table]) -> Result<()> {
 struct Current {
     tensor: usize,
     target: usize,
-    splitter: PlaneSplitter,
+    writer: Writer,
 }
 
 enum State {
@@ -100,7 +103,8 @@ pub struct Reader {
     /// Which part the bytes are of.
     part: usize,
     described: Option<Described>,
-    rope_bytes: Vec<u8>,
+    /// Bytes of the tensors that divide rotary frequencies.
+    divisors: HashMap<&'static str, Vec<u8>>,
     /// Targets whose last byte has been written.
     complete: usize,
 }
@@ -119,7 +123,7 @@ impl Reader {
             announcing: Parser::new(),
             part: 0,
             described: None,
-            rope_bytes: Vec::new(),
+            divisors: HashMap::new(),
             complete: 0,
         }
     }
@@ -147,7 +151,7 @@ impl Reader {
     /// takes none.
     ///
     /// # Errors
-    /// Whatever the parser finds wrong; for the first part, what [`ModelConfig::from_metadata`] and [`Layout::new`] refuse,
+    /// Whatever the parser finds wrong; for the first part, what [`arch::read`] and the layout refuse,
     /// and `invalid_file` where the parts are not those of one model; for a further one, `invalid_file` where it is not
     /// what was announced.
     pub fn header(&mut self, bytes: &[u8]) -> Result<usize> {
@@ -177,9 +181,9 @@ impl Reader {
     fn describe(&mut self, first: &Table, metadata: Metadata) -> Result<()> {
         let parts: Vec<&Table> = [first].into_iter().chain(&self.announced).collect();
         check_parts(&parts)?;
-        let config = ModelConfig::from_metadata(&metadata)?;
-        let tensors: Vec<&[TensorInfo]> = parts.iter().map(|table| table.tensors.as_slice()).collect();
-        let layout = Layout::new(&config, &tensors, self.limits)?;
+        let index = Index::new(parts.iter().map(|table| table.tensors.as_slice()).collect())?;
+        let config = arch::read(&metadata, &|name| index.has(name))?;
+        let layout = Layout::new(&config, &index, self.limits, None)?;
         self.described = Some(Described { config, metadata, layout });
         Ok(())
     }
@@ -201,8 +205,8 @@ impl Reader {
         let uses = &described.layout.uses[self.part];
         cursor.push(&bytes[used..], &mut |tensor, offset, piece| match &uses[tensor] {
             Use::None => Ok(()),
-            Use::RopeFactors => {
-                self.rope_bytes.extend_from_slice(piece);
+            Use::Divisors(name) => {
+                self.divisors.entry(name).or_default().extend_from_slice(piece);
                 Ok(())
             }
             Use::Buffers(targets) => {
@@ -236,12 +240,11 @@ impl Reader {
         }
     }
 
-    /// Ends the file: everything that it promised has arrived. Gives the shape of the model, and the factors of
-    /// `rope_freqs.weight` if it has them, one for each pair.
+    /// Ends the file: everything that it promised has arrived. Gives what the rotary tables are made of.
     ///
     /// # Errors
-    /// `truncated_file` when something has not arrived; `invalid_tensor` for factors that are not positive.
-    pub fn finish(self) -> Result<(ModelConfig, Option<Vec<f32>>)> {
+    /// `truncated_file` when something has not arrived; `invalid_tensor` for divisors that are not positive.
+    pub fn finish(self) -> Result<Ropes> {
         self.check_part()?;
         let missing = self.announced.len() - self.part;
         if missing > 0 {
@@ -253,12 +256,37 @@ impl Reader {
             let message = format!("{} of {} runs of weights were written", self.complete, layout.targets());
             return Err(Error::new(ErrorCode::Internal, message));
         }
-        let factors: Vec<f32> = bytemuck::pod_collect_to_vec(&self.rope_bytes);
-        if let Some(factor) = factors.iter().find(|f| !f.is_finite() || **f <= 0.0) {
-            let message = format!("{ROPE_FREQS} holds {factor}; its factors must be positive");
-            return Err(Error::new(ErrorCode::InvalidTensor, message));
+        let mut tensors = HashMap::new();
+        for (name, bytes) in self.divisors {
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            if let Some(value) = values.iter().find(|v| !v.is_finite() || **v <= 0.0) {
+                let message = format!("{name} holds {value}; its factors must be positive");
+                return Err(Error::new(ErrorCode::InvalidTensor, message));
+            }
+            tensors.insert(name, values);
         }
-        Ok((config, (!factors.is_empty()).then_some(factors)))
+        Ok(Ropes { config, tensors })
+    }
+}
+
+/// What a model's rotary tables are made of.
+pub struct Ropes {
+    config: ModelConfig,
+    /// The file's divisors by their tensors' names.
+    tensors: HashMap<&'static str, Vec<f32>>,
+}
+
+impl Ropes {
+    /// The table of each of the model's ropes, for sequences of up to `positions`; see [`rope::table`].
+    pub fn tables(&self, positions: usize) -> Vec<Vec<f32>> {
+        let table = |rope: &Rope| {
+            let divisors = rope.divisors(positions).map(|divisors| match divisors {
+                Divisors::Tensor(name) => &self.tensors[name],
+                Divisors::Values(values) => values,
+            });
+            rope::table(rope, self.config.head_dim, positions, divisors.map(Vec::as_slice))
+        };
+        self.config.ropes.iter().map(table).collect()
     }
 }
 
@@ -273,25 +301,20 @@ fn fill(
 ) -> Result<usize> {
     let mut complete = 0;
     while !piece.is_empty() {
-        // Targets come one after another, so one splitter waits at a time: what it holds back is about 1 MiB.
-        let Current { target, splitter, .. } = match current {
-            Some(current) if current.tensor == tensor && current.splitter.left() > 0 => current,
+        // Targets come one after another, so one writer waits at a time: what it holds back is about 1 MiB.
+        let Current { target, writer, .. } = match current {
+            Some(current) if current.tensor == tensor && current.writer.left() > 0 => current,
             _ => {
                 let starts = |t: &Target| t.start == offset;
                 let target = targets.iter().position(starts).expect("the targets cover the tensor");
-                let Target { matrix, first, elements, .. } = &targets[target];
-                let splitter = PlaneSplitter::part(matrix.clone(), *first, *elements);
-                current.insert(Current { tensor, target, splitter })
+                current.insert(Current { tensor, target, writer: Writer::new(&targets[target]) })
             }
         };
         let &Target { buffer, base, .. } = &targets[*target];
         let mut write = |at: u64, data: &[u8]| write(buffer, base + at, data);
-        let (now, later) = piece.split_at((piece.len() as u64).min(splitter.left()) as usize);
-        splitter.push(now, &mut write)?;
-        if splitter.left() == 0 {
-            splitter.finish(&mut write)?;
-            complete += 1;
-        }
+        let (now, later) = piece.split_at((piece.len() as u64).min(writer.left()) as usize);
+        writer.push(now, &mut write)?;
+        complete += usize::from(writer.left() == 0);
         (offset, piece) = (offset + now.len() as u64, later);
     }
     Ok(complete)

@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Layout, Limits, ModelConfig, Reader};
+use super::config::Pairs;
+use super::{Layout, Limits, ModelConfig, Reader, layout};
 use crate::error::{ErrorCode, Result};
 use crate::format::quant::QuantType;
+use crate::program::{Activation, Scales, Softcaps};
 use crate::testing::Model;
 
 /// A fortieth of this is what a test run takes by default.
@@ -111,7 +113,7 @@ fn parts_fill_the_buffers_of_the_whole_file() {
 #[test]
 fn a_vocabulary_lies_in_as_many_parts_as_limits_call_for() {
     let mut config = ModelConfig {
-        layers: 0,
+        arch: "llama",
         d: 32,
         ff: 32,
         heads: 1,
@@ -119,8 +121,19 @@ fn a_vocabulary_lies_in_as_many_parts_as_limits_call_for() {
         head_dim: 32,
         vocab: 600_001,
         context: 64,
-        rope_base: 10_000.0,
         eps: 1e-5,
+        layers: Vec::new(),
+        ropes: Vec::new(),
+        pairs: Pairs::Neighbours,
+        pre_norm: true,
+        post_norm: false,
+        qk_norm: None,
+        qkv_bias: false,
+        fused: false,
+        activation: Activation::Silu,
+        scales: Scales::plain(32),
+        softcaps: Softcaps::default(),
+        gain_offset: 0.0,
     };
     let tensor = |name: &str, shape: &[u64], ty: QuantType| crate::format::gguf::TensorInfo {
         name: name.into(),
@@ -132,9 +145,10 @@ fn a_vocabulary_lies_in_as_many_parts_as_limits_call_for() {
     let rows = |vocab: u64, config: &ModelConfig, limits: Limits| -> Vec<(usize, usize)> {
         let embedding = tensor("token_embd.weight", &[32, vocab], QuantType::Q4_0);
         let norm = tensor("output_norm.weight", &[32], QuantType::F32);
-        let layout = Layout::new(config, &[&[embedding, norm]], limits).unwrap();
-        let parts = layout.buffers.iter().filter(|buffer| buffer.parameter == "token_embd");
-        parts.map(|buffer| (buffer.matrices[0].first, buffer.matrices[0].rows)).collect()
+        let tensors = [embedding, norm];
+        let index = layout::Index::new(vec![&tensors]).unwrap();
+        let layout = Layout::new(config, &index, limits, None).unwrap();
+        layout.decoder.embedding.parts.iter().map(|part| (part.matrices[0].first, part.matrices[0].rows)).collect()
     };
     let limits = Limits { bytes: u64::MAX, rows: 65_535 * 8 };
     assert_eq!(rows(600_001, &config, limits), [(0, 300_004), (300_004, 299_997)]);

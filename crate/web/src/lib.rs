@@ -6,12 +6,14 @@
 
 mod trap;
 
+use std::borrow::Cow;
+
 use embergram::config::{LlmConfig, SamplingParams};
 use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::Message;
+use embergram::text::{Message, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
-use js_sys::{Uint8Array, Uint32Array};
+use js_sys::{JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
 
@@ -49,6 +51,11 @@ fn thrown(error: Error) -> JsValue {
 /// A JS value by way of JSON, which leaves out what is `undefined`. JSON would make `null` of NaN and the infinities, and
 /// `null` means "none" to many options: they become strings, which no option takes.
 fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
+    from_js_of(value, what, code, usize::MAX)
+}
+
+/// The same of at most so many characters of JSON, which are counted before they cross.
+fn from_js_of<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode, most: usize) -> Result<T> {
     let refuse = |why: String| Error::new(code, format!("{what} cannot be read: {why}"));
     let named = Closure::<dyn Fn(JsValue, JsValue) -> JsValue>::new(|_key, value: JsValue| match value.as_f64() {
         Some(x) if !x.is_finite() => {
@@ -57,8 +64,20 @@ fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) ->
         _ => value,
     });
     let text = js_sys::JSON::stringify_with_replacer(value, named.as_ref()).map_err(|e| refuse(format!("{e:?}")))?;
+    if text.is_string() && text.length() as usize > most {
+        let message = format!("{what} have {} characters, but may have at most {most}; shorten them", text.length());
+        return Err(Error::new(ErrorCode::PromptTooLong, message));
+    }
     let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
-    serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+    serde_json::from_str(&well_formed(text)).map_err(|e| refuse(e.to_string()))
+}
+
+/// A text whose length is checked before it crosses. It has at least as many bytes as JS counts units.
+fn text_of(value: &JsValue, check: impl FnOnce(usize) -> Result<()>) -> Result<String> {
+    let no_text = || Error::new(ErrorCode::InvalidPrompt, "the text to tokenize is not a string");
+    let text = value.dyn_ref::<JsString>().ok_or_else(no_text)?;
+    check(text.length() as usize)?;
+    Ok(text.into())
 }
 
 fn to_js(value: &impl Serialize) -> Result<JsValue> {
@@ -194,11 +213,17 @@ impl Engine {
         self.call(|llm| Ok(llm.is_busy()))
     }
 
-    /// The token ids of a text, special tokens added.
+    /// The token ids of a text, special tokens added. At most 1 MiB of text, or what a prompt may have where that is more.
     pub fn tokenize(&mut self, text: &JsValue) -> Thrown<Vec<u32>> {
+        self.call(|llm| llm.tokenize(&text_of(text, |length| llm.check_text(length))?))
+    }
+
+    /// The token ids of a prompt's text, special tokens added.
+    #[wasm_bindgen(js_name = promptTokens)]
+    pub fn prompt_tokens(&mut self, text: &JsValue) -> Thrown<Vec<u32>> {
         self.call(|llm| {
-            let no_text = || Error::new(ErrorCode::InvalidPrompt, "the text to tokenize is not a string");
-            llm.tokenize(&Prompt::Text(text.as_string().ok_or_else(no_text)?))
+            let prompt = Prompt::Text(text_of(text, |length| llm.check_prompt_text(length))?);
+            llm.prompt_tokens(&prompt).map(Cow::into_owned)
         })
     }
 
@@ -207,14 +232,17 @@ impl Engine {
         self.call(|llm| Ok(llm.detokenize(&ids.to_vec())))
     }
 
-    /// The token ids of a chat, by the model's template.
+    /// The token ids of a chat, by the given template or the model's.
     #[wasm_bindgen(js_name = chatPrompt)]
-    pub fn chat_prompt(&mut self, messages: &JsValue) -> Thrown<Vec<u32>> {
+    pub fn chat_prompt(&mut self, messages: &JsValue, chat_template: &JsValue) -> Thrown<Vec<u32>> {
         self.call(|llm| {
-            let messages: Vec<Message> =
-                from_js(messages, "the messages (each with role and content)", ErrorCode::InvalidPrompt)?;
-            let prompt = llm.chat_prompt(&messages)?;
-            llm.tokenize(&prompt)
+            // JSON takes at most six characters for a byte; what a template leaves out has room beside that.
+            let most = llm.max_prompt_bytes().saturating_mul(8).saturating_add(1 << 20);
+            let what = "the messages (each with role and content)";
+            let messages: Vec<Message> = from_js_of(messages, what, ErrorCode::InvalidPrompt, most)?;
+            let chat_template: Option<String> = from_js(chat_template, "chat_template", ErrorCode::InvalidParams)?;
+            let prompt = llm.chat_prompt(&messages, chat_template.as_deref())?;
+            llm.prompt_tokens(&prompt).map(Cow::into_owned)
         })
     }
 

@@ -1,23 +1,49 @@
 //! A model's bytes, as they arrive, to its parameters on the GPU.
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 
-use super::Gpu;
-use super::weights::{DeviceWords, Parameter, Weights};
-use crate::model::{Described, Limits, ModelConfig, Reader};
+use crate::gpu::plan::Capacity;
+use crate::gpu::weights::DeviceWords;
+use crate::gpu::{Gpu, Plan};
+use crate::model::{BufferLayout, Decoder, Described, Limits, ModelConfig, Reader, Ropes};
+use crate::program::Parameter;
 use crate::{Error, ErrorCode, Result};
 
 /// Most bytes of tensors that wait to be submitted.
 const MAX_QUEUED: usize = 32 << 20;
 
+/// Parameters on a device.
+pub type Parameters = Decoder<Parameter<DeviceWords>>;
+
+/// A model whose bytes have all arrived.
+pub struct Model {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its parameters.
+    pub parameters: Parameters,
+    /// What its rotary tables are made of.
+    pub ropes: Ropes,
+}
+
+impl Model {
+    /// A plan of it that holds so much.
+    ///
+    /// # Errors
+    /// See [`Plan::new`].
+    pub fn plan(&self, gpu: &Gpu, capacity: Capacity) -> Result<Plan> {
+        let plan = Plan::new(gpu, &self.parameters.program(&self.config), capacity)?;
+        plan.set_ropes(&self.ropes.tables(capacity.positions));
+        Ok(plan)
+    }
+}
+
 /// Takes a GGUF file piece by piece; or a split one, part by part, after the headers of all parts but the first.
-pub struct Loader {
+pub struct WeightLoader {
     gpu: Gpu,
     reader: Reader,
-    /// The memory of the layout's buffers, once it is taken, and what it holds.
+    /// The memory of the layout's buffers, once it is taken, and the parameters in it.
     buffers: Vec<DeviceWords>,
-    weights: Option<Weights>,
+    parameters: Option<Parameters>,
     /// Bytes that wait on the queue.
     queued: usize,
 }
@@ -26,7 +52,7 @@ pub struct Loader {
 ///
 /// # Errors
 /// `invalid_file` when the source cannot be read; those of `push`.
-pub(crate) fn read(mut source: impl Read, mut push: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub(super) fn read(mut source: impl Read, mut push: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut piece = vec![0; 1 << 20];
     loop {
         match source.read(&mut piece) {
@@ -41,14 +67,11 @@ pub(crate) fn read(mut source: impl Read, mut push: impl FnMut(&[u8]) -> Result<
     }
 }
 
-impl Loader {
+impl WeightLoader {
     /// A loader that uploads to this device.
     pub fn new(gpu: &Gpu) -> Self {
-        let workgroups = u64::from(gpu.device.limits().max_compute_workgroups_per_dimension);
-        // Of the widest matrix, whose rows take the most workgroups.
-        let quads = gpu.tuning.quads_per_workgroup(usize::MAX) as u64;
-        let limits = Limits { bytes: gpu.binding_limit, rows: workgroups * quads * 4 };
-        Self { gpu: gpu.clone(), reader: Reader::new(limits), buffers: Vec::new(), weights: None, queued: 0 }
+        let limits = Limits { bytes: gpu.binding_limit, rows: gpu.row_limit() };
+        Self { gpu: gpu.clone(), reader: Reader::new(limits), buffers: Vec::new(), parameters: None, queued: 0 }
     }
 
     /// Takes a whole source, such as an open file.
@@ -77,24 +100,19 @@ impl Loader {
     /// Takes the memory of all parameters; the headers must be complete.
     ///
     /// # Errors
-    /// `adapter_too_small` when a tensor does not fit the adapter.
-    pub fn allocate(&mut self) -> Result<&Weights> {
-        let described = self.reader.described().expect("the headers are complete");
-        let buffers = &described.layout.buffers;
-        let what = |parameter: &str| format!("tensor '{parameter}'");
+    /// `adapter_too_small` when a tensor does not fit the adapter, or memory ran out.
+    pub fn allocate(&mut self) -> Result<&Parameters> {
+        let layout = &self.reader.described().expect("the headers are complete").layout;
+        let what = |parameter: &str| format!("parameter '{parameter}'");
         // Everything is checked before any memory is taken.
-        for buffer in buffers {
+        for buffer in &layout.buffers {
             self.gpu.fits(buffer.bytes, &what(&buffer.parameter), "use a smaller model or quantisation")?;
         }
-        let mut parameters: HashMap<String, Vec<Parameter>> = HashMap::new();
-        for buffer in buffers {
-            let words = DeviceWords::empty(&self.gpu, buffer.bytes, &what(&buffer.parameter))?;
-            self.buffers.push(words.clone());
-            let parameter = Parameter { words, matrices: buffer.matrices.clone() };
-            parameters.entry(buffer.parameter.clone()).or_default().push(parameter);
-        }
+        let empty = |buffer: &BufferLayout| DeviceWords::empty(&self.gpu, buffer.bytes, &what(&buffer.parameter));
+        self.buffers = layout.buffers.iter().map(empty).collect::<Result<_>>()?;
         self.gpu.check()?;
-        Ok(self.weights.insert(Weights { parameters, rope_factors: None }))
+        let parameters = layout.decoder.map(|parameter| parameter.map(|index| self.buffers[*index].clone()));
+        Ok(self.parameters.insert(parameters))
     }
 
     /// Takes the next bytes of the file, in pieces of any size.
@@ -104,7 +122,7 @@ impl Loader {
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.gpu.check()?;
         let used = self.reader.header(bytes)?;
-        if self.weights.is_none() {
+        if self.parameters.is_none() {
             if self.reader.described().is_none() {
                 return Ok(());
             }
@@ -129,14 +147,15 @@ impl Loader {
         self.reader.next_part()
     }
 
-    /// Ends the file: everything that it promised has arrived. Gives the shape of the model and its parameters.
+    /// Ends the file: everything that it promised has arrived.
     ///
     /// # Errors
-    /// See [`Reader::finish`]; what the device complained of by then.
-    pub fn finish(self) -> Result<(ModelConfig, Weights)> {
-        self.gpu.check()?;
-        let (config, rope_factors) = self.reader.finish()?;
-        let weights = self.weights.expect("memory was taken when the first header was complete");
-        Ok((config, Weights { rope_factors, ..weights }))
+    /// See [`Reader::finish`].
+    pub fn finish(mut self) -> Result<Model> {
+        let described = self.reader.described().map(|described| described.config.clone());
+        let ropes = self.reader.finish()?;
+        let config = described.expect("the reader has ended");
+        let parameters = self.parameters.expect("memory was taken when the first header was complete");
+        Ok(Model { config, parameters, ropes })
     }
 }
