@@ -229,8 +229,9 @@ impl<'a> Replay<'a> {
                 let ours = named(&ours, name).unwrap();
                 assert_eq!(ours["value"], metric["value"]);
                 // We leave out labels that mean nothing here; and vLLM gives most of Gemma's layers a cache of their window
-                // only, so that more sequences fit.
-                let own = |key: &str| key == "kv_cache_max_concurrency" && self.name.contains("gemma3");
+                // only, so that more fits.
+                let windowed = ["kv_cache_max_concurrency", "kv_cache_size_tokens"];
+                let own = |key: &str| windowed.contains(&key) && self.name.contains("gemma3");
                 for (key, value) in ours["labels"].as_object().unwrap().iter().filter(|(key, _)| !own(key)) {
                     assert_eq!(Some(value), metric["labels"].get(key), "{}, {when}: {name} {key}", self.name);
                 }
