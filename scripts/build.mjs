@@ -31,7 +31,7 @@ function engine(profile) {
 }
 
 /**
- * The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, and all of it in one file.
+ * The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, and all in one file.
  * Returns esbuild's metafiles.
  */
 export async function scripts() {
@@ -44,6 +44,12 @@ export async function scripts() {
     setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)),
   };
   const files = await build({ ...options, entryPoints: ["index", "host", "worker"].map(entry), plugins: [hostApart] });
+  // A module in another's place.
+  const instead = (name, other) => ({
+    name: `${other}-instead`,
+    setup: (b) => b.onResolve({ filter: new RegExp(`^\\./${name}\\.js$`) }, () => ({ path: entry(other) })),
+  });
+  const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
   const parts = {
     worker: () => readFileSync(join(dist, "worker.js"), "utf8"),
     // Base64 alone would take a third more on the wire than the module does.
@@ -52,13 +58,12 @@ export async function scripts() {
   const embedded = {
     name: "embedded",
     setup: (b) => {
-      b.onResolve({ filter: /^\.\/own\.js$/ }, () => ({ path: entry("own-inline") }));
       b.onResolve({ filter: /^embedded:/ }, ({ path }) => ({ path: path.slice("embedded:".length), namespace: "embedded" }));
       b.onLoad({ filter: /.*/, namespace: "embedded" }, ({ path }) => ({ contents: parts[path](), loader: "text" }));
     },
   };
-  const inline = await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, embedded] });
-  return [files.metafile, inline.metafile];
+  const inline = await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, instead("own", "own-inline"), embedded] });
+  return [files, here, inline].map(({ metafile }) => metafile);
 }
 
 export async function bundle() {
@@ -71,7 +76,7 @@ export async function bundle() {
   run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
   mkdirSync(join(dist, "engine"));
   copyFileSync(join(glue, "engine.d.ts"), join(dist, "engine/engine.d.ts"));
-  dropTypes(["index.d.ts", "inline.d.ts"]);
+  dropTypes(["index.d.ts", "inline.d.ts", "here.d.ts"]);
 }
 
 /** Removes the declarations that none of these lead to. */

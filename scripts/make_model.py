@@ -114,13 +114,15 @@ def llama3_tokenizer(rng: np.random.Generator) -> Tokenizer:
     )
 
 
-def rope_factors(s: Shape) -> np.ndarray:
+def rope_factors_llama3(
+    base: float, head_dim: int, factor: float, original: int, low_factor: float = 1.0, high_factor: float = 4.0
+) -> np.ndarray:
     """What divides each pair's frequency, as llama.cpp's converter computes it for Llama 3.1 and later."""
-    wavelength = 2 * np.pi * s.rope_base ** (np.arange(0, s.head_dim, 2) / s.head_dim)
-    low, high = s.rope_original / 1.0, s.rope_original / 4.0
-    smooth = (s.rope_original / wavelength - 1.0) / (4.0 - 1.0)
-    between = 1 / ((1 - smooth) / s.rope_factor + smooth)
-    factors = np.where(wavelength < high, 1.0, np.where(wavelength > low, s.rope_factor, between))
+    wavelength = 2 * np.pi * base ** (np.arange(0, head_dim, 2) / head_dim)
+    low, high = original / low_factor, original / high_factor
+    smooth = (original / wavelength - low_factor) / (high_factor - low_factor)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    factors = np.where(wavelength < high, 1.0, np.where(wavelength > low, factor, between))
     return factors.astype(np.float32)
 
 
@@ -170,6 +172,8 @@ def main() -> None:
     parser.add_argument("--embedding-type", choices=names, help="of the embedding; tiny: as --type, llama-1b: Q6_K")
     parser.add_argument("--rope-freqs", action="store_true", help="write Llama 3's rope_freqs tensor (llama-1b always does)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own")
+    parser.add_argument("--chat-template", metavar="JINJA", help="in place of the shape's own")
+    parser.add_argument("--corrupt", type=int, metavar="TOKEN", help="write NaN for this token's embedding, which must be F32")
     parser.add_argument("--split", type=int, default=0, metavar="N", help="write parts of at most N tensors: OUT-00001-of-0000M.gguf")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -227,7 +231,7 @@ def main() -> None:
     w.add_eos_token_id(tok.tokens.index(tok.eos))
     w.add_eot_token_id(tok.tokens.index(tok.eot))
     w.add_add_bos_token(tok.add_bos)
-    w.add_chat_template(tok.template)
+    w.add_chat_template(tok.template if args.chat_template is None else args.chat_template)
 
     # Tensors are announced first and written one by one: none but the current is in memory.
     bytes_of = lambda ty, n: n // GGML_QUANT_SIZES[ty][0] * GGML_QUANT_SIZES[ty][1]
@@ -241,11 +245,14 @@ def main() -> None:
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
     if args.rope_freqs or not tiny:
-        w.write_tensor_data(rope_factors(s))
+        w.write_tensor_data(rope_factors_llama3(s.rope_base, s.head_dim, s.rope_factor, s.rope_original))
     for _, gain in norms:
         w.write_tensor_data((gain * rng.uniform(0.8, 1.2, s.d)).astype(np.float32))
-    for _, t, rows, cols, spread in matrices:
-        w.write_tensor_data(weights(t, rows, cols, spread, rng))
+    for name, t, rows, cols, spread in matrices:
+        data = weights(t, rows, cols, spread, rng)
+        if name == "token_embd" and args.corrupt is not None:
+            data.view(np.float32)[args.corrupt] = np.nan
+        w.write_tensor_data(data)
     w.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType as T
-from gguf.quants import dequantize
+from gguf.quants import dequantize, quantize
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "quant"
 # Byte offsets of the f16 scales within a block.
@@ -44,6 +44,15 @@ def main() -> None:
         data = blocks_of(ty, rng)
         (OUT / f"{ty.name}.bin").write_bytes(data.tobytes())
         (OUT / f"{ty.name}.expected.bin").write_bytes(dequantize(data, ty).astype("<f4").tobytes())
+    # Ordinary blocks, one of zeros, one whose largest values are equal and opposite, halves that round, and a wide range.
+    floats = rng.standard_normal((32, 32)).astype(np.float32)
+    floats[1] = 0
+    floats[2, :2] = [-4, 4]
+    floats[3] = np.arange(32) - 15.5
+    floats[4] *= np.float32(10.0) ** rng.integers(-6, 4, 32)
+    (OUT / "floats.bin").write_bytes(floats.astype("<f4").tobytes())
+    for ty in [T.Q8_0, T.Q4_0]:
+        (OUT / f"floats.{ty.name.lower()}.bin").write_bytes(quantize(floats, ty).tobytes())
 
 
 if __name__ == "__main__":

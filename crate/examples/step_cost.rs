@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row, Tuning};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Row, Tuning};
+use embergram::llm::weights::WeightLoader;
 
 const ROWS: [usize; 6] = [1, 2, 4, 6, 8, 16];
 const ROUNDS: usize = 7;
@@ -21,11 +21,11 @@ fn main() {
             Ok("gpu") => gpu.tuning = Tuning::Gpu,
             _ => {}
         }
-        let mut loader = Loader::new(&gpu);
+        let mut loader = WeightLoader::new(&gpu);
         loader.read(std::fs::File::open(path).unwrap()).unwrap();
-        let (config, weights, _) = loader.finish().unwrap();
+        let model = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
-        let mut plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();
+        let mut plan = model.plan(&gpu, capacity).unwrap();
         (0..16).for_each(|i| plan.set_block(0, i, i as u32));
         let rows = |n: usize| -> Vec<Row> {
             let row = |position| Row { token: position, slot: 0, position, output: true };

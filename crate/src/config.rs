@@ -18,22 +18,27 @@ const MAX_N: i128 = 128;
 /// Options of `Llm.load`, from vLLM's `EngineArgs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlmConfig {
-    /// Most tokens of a prompt and its output together, 1 or more. Default: what the model was trained for.
+    /// Most tokens of a prompt and its output together, 1 or more. Default: what the model was trained for, or as many as
+    /// the KV cache holds if those are fewer.
     pub max_model_len: Option<usize>,
     /// Most sequences in one step, 1 or more. Default 8.
     pub max_num_seqs: usize,
-    /// Most rows in one step, at least `max_num_seqs`. Default: the engine's choice.
-    pub max_num_batched_tokens: Option<usize>,
+    /// Most sequences that wait for their first step, 1 or more. Default 16384.
+    pub max_num_waiting: usize,
+    /// Most rows in one step, at least `max_num_seqs`. Default 64, or `max_num_seqs` if that is more.
+    pub max_num_batched_tokens: usize,
     /// Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16.
     pub block_size: usize,
-    /// Bytes for the KV cache, 1 or more. Default: from the adapter and the model.
-    pub kv_cache_memory_bytes: Option<u64>,
+    /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default 256 MiB.
+    pub kv_cache_memory_bytes: u64,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
     /// What the seeds of requests that bring none come of: each gets another, the same in each run. Default: random.
     pub seed: Option<u64>,
     /// The `model_name` in metrics, not empty. Default: the model's own name.
     pub served_model_name: Option<String>,
+    /// The chat template, as Jinja. Default: the file's.
+    pub chat_template: Option<String>,
     /// Speculation, an object that the proposer checks. Default: none.
     pub speculative_config: Option<Value>,
 }
@@ -43,27 +48,31 @@ impl Default for LlmConfig {
         Self {
             max_model_len: None,
             max_num_seqs: 8,
-            max_num_batched_tokens: None,
+            max_num_waiting: 16384,
+            max_num_batched_tokens: 64,
             block_size: 16,
-            kv_cache_memory_bytes: None,
+            kv_cache_memory_bytes: 256 << 20,
             enable_prefix_caching: true,
             seed: None,
             served_model_name: None,
+            chat_template: None,
             speculative_config: None,
         }
     }
 }
 
 impl LlmConfig {
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 11] = [
         "max_model_len",
         "max_num_seqs",
+        "max_num_waiting",
         "max_num_batched_tokens",
         "block_size",
         "kv_cache_memory_bytes",
         "enable_prefix_caching",
         "seed",
         "served_model_name",
+        "chat_template",
         "speculative_config",
     ];
 
@@ -71,28 +80,31 @@ impl LlmConfig {
     pub fn from_json(value: &Value) -> Result<Self> {
         let keys = Keys::new(value, ErrorCode::InvalidConfig, "Llm.load option", &Self::KEYS)?;
         let default = Self::default();
+        let max_num_seqs = keys.required_size("max_num_seqs", default.max_num_seqs, 1)?;
         let config = Self {
             max_model_len: keys.size("max_model_len", 1)?,
-            max_num_seqs: keys.required_size("max_num_seqs", default.max_num_seqs, 1)?,
-            max_num_batched_tokens: keys.size("max_num_batched_tokens", 1)?,
+            max_num_seqs,
+            max_num_waiting: keys.required_size("max_num_waiting", default.max_num_waiting, 1)?,
+            max_num_batched_tokens: keys
+                .size("max_num_batched_tokens", 1)?
+                .unwrap_or(default.max_num_batched_tokens.max(max_num_seqs)),
             block_size: keys.read("block_size", default.block_size, "8, 16, 32, 64 or 128", |v| {
                 let size = integer(v, 8..=128)? as usize;
                 size.is_power_of_two().then_some(size)
             })?,
-            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?,
+            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?.unwrap_or(default.kv_cache_memory_bytes),
             enable_prefix_caching: keys.boolean("enable_prefix_caching", default.enable_prefix_caching)?,
             seed: keys.unsigned("seed", 0)?,
             served_model_name: keys.optional("served_model_name", "a string that is not empty", |v| {
                 v.as_str().filter(|s| !s.is_empty()).map(str::to_owned)
             })?,
+            chat_template: keys.optional("chat_template", "a string", |v| v.as_str().map(str::to_owned))?,
             speculative_config: keys
                 .optional("speculative_config", "an object", |v| v.is_object().then(|| v.clone()))?,
         };
-        if let Some(rows) = config.max_num_batched_tokens
-            && rows < config.max_num_seqs
-        {
-            let least = format!("at least max_num_seqs, {}", config.max_num_seqs);
-            return Err(keys.wrong("max_num_batched_tokens", &rows.into(), &least));
+        if config.max_num_batched_tokens < max_num_seqs {
+            let least = format!("at least max_num_seqs, {max_num_seqs}");
+            return Err(keys.wrong("max_num_batched_tokens", &config.max_num_batched_tokens.into(), &least));
         }
         Ok(config)
     }
@@ -431,22 +443,35 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_as_many_as_sequences_by_default() {
+        let rows = |value| LlmConfig::from_json(&value).unwrap().max_num_batched_tokens;
+        assert_eq!(rows(json!({ "max_num_seqs": 100 })), 100);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": null })), 64);
+        assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": 8 })), 8);
+        let cache = LlmConfig::from_json(&json!({ "kv_cache_memory_bytes": null })).unwrap().kv_cache_memory_bytes;
+        assert_eq!(cache, 256 << 20);
+    }
+
+    #[test]
     fn every_option_is_read() {
         let value = json!({
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
             "kv_cache_memory_bytes": 5_000_000_000_u64, "enable_prefix_caching": false, "seed": u64::MAX,
-            "served_model_name": "m", "speculative_config": { "method": "ngram" },
+            "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
+            "chat_template": "x",
         });
         assert_eq!(value.as_object().unwrap().len(), LlmConfig::KEYS.len());
         let expected = LlmConfig {
             max_model_len: Some(2048),
             max_num_seqs: 4,
-            max_num_batched_tokens: Some(64),
+            max_num_waiting: 9,
+            max_num_batched_tokens: 64,
             block_size: 32,
-            kv_cache_memory_bytes: Some(5_000_000_000),
+            kv_cache_memory_bytes: 5_000_000_000,
             enable_prefix_caching: false,
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
+            chat_template: Some("x".into()),
             speculative_config: Some(json!({ "method": "ngram" })),
         };
         assert_eq!(LlmConfig::from_json(&value), Ok(expected));
@@ -527,6 +552,8 @@ mod tests {
         for (key, values, right) in [
             ("max_model_len", vec![json!(0), json!(-1), json!(1.5), json!("8"), json!(1u64 << 32)], size),
             ("max_num_seqs", vec![json!(0), json!(null), json!(true)], size),
+            ("max_num_waiting", vec![json!(0), json!(null)], size),
+            ("chat_template", vec![json!(1)], "a string"),
             ("max_num_batched_tokens", vec![json!(0), json!([])], size),
             ("max_num_batched_tokens", vec![json!(7)], "at least max_num_seqs, 8"),
             ("block_size", vec![json!(4), json!(24), json!(256), json!(null), json!("16")], "8, 16, 32, 64 or 128"),

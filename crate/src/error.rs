@@ -1,6 +1,8 @@
 //! The one error type of the engine. A message says what was wrong, where, and what would be right; the code is
 //! stable, for programs.
 
+use std::fmt::{self, Display, Formatter, Write};
+
 use serde::Serialize;
 
 /// What kind of thing went wrong. The snake_case name is what JavaScript sees as `error.code`; names never change.
@@ -13,9 +15,9 @@ pub enum ErrorCode {
     TruncatedFile,
     /// A tensor type the engine has no kernel for.
     UnsupportedQuantization,
-    /// A model architecture, tokenizer or template the engine does not know.
+    /// A model architecture, tokenizer, template or piece of metadata the engine does not know.
     UnsupportedModel,
-    /// A tensor is missing or has another shape than the metadata promises.
+    /// A tensor is missing, has another shape than the metadata promises, or is not used by any parameter.
     InvalidTensor,
     /// An option of `Llm.load` is unknown or out of range.
     InvalidConfig,
@@ -25,6 +27,10 @@ pub enum ErrorCode {
     InvalidPrompt,
     /// The prompt leaves no room in `max_model_len`, or the request can never fit the KV cache.
     PromptTooLong,
+    /// As many sequences wait as may; see `max_num_waiting`.
+    QueueFull,
+    /// The model gave NaN or an infinity, so that there is no next token.
+    CorruptedLogits,
     /// There is no WebGPU, or no adapter.
     NoWebgpu,
     /// The adapter's limits are below what the model needs.
@@ -54,6 +60,8 @@ impl ErrorCode {
             Self::InvalidParams => "invalid_params",
             Self::InvalidPrompt => "invalid_prompt",
             Self::PromptTooLong => "prompt_too_long",
+            Self::QueueFull => "queue_full",
+            Self::CorruptedLogits => "corrupted_logits",
             Self::NoWebgpu => "no_webgpu",
             Self::AdapterTooSmall => "adapter_too_small",
             Self::DeviceLost => "device_lost",
@@ -66,7 +74,7 @@ impl ErrorCode {
 }
 
 /// An error with a stable code and a message that says what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The stable code.
@@ -84,3 +92,39 @@ impl Error {
 
 /// `Result` with the engine's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Most characters of a text that [`excerpt`] shows.
+const EXCERPT: usize = 64;
+
+/// A text out of a file, a name or a value, as a message may show it: its first 64 characters, and what would move a
+/// terminal's cursor or hide itself escaped. Files may have names of megabytes.
+pub fn excerpt(text: &str) -> impl Display + '_ {
+    struct Excerpt<'a>(&'a str);
+    impl Display for Excerpt<'_> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            let mut chars = self.0.chars();
+            for c in chars.by_ref().take(EXCERPT) {
+                match c {
+                    '\'' | '"' => f.write_char(c)?,
+                    _ => write!(f, "{}", c.escape_debug())?,
+                }
+            }
+            if chars.next().is_some() { f.write_char('…') } else { Ok(()) }
+        }
+    }
+    Excerpt(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn excerpts_are_short_and_plain() {
+        assert_eq!(excerpt("blk.0.attn_q.weight").to_string(), "blk.0.attn_q.weight");
+        assert_eq!(excerpt("it's \"Grüße\"").to_string(), "it's \"Grüße\"");
+        assert_eq!(excerpt("a\u{1b}[31m\n\u{202e}").to_string(), r"a\u{1b}[31m\n\u{202e}");
+        assert_eq!(excerpt(&"é".repeat(64)).to_string(), "é".repeat(64));
+        assert_eq!(excerpt(&"é".repeat(65)).to_string(), "é".repeat(64) + "…");
+    }
+}

@@ -12,8 +12,12 @@ pub mod gpu;
 pub mod llm;
 pub mod metrics;
 pub mod model;
+pub mod program;
 pub mod sample;
 pub mod speculate;
+#[cfg(test)]
+#[path = "../tests/support/gguf.rs"]
+mod testing;
 pub mod text;
 
 pub use error::{Error, ErrorCode, Result};

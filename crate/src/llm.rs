@@ -1,22 +1,25 @@
 //! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
 
-use crate::config::{LlmConfig, SamplingParams};
+mod capacity;
+mod loader;
+mod templates;
+pub mod weights;
+
+use std::borrow::Cow;
+
+use crate::config::SamplingParams;
 use crate::engine::{Engine, SequenceOutput};
-use crate::format::gguf::Metadata;
-use crate::gpu::plan::Capacity;
-use crate::gpu::{Gpu, Plan};
-use crate::metrics::{CacheConfig, Registry, Snapshot};
-use crate::model::{Loader, ModelConfig};
+use crate::metrics::Snapshot;
 use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::{ChatTemplate, Message, Tokenizer, TokenizerSource};
+use crate::text::Message;
 use crate::{Error, ErrorCode, Result};
+pub use loader::LlmLoader;
 use serde::Serialize;
+use templates::Templates;
 
-/// Rows a step where `max_num_batched_tokens` is not given.
-const DEFAULT_ROWS: usize = 64;
-/// Bytes of KV cache where `kv_cache_memory_bytes` is not given, unless all sequences need less.
-const DEFAULT_KV_BYTES: u64 = 256 << 20;
+/// Bytes of text that `tokenize` takes in any case; each costs some 64 of memory on the way.
+const TEXT_BYTES: usize = 1 << 20;
 
 /// A prompt as text or as token ids.
 #[derive(Clone, Debug)]
@@ -27,185 +30,6 @@ pub enum Prompt {
     Tokens(Vec<u32>),
 }
 
-/// Takes a GGUF file piece by piece and becomes an [`Llm`].
-pub struct LlmLoader {
-    gpu: Gpu,
-    config: LlmConfig,
-    loader: Loader,
-}
-
-impl LlmLoader {
-    /// A loader onto this device. Checks what can be checked before any byte has come.
-    ///
-    /// # Errors
-    /// `invalid_config` for a bad `speculative_config`.
-    pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
-        speculation(&config)?;
-        Ok(Self { loader: Loader::new(&gpu), gpu, config })
-    }
-
-    /// Takes the header of a further part of a split file; see [`Loader::announce`].
-    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
-        self.loader.announce(bytes)
-    }
-
-    /// Ends one part of a split file; see [`Loader::next_part`].
-    pub fn next_part(&mut self) -> Result<()> {
-        self.loader.next_part()
-    }
-
-    /// Takes the next bytes, in pieces of any size; see [`Loader::push`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.loader.push(bytes)
-    }
-
-    /// Takes a whole source, such as an open file; see [`Loader::read`].
-    pub fn read(&mut self, source: impl std::io::Read) -> Result<()> {
-        self.loader.read(source)
-    }
-
-    /// Ends the file and builds tokenizer, cache and pipelines.
-    ///
-    /// # Errors
-    /// `truncated_file`, `unsupported_model` for a tokenizer or template the engine does not know, `invalid_config` for a
-    /// `max_model_len` beyond the model's context or a cache too small for one block, `adapter_too_small` for options that
-    /// ask for more than the adapter's limits.
-    pub fn finish(self) -> Result<Llm> {
-        let (model, weights, mut header) = self.loader.finish()?;
-        let tokenizer = Tokenizer::new(tokenizer_source(&mut header.metadata)?)?;
-        let template = chat_template(&header.metadata, &tokenizer)?;
-        let capacity = capacity(&self.config, &model, &self.gpu)?;
-        let plan = Plan::new(&self.gpu, &model, &weights, capacity)?;
-        let name = match &self.config.served_model_name {
-            Some(name) => name.clone(),
-            None => header.metadata.opt_str("general.name")?.unwrap_or("model").to_string(),
-        };
-        let mut metrics = Registry::new(name.clone(), capacity.positions);
-        metrics.set_cache_config(CacheConfig {
-            block_size: capacity.block_size,
-            num_gpu_blocks: capacity.blocks,
-            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
-            enable_prefix_caching: self.config.enable_prefix_caching,
-            cache_dtype: "float32".to_string(),
-            sliding_window: None,
-        });
-        let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
-        engine.set_speculation(speculation(&self.config)?);
-        let info = ModelInfo {
-            name,
-            max_model_len: capacity.positions,
-            vocab_size: model.vocab,
-            has_chat_template: template.is_some(),
-        };
-        Ok(Llm { info, engine, template, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
-    }
-}
-
-fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
-    config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
-}
-
-fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    block_size as u64 * 2 * model.kv_d() as u64 * 4
-}
-
-fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    model.layers as u64 * layer_block_bytes(model, block_size)
-}
-
-/// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
-/// be too large is refused here, before anything is made of it.
-fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capacity> {
-    let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
-    let bytes = block_bytes(model, config.block_size);
-    let affordable = config.kv_cache_memory_bytes.unwrap_or(DEFAULT_KV_BYTES) / bytes;
-    if affordable == 0 {
-        return invalid(format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}"));
-    }
-    // As in vLLM one sequence of the greatest length must fit, so that no request is refused later for want of memory.
-    let held = affordable.saturating_mul(config.block_size as u64);
-    let positions = config.max_model_len.unwrap_or((model.context as u64).min(held) as usize);
-    if positions > model.context {
-        return invalid(format!(
-            "max_model_len is {positions}, but the model's context is {}; lower it",
-            model.context
-        ));
-    }
-    if positions as u64 > held {
-        let needed = (positions as u64).div_ceil(config.block_size as u64).saturating_mul(bytes);
-        return invalid(format!(
-            "max_model_len is {positions}, but the KV cache holds {held} positions; lower it, or give \
-             kv_cache_memory_bytes at least {needed}"
-        ));
-    }
-    // Each sequence needs a row of a step, and a sample.
-    let least = DEFAULT_ROWS.max(config.max_num_seqs);
-    let rows = config.max_num_batched_tokens.unwrap_or(least);
-    let outputs = rows.min(least);
-    // A step has a workgroup for each row, or for each eight heads of a row.
-    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize / model.heads.div_ceil(8);
-    if rows > most {
-        let message = format!(
-            "max_num_batched_tokens or max_num_seqs asks for {rows} rows a step, but this model on adapter '{}' can have \
-             {most}; lower it",
-            gpu.adapter.name
-        );
-        return Err(Error::new(ErrorCode::AdapterTooSmall, message));
-    }
-    let table = positions.div_ceil(config.block_size) as u64;
-    let wanted = config.max_num_seqs as u64 * table;
-    let fits = |count: usize, words: u64, what: &str, remedy: &str| {
-        gpu.fits((count as u64).saturating_mul(words * 4), what, remedy)
-    };
-    let widest = model.ff.max(model.d).max(model.q_d()) as u64;
-    fits(rows, widest, "the activations of a step's rows", "lower max_num_batched_tokens or max_num_seqs")?;
-    fits(outputs, model.vocab as u64 + 1, "the logits of a step's rows", "lower max_num_seqs")?;
-    fits(config.max_num_seqs, table, "the block tables", "lower max_num_seqs or max_model_len")?;
-    fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
-    let blocks = wanted.min(affordable);
-    let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
-    gpu.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
-    Ok(Capacity {
-        rows,
-        outputs,
-        slots: config.max_num_seqs,
-        positions,
-        blocks: blocks as usize,
-        block_size: config.block_size,
-    })
-}
-
-fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
-    const TOKENS: &str = "tokenizer.ggml.tokens";
-    const MERGES: &str = "tokenizer.ggml.merges";
-    let token_types = match m.get("tokenizer.ggml.token_type") {
-        Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
-        None => Vec::new(),
-    };
-    let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
-    let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
-    // Files of Llama 3 often do without the key; llama.cpp adds the token for them.
-    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre == "llama-bpe" && bos.is_some());
-    Ok(TokenizerSource {
-        model: m.str("tokenizer.ggml.model")?.to_string(),
-        pre,
-        bos,
-        eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
-        eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
-        add_bos,
-        token_types,
-        tokens: m.take_strings(TOKENS)?,
-        merges: m.take_strings(MERGES)?,
-    })
-}
-
-fn chat_template(m: &Metadata, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
-    let Some(source) = m.opt_str("tokenizer.chat_template")? else { return Ok(None) };
-    let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
-    let eos = m.opt_u32("tokenizer.ggml.eos_token_id")?;
-    ChatTemplate::new(source, &text(tokenizer.bos()), &text(eos)).map(Some)
-}
-
 fn fresh_seed() -> Result<u64> {
     getrandom::u64().map_err(|e| Error::new(ErrorCode::Internal, format!("no random seed ({e}); give `seed`")))
 }
@@ -213,13 +37,14 @@ fn fresh_seed() -> Result<u64> {
 /// What is known of a loaded model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelInfo {
-    /// `served_model_name`, or else the file's own name for it.
+    /// `served_model_name`, or else the beginning of the file's own name for it.
     pub name: String,
     /// Most tokens of a prompt and its output together.
     pub max_model_len: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
-    /// Whether `chat_prompt` works.
+    /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
+    /// `chat_prompt` then tells.
     pub has_chat_template: bool,
 }
 
@@ -230,7 +55,7 @@ pub struct ModelInfo {
 pub struct Llm {
     info: ModelInfo,
     engine: Engine,
-    template: Option<ChatTemplate>,
+    templates: Templates,
     seed: Option<u64>,
     /// Requests so far that brought no seed.
     unseeded: u64,
@@ -244,12 +69,64 @@ impl Llm {
         &self.info
     }
 
-    /// Text or ids to ids.
-    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+    /// The ids of a text, special tokens added as the model wants.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_text`](Self::check_text).
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.check_text(text.len())?;
+        self.engine.tokenizer().encode(text, true)
+    }
+
+    /// The ids of a prompt: those of its text, or its own.
+    ///
+    /// # Errors
+    /// `prompt_too_long`, see [`check_prompt_text`](Self::check_prompt_text).
+    pub fn prompt_tokens<'a>(&self, prompt: &'a Prompt) -> Result<Cow<'a, [u32]>> {
         match prompt {
-            Prompt::Text(text) => self.engine.tokenizer().encode(text, true),
-            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => {
+                self.check_prompt_text(text.len())?;
+                self.engine.tokenizer().encode(text, true).map(Cow::Owned)
+            }
+            Prompt::Tokens(ids) => Ok(Cow::Borrowed(ids)),
         }
+    }
+
+    /// Refuses to tokenize a text of so many bytes or more, for what that would cost: the limit is 1 MiB, or what a prompt
+    /// may have where that is more.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes().max(TEXT_BYTES);
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("the text has {bytes} bytes or more, but at most {most} are tokenized at a time; cut it");
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Refuses the text of a prompt that cannot fit, whatever its tokens are: one of more bytes than `max_model_len` of the
+    /// longest token.
+    ///
+    /// # Errors
+    /// `prompt_too_long`.
+    pub fn check_prompt_text(&self, bytes: usize) -> Result<()> {
+        let most = self.max_prompt_bytes();
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {bytes} bytes of text or more, but max_model_len, {}, is at most {most} bytes of it; shorten it \
+             or load with a larger max_model_len",
+            self.info.max_model_len
+        );
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    /// Most bytes of text that `max_model_len` tokens can come of.
+    pub fn max_prompt_bytes(&self) -> usize {
+        self.engine.tokenizer().max_bytes(self.info.max_model_len)
     }
 
     /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
@@ -257,17 +134,22 @@ impl Llm {
         self.engine.tokenizer().decode(ids, false)
     }
 
-    /// The prompt of a chat, by the model's own template.
+    /// The prompt of a chat, by `chat_template` or else by the one of the load or the file.
     ///
     /// # Errors
-    /// `unsupported_model` when the file has none, `invalid_prompt` when the template refuses the messages.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt> {
-        let Some(template) = &self.template else {
-            let message = "the model has no chat template; call generate with a prompt in its own format";
-            return Err(Error::new(ErrorCode::UnsupportedModel, message));
+    /// `unsupported_model` when there is no template or it does not parse, `invalid_params` when the given one does not,
+    /// `invalid_prompt` when the template refuses the messages, `prompt_too_long` as for any prompt.
+    pub fn chat_prompt(&self, messages: &[Message], chat_template: Option<&str>) -> Result<Prompt> {
+        let text = match chat_template {
+            Some(source) => {
+                let template = self.templates.of_caller(source, ErrorCode::InvalidParams)?;
+                template.render(messages, true)?
+            }
+            None => self.templates.own.as_ref().map_err(Error::clone)?.render(messages, true)?,
         };
+        self.check_prompt_text(text.len())?;
         // The template writes the special tokens itself.
-        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&template.render(messages, true)?, false)?))
+        Ok(Prompt::Tokens(self.engine.tokenizer().encode(&text, false)?))
     }
 
     /// Queues a request. Returns the ids of its `n` sequences, in order; sequence i samples with its seed + i.
@@ -279,7 +161,7 @@ impl Llm {
     /// # Errors
     /// See [`Engine::add`]. Nothing is queued then.
     pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
-        let tokens = self.tokenize(prompt)?;
+        let tokens = self.prompt_tokens(prompt)?;
         let seed = match (params.seed, self.seed) {
             (Some(seed), _) => seed,
             (None, Some(seed)) => request_seed(seed, self.unseeded),
@@ -294,6 +176,11 @@ impl Llm {
     /// [`Engine::warm_up`].
     pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
         self.engine.warm_up(known).await
+    }
+
+    /// Repeats a part of the check whose outcome `warm_up` was told. See [`Engine::check_again`].
+    pub async fn check_again(&mut self) -> Result<Option<bool>> {
+        self.engine.check_again().await
     }
 
     /// What tells the kernels of this model from those of others; what [`warm_up`](Self::warm_up) saw may be kept by it.

@@ -2,6 +2,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod common;
+mod transformers;
 
 use std::cell::OnceCell;
 use std::sync::Once;
@@ -99,6 +100,15 @@ async fn any_grouping_gives_the_same_logits_with_a_gpu_s_kernels() {
     let mut gpu = gpu().await;
     gpu.tuning = Tuning::Gpu;
     rows::any_grouping_gives_the_same_logits(&gpu, TINY, 1).await;
+}
+
+#[wasm_bindgen_test]
+async fn architectures_give_the_logits_and_tokens_of_transformers() {
+    let gpu = gpu().await;
+    for tiny in &transformers::ALL {
+        let difference = transformers::gives_the_logits_and_tokens_of_transformers(&gpu, tiny).await;
+        console_log!("{}: {difference:e}", tiny.name);
+    }
 }
 
 #[wasm_bindgen_test]

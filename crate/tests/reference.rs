@@ -5,8 +5,8 @@ mod support;
 use burn::tensor::{Device, DeviceKind};
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
-use embergram::model::llama::Llama;
+use embergram::llm::weights::WeightLoader;
+use embergram::model::reference::Reference;
 
 const BLOCK: usize = 8;
 
@@ -16,27 +16,27 @@ fn burn() -> Device {
 }
 
 /// The plan's logits of every row, `[tokens, vocab]`, its parameters loaded by `loader`; and the plan.
-async fn logits(gpu: &Gpu, mut loader: Loader, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
+async fn logits(gpu: &Gpu, mut loader: WeightLoader, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
     loader.read(file).unwrap();
-    let (config, weights, _) = loader.finish().unwrap();
+    let model = loader.finish().unwrap();
     let n = tokens.len();
     let blocks = n.div_ceil(BLOCK);
     let capacity = Capacity { rows: n, outputs: n, slots: 1, positions: n, blocks, block_size: BLOCK };
-    let mut plan = Plan::new(gpu, &config, &weights, capacity).unwrap();
+    let mut plan = model.plan(gpu, capacity).unwrap();
     (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
     let rows: Vec<Row> =
         (0..).zip(tokens).map(|(position, token)| Row { token: *token, slot: 0, position, output: true }).collect();
     let logits = plan.step(&rows, true).await.unwrap().logits;
-    assert_eq!(logits.len(), n * config.vocab);
+    assert_eq!(logits.len(), n * model.config.vocab);
     (logits, plan)
 }
 
 /// The largest difference between the plan's logits and the reference's, over all rows; and the largest logit.
 async fn difference(file: &[u8], tokens: &[u32]) -> (f32, f32) {
     let gpu = Gpu::open().await.unwrap();
-    let (ours, _) = logits(&gpu, Loader::new(&gpu), file, tokens).await;
-    let llama = Llama::read(file, tokens.len(), &burn()).unwrap();
-    let reference: Vec<f32> = llama.forward(tokens).into_data().try_to_vec().unwrap();
+    let (ours, _) = logits(&gpu, WeightLoader::new(&gpu), file, tokens).await;
+    let model = Reference::read(file, tokens.len(), &burn()).unwrap();
+    let reference: Vec<f32> = model.forward(tokens).into_data().try_to_vec().unwrap();
     assert_eq!(ours.len(), reference.len());
     assert!(ours.iter().chain(&reference).all(|v| v.is_finite()));
     let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -66,11 +66,11 @@ fn a_vocabulary_in_parts_gives_the_same_logits() {
         let tokens: Vec<u32> = (0..12).map(|i| (i * i * 7 + 11) % 380).collect();
         for case in [&[][..], &["--untied"]] {
             let file = support::model(case);
-            let (whole, plan) = logits(&gpu, Loader::new(&gpu), &file, &tokens).await;
+            let (whole, plan) = logits(&gpu, WeightLoader::new(&gpu), &file, &tokens).await;
             let mut small = gpu.clone();
             // Below the embedding's 14 KB, above those of all other parameters.
             small.binding_limit = 11_000;
-            let (parts, plan_of_parts) = logits(&gpu, Loader::new(&small), &file, &tokens).await;
+            let (parts, plan_of_parts) = logits(&gpu, WeightLoader::new(&small), &file, &tokens).await;
             assert_eq!(plan_of_parts.dispatches(), plan.dispatches() + 2, "{case:?}");
             assert!(whole.iter().zip(&parts).all(|(a, b)| a.to_bits() == b.to_bits()), "{case:?}");
         }
@@ -83,8 +83,8 @@ fn rope_factors_matter() {
     pollster::block_on(async {
         let tokens: Vec<u32> = (0..40).map(|i| (i * i * 7 + 11) % 380).collect();
         let with = support::model(&["--rope-freqs"]);
-        let read = |file: &[u8]| Llama::read(file, 40, &burn()).unwrap();
-        let logits = |llama: Llama| llama.forward(&tokens).into_data().try_to_vec::<f32>().unwrap();
+        let read = |file: &[u8]| Reference::read(file, 40, &burn()).unwrap();
+        let logits = |model: Reference| model.forward(&tokens).into_data().try_to_vec::<f32>().unwrap();
         // The same file, its factors under a name that no model reads.
         let name = b"rope_freqs.weight";
         let at = with.windows(name.len()).position(|w| w == name).unwrap();

@@ -8,7 +8,7 @@ mod golden;
 
 use embergram::gpu::plan::Capacity;
 use embergram::gpu::{Gpu, Plan, Row, Tuning};
-use embergram::model::Loader;
+use embergram::llm::weights::WeightLoader;
 
 const BLOCK: usize = 16;
 const VOCAB: usize = 49152;
@@ -19,15 +19,15 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     let mut gpu = Gpu::open().await.unwrap();
     gpu.tuning = tuning.unwrap_or(gpu.tuning);
     eprintln!("adapter: {}", gpu.adapter.name);
-    let mut loader = Loader::new(&gpu);
+    let mut loader = WeightLoader::new(&gpu);
     loader.read(std::fs::File::open(path).unwrap()).unwrap();
-    let (mut config, weights, _) = loader.finish().unwrap();
+    let mut model = loader.finish().unwrap();
     if tuning.is_some() && !common::full() {
-        config.layers = LAYERS;
+        model.config.layers.truncate(LAYERS);
     }
     let per_slot = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows, outputs: rows, slots, positions, blocks: slots * per_slot, block_size: BLOCK };
-    let plan = Plan::new(&gpu, &config, &weights, capacity).unwrap();
+    let plan = model.plan(&gpu, capacity).unwrap();
     for slot in 0..slots {
         for i in 0..per_slot {
             plan.set_block(slot, i, (slot * per_slot + i) as u32);
@@ -88,7 +88,9 @@ fn greedy_tokens_are_vllms_and_rows_are_independent() {
 
         // The same row alone, with drafts of its own slot behind it, and among other sequences: the same bits.
         assert_independent(&mut plan, &texts(), 30, &[1, 2, 3, 5, 6, 7, 8, 13, 20]).await;
-        assert!(!plan.check_rows().await.unwrap());
+        for tile in plan.tiles() {
+            assert!(!plan.check_tile(tile).await.unwrap());
+        }
     });
 }
 
@@ -151,7 +153,9 @@ fn both_tunings_agree_and_each_keeps_rows_independent() {
             logits.push(last);
             assert_independent(&mut plan, &sequences, 20, &[1, 3, 4, 5, 7]).await;
             assert_independent(&mut plan, &sequences, 66, &[1]).await;
-            assert!(!plan.check_rows().await.unwrap());
+            for tile in plan.tiles() {
+                assert!(!plan.check_tile(tile).await.unwrap());
+            }
         }
         let far = logits[0].iter().zip(&logits[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         eprintln!("largest difference between the tunings: {far:e}");

@@ -69,6 +69,30 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     one_prompt_is_prefilled_once(&mut llm);
 }
 
+/// The row check writes into the cache; what prompts left there serves again all the same.
+#[test]
+fn the_row_check_is_repeated_between_requests() {
+    // Eight blocks, of which a prompt of six and what comes of it fill seven.
+    let mut llm = tiny(json!({ "max_model_len": 128, "max_num_seqs": 1 }));
+    let p = json!({ "temperature": 0, "max_tokens": 8, "ignore_eos": true });
+    let again = |llm: &mut Llm| pollster::block_on(llm.check_again()).unwrap();
+    assert!(!pollster::block_on(llm.warm_up(Some(false))).unwrap());
+    let first = add(&mut llm, &words(5, 97), p.clone());
+    assert_eq!(again(&mut llm), None, "a sequence is in flight");
+    let first = finish(&mut llm, &first).remove(0);
+    let mut parts = 1;
+    while again(&mut llm).is_none() {
+        parts += 1;
+        let ids = add(&mut llm, &words(5, 97), p.clone());
+        let output = finish(&mut llm, &ids).remove(0);
+        assert_eq!(output.token_ids, first.token_ids);
+        assert_eq!(output.metrics.unwrap().num_cached_tokens, 96, "no block of the prompt was written over");
+    }
+    assert_eq!(parts, 4, "a part for each tile of 2, 4, 6 and 8 rows");
+    assert_eq!(again(&mut llm), Some(false), "there is nothing left to repeat");
+    assert_eq!(gauge(&llm, "embergram:single_kernel_path"), 0.0);
+}
+
 /// A cache smaller than the model's context bounds the sequences, so that none is refused later.
 #[test]
 fn without_a_length_the_cache_decides_it() {
@@ -79,6 +103,44 @@ fn without_a_length_the_cache_decides_it() {
     assert_eq!(finish(&mut llm, &ids)[0].token_ids.len(), longest - 20);
     // As in vLLM nothing is asked of a prefix cache that is off.
     assert_eq!(counter(&llm, "vllm:prefix_cache_queries", None), 0);
+}
+
+/// What waits costs next to nothing, and more than may does not wait.
+#[test]
+fn the_queue_has_an_end() {
+    let mut config = config();
+    config["max_num_waiting"] = json!(5);
+    let mut llm = tiny(config);
+    let p = params(json!({ "n": 3, "temperature": 1, "max_tokens": 4, "ignore_eos": true }));
+    let ids = llm.add(&words(1, 20), &p).unwrap();
+    let error = llm.add(&words(2, 20), &p).unwrap_err();
+    assert_eq!(error.code, ErrorCode::QueueFull);
+    assert!(error.message.contains("max_num_waiting is 5"), "{error}");
+    assert_eq!(counter(&llm, "vllm:admission_rejections", Some("max_num_queued_reqs")), 1);
+    step(&mut llm);
+    step(&mut llm);
+    let later = llm.add(&words(2, 20), &p).unwrap();
+    assert_eq!(finish(&mut llm, &[ids, later].concat()).len(), 6);
+    assert_eq!(finished(&llm), [0, 6, 0, 0]);
+}
+
+/// All siblings begin, and who came behind them, as soon as the first has computed what all can share.
+#[test]
+fn siblings_begin_together() {
+    let mut config = config();
+    config["max_num_seqs"] = json!(9);
+    let mut llm = tiny(config);
+    let p = params(json!({ "n": 8, "temperature": 0.8, "seed": 5, "max_tokens": 12, "ignore_eos": true }));
+    let mut ids = llm.add(&words(3, 41), &p).unwrap();
+    ids.extend(add(&mut llm, &words(4, 10), json!({ "temperature": 0, "max_tokens": 12, "ignore_eos": true })));
+    // 32 of 41 tokens, which are all the whole blocks.
+    step(&mut llm);
+    assert_eq!(gauge(&llm, "vllm:num_requests_running"), 1.0);
+    step(&mut llm);
+    assert_eq!((gauge(&llm, "vllm:num_requests_running"), gauge(&llm, "vllm:num_requests_waiting")), (9.0, 0.0));
+    let outputs = finish(&mut llm, &ids);
+    let cached = |o: &SequenceOutput| o.metrics.as_ref().unwrap().num_cached_tokens;
+    assert_eq!(outputs.iter().map(cached).collect::<Vec<_>>(), [0, 32, 32, 32, 32, 32, 32, 32, 0]);
 }
 
 /// What ends a sequence, where `min_tokens` and `include_stop_str_in_output` have a say.
@@ -354,15 +416,15 @@ fn exposition(llm: &mut Llm) {
 
 fn prefixes(llm: &mut Llm) {
     let p = json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true });
-    let said = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let said = |role: &str, content: &str| Message::new(role, content);
     let mut chat = vec![said("user", "the people and the water that there would be at night with other people")];
     let mut without = config();
     without["enable_prefix_caching"] = json!(false);
     let mut without = tiny(without);
     let mut cached = Vec::new();
     for turn in 0..3 {
-        let prompt = llm.chat_prompt(&chat).unwrap();
-        let len = llm.tokenize(&prompt).unwrap().len();
+        let prompt = llm.chat_prompt(&chat, None).unwrap();
+        let len = llm.prompt_tokens(&prompt).unwrap().len();
         let before = ["vllm:prefix_cache_hits", "vllm:prompt_tokens_cached"].map(|name| counter(llm, name, None));
         let rows = histogram(llm, "embergram:rows_per_step").1;
         let ids = add(llm, &prompt, p.clone());

@@ -24,7 +24,7 @@ function fake() {
     asked: [], left: false,
   };
   const choice = (index: number, params: SamplingParams): CompletionOutput => ({
-    index, text: "Hello", token_ids: [0, 1, 3], finish_reason: "stop", stop_reason: null, metrics: metrics([1, index, 2]),
+    index, text: "Hello", token_ids: [0, 1, 3], finish_reason: "stop", stop_reason: null, error: null, metrics: metrics([1, index, 2]),
     logprobs: params.logprobs == null ? null : logprobs(params.logprobs),
   });
   const logprobs = (top: number) => [0, 1, 3].map((id) => [
@@ -50,7 +50,8 @@ function fake() {
             for (const { index, logprobs } of outputs) {
               if (signal?.aborted) throw new EmbergramError("aborted", "aborted");
               const delta: Delta = {
-                index, text, token_ids: [], draft_positions: [], stop_reason: null, metrics: null, finish_reason: step === 3 ? "length" : null,
+                index, text, token_ids: [], draft_positions: [], stop_reason: null, error: null, metrics: null,
+                finish_reason: step === 3 ? "length" : null,
                 logprobs: logprobs && (step === 1 ? [] : [logprobs[step === 0 ? 0 : step - 1]!]),
               };
               yield [prompt, delta];

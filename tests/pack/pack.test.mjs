@@ -83,7 +83,8 @@ const html = (script) => `<!doctype html><title>project</title><script type="mod
 test("the tarball holds what is needed and nothing else", () => {
   const names = packed.files.map((f) => f.path).sort();
   expect(names.filter((name) => !/^dist\/.*\.d\.ts$/.test(name))).toEqual([
-    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/engine_bg.wasm", "dist/host.js", "dist/index.js", "dist/inline.js",
+    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/engine_bg.wasm", "dist/here.js", "dist/host.js",
+    "dist/index.js", "dist/inline.js",
     "dist/worker.js", "package.json",
   ]);
   // Every declaration is one that the entries lead to: the API's, and what it names.

@@ -1,46 +1,25 @@
 /** Where the engine runs: a worker of its own, or here. Both look the same to the facade. */
 import { proxy, wrap } from "comlink";
-import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
+import { connection, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
+import { EmbergramError } from "./error.js";
 import type { EngineHost } from "./host.js";
-import { address, ownWasm, startOwn } from "./own.js";
+import { address, startOwn } from "./own.js";
 import { passErrors } from "./rpc.js";
 import { startAt } from "./start.js";
 import { supported } from "./supported.js";
 
-/** The host's methods, which all return promises, so that a worker's look the same. */
-export type HostApi = Pick<
-  EngineHost,
-  | "load" | "run" | "cancel" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
-  | "setSpeculativeConfig" | "unload"
->;
-
-export interface Connection {
-  /** Calls the host; rejects too when the worker fails or the connection is closed. */
-  call<T>(f: (host: HostApi) => Promise<T>): Promise<T>;
-  /** Makes a function, or an object of functions, that the host may call. */
-  callback<F extends object>(f: F): F;
-  /** The engine's module, where it came with the script. */
-  wasm: Blob | undefined;
-  /** Stops the worker; calls under way reject. */
-  close(): void;
-}
-
-export interface ConnectOptions {
-  /** `false` runs the engine in the calling context: for use inside a worker. Default true. */
-  worker?: boolean | undefined;
-  /** Where the worker's script is; default beside this one. */
-  workerUrl?: string | URL | undefined;
-}
-
 export async function connect({ worker = true, workerUrl }: ConnectOptions): Promise<Connection> {
-  if (!worker) {
+  // A service worker can neither start workers nor import anything once it runs.
+  const service = "ServiceWorkerGlobalScope" in globalThis;
+  if (!worker && !service) {
     const { EngineHost } = await import("./host.js");
-    return connection(new EngineHost(), (f) => f, () => {}).connection;
+    return connection(new EngineHost()).connection;
   }
-  if (!globalThis.Worker) {
+  if (service || !globalThis.Worker) {
     const { webgpu, reason } = await supported();
     if (!webgpu) throw new EmbergramError("no_webgpu", reason ?? "there is no WebGPU");
-    throw new EmbergramError("invalid_config", "this context cannot start workers; load with worker: false");
+    const instead = service ? "import from embergram/here" : "load with worker: false";
+    throw new EmbergramError("invalid_config", `this context cannot start workers; ${instead}`);
   }
   const running = start(workerUrl);
   passErrors();
@@ -51,24 +30,6 @@ export async function connect({ worker = true, workerUrl }: ConnectOptions): Pro
     end(new EmbergramError("internal", `the engine's worker failed: ${why}`));
   });
   return made;
-}
-
-function connection(host: HostApi, callback: Connection["callback"], stop: () => void) {
-  let ended: EmbergramError | undefined;
-  const open = new Set<(error: EmbergramError) => void>();
-  const end = (error: EmbergramError) => {
-    ended ??= error;
-    for (const reject of open) reject(ended);
-    open.clear();
-    stop();
-  };
-  const call = <T>(f: (host: HostApi) => Promise<T>) =>
-    new Promise<T>((resolve, reject) => {
-      if (ended) return reject(ended);
-      open.add(reject);
-      f(host).then(resolve, (error) => reject(asEmbergramError(error))).finally(() => open.delete(reject));
-    });
-  return { connection: { call, callback, wasm: ownWasm(), close: () => end(unloadedError()) }, end };
 }
 
 function start(url: string | URL | undefined): Worker {

@@ -6,9 +6,9 @@ export type ErrorCode =
   | "truncated_file"
   /** A tensor type the engine has no kernel for. */
   | "unsupported_quantization"
-  /** A model architecture, tokenizer or template the engine does not know. */
+  /** A model architecture, tokenizer, template or piece of metadata the engine does not know. */
   | "unsupported_model"
-  /** A tensor is missing or has another shape than the metadata promises. */
+  /** A tensor is missing, has another shape than the metadata promises, or is not used by any parameter. */
   | "invalid_tensor"
   /** An option of `Llm.load` is unknown or out of range. */
   | "invalid_config"
@@ -18,6 +18,10 @@ export type ErrorCode =
   | "invalid_prompt"
   /** The prompt leaves no room in `max_model_len`, or the request can never fit the KV cache. */
   | "prompt_too_long"
+  /** As many sequences wait as may (`max_num_waiting`); call again when earlier calls have ended. */
+  | "queue_full"
+  /** The model gave NaN or an infinity, so that there is no next token; see `OutputError`. */
+  | "corrupted_logits"
   /** There is no WebGPU, or no adapter. */
   | "no_webgpu"
   /** The adapter's limits are below what the model needs. */
@@ -54,8 +58,8 @@ export function unloadedError(): EmbergramError {
 
 const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
   "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
-  "invalid_params", "invalid_prompt", "prompt_too_long", "no_webgpu", "adapter_too_small", "device_lost", "http",
-  "network", "quota", "aborted", "internal",
+  "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "no_webgpu", "adapter_too_small",
+  "device_lost", "http", "network", "quota", "aborted", "internal",
 ]);
 
 /** Any thrown value as one of ours: an error with a `code` of ours keeps it, everything else is `internal`. */

@@ -2,15 +2,19 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import initEngine, { Engine, Loader, version as engineVersion } from "./engine/engine.js";
+import { build, letGo, type Built } from "./build.js";
+import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
-import { recall, remember } from "./remember.js";
+import { startModule } from "./module.js";
+import { atMost, nextTask, sleep } from "./patience.js";
+import { forget } from "./remember.js";
+import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
 import { adapterInfo } from "./supported.js";
-import { modelCache, openModel, RestartLoad, type ModelInput, type ModelSource, type OpenOptions } from "./source/index.js";
+import { modelCache, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
-  AdapterInfo, ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, Prompt,
+  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
@@ -29,7 +33,7 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" |
 }
 
 /** Prompts of one call: texts or ids, or conversations for the model's template. */
-export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[] };
+export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[]; chat_template?: string };
 
 /** Told of every delta: which prompt of the call, and what was added. */
 export type OnDelta = (prompt: number, delta: Delta) => unknown;
@@ -43,6 +47,7 @@ interface SequenceOutput {
   logprobs: TokenLogprob[][];
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
+  error: OutputError | null;
   metrics: RequestMetrics | null;
 }
 
@@ -57,101 +62,87 @@ interface Call {
   reject(error: EmbergramError): void;
 }
 
-/** Lets messages in: aborts and new requests are taken between two steps. */
-function nextTask(): Promise<void> {
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(0);
-  });
-}
+/** Milliseconds that tokenizing may hold up the steps of others. */
+const TURN = 8;
+/** Milliseconds that an unload waits for a step or a load to end. */
+const PATIENCE = 2000;
+/** Milliseconds without a call after which the engine has time for itself. */
+const IDLE = 5000;
 
 export class EngineHost {
-  #engine: Engine | undefined;
+  #built: Built | undefined;
   /** The step under way; nothing else may touch the engine meanwhile. */
   #step: Promise<unknown> | undefined;
   #looping = false;
   #calls = new Map<number, Call>();
-  /** What `cancel` reaches: loads and calls, from their first moment on. */
+  /** What `cancel` reaches: calls, from their first moment on. */
   #aborts = new Map<number, AbortController>();
   /** Where each sequence in flight belongs: its call, prompt and index. */
   #sequences = new Map<number, { call: number; prompt: number; index: number }>();
-  /** Set when the engine trapped or lost its device: every later call fails with it. */
+  /** What ends a load, and the load. */
+  #loading = new Map<AbortController, Promise<unknown>>();
+  /** Set when the engine trapped or lost its device, or was unloaded: every later call fails with it. */
   #dead: EmbergramError | undefined;
+  /** Calls so far. */
+  #uses = 0;
 
   /** Loads a model. A load that fails leaves the host as it was. */
   async load(
-    id: number,
     request: LoadRequest,
     onProgress?: (progress: LoadProgress) => void,
     fetchPort?: FetchPort,
   ): Promise<ModelInfo> {
-    const { model, engine: options, version, wasmUrl, wasm, ...open } = request;
     const abort = new AbortController();
-    this.#aborts.set(id, abort);
+    const loading = this.#load(request, abort.signal, onProgress, fetchPort);
+    this.#loading.set(abort, loading);
     try {
-      onProgress?.({ phase: "gpu", loaded: 0 });
-      checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
-      await start(wasmUrl, wasm);
-      abort.signal.throwIfAborted();
-      const adapter = await adapterInfo();
-      let last: LoadProgress = { phase: "download", loaded: 0 };
-      const source = await openModel(model, {
-        ...open,
-        ...(fetchPort && { fetch: fetchThrough(fetchPort) }),
-        signal: abort.signal,
-        onProgress: (progress) => onProgress?.((last = progress)),
-      });
-      const loader = await this.#fill(source, options);
-      onProgress?.({ ...last, phase: "build" });
-      const engine = loader.finish();
-      try {
-        await nextTask();
-        abort.signal.throwIfAborted();
-        await warmUp(engine, adapter);
-        abort.signal.throwIfAborted();
-      } catch (error) {
-        if (abort.signal.aborted) engine.free();
-        throw error;
-      }
-      this.#engine = engine;
-      onProgress?.({ ...last, phase: "ready" });
-      return { ...(engine.info() as Omit<ModelInfo, "adapter">), adapter: adapter! };
+      return await loading;
     } catch (error) {
       const failure = asEmbergramError(error);
+      const { model, engine, ...open } = request;
       // A file that is no whole model must not come out of the cache when the server's has been mended.
       const damaged = failure.code === "invalid_file" || failure.code === "truncated_file";
       if (damaged && (typeof model === "string" || model instanceof URL)) await modelCache.delete(model, open).catch(() => {});
       throw failure;
     } finally {
-      this.#aborts.delete(id);
+      this.#loading.delete(abort);
       release(onProgress);
       release(fetchPort);
     }
   }
 
-  /** Streams a model's bytes to the GPU; begins again when they turn out not to be those of one file. */
-  async #fill(source: ModelSource, options: EngineOptions): Promise<Loader> {
-    for (;;) {
-      const loader = await Loader.open(options);
-      try {
-        // All headers must be known before the first tensor comes. What was read to see one is read again in its turn: a
-        // stream left open would hold a connection and the file's lock until then.
-        for (const part of source.parts.slice(1)) {
-          for await (const bytes of part.bytes()) if (loader.announce(bytes)) break;
-        }
-        for (const [i, part] of source.parts.entries()) {
-          if (i > 0) loader.nextPart();
-          for await (const bytes of part.bytes()) loader.push(bytes);
-        }
-        return loader;
-      } catch (error) {
-        loader.free();
-        if (!(error instanceof RestartLoad)) throw error;
-      }
+  async #load(
+    { model, engine: options, version, wasmUrl, wasm, ...open }: LoadRequest,
+    signal: AbortSignal,
+    onProgress: ((progress: LoadProgress) => void) | undefined,
+    fetchPort: FetchPort | undefined,
+  ): Promise<ModelInfo> {
+    onProgress?.({ phase: "gpu", loaded: 0 });
+    checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
+    await startModule({ wasmUrl, wasm, timeout: open.timeout });
+    signal.throwIfAborted();
+    const adapter = await adapterInfo();
+    let last: LoadProgress = { phase: "download", loaded: 0 };
+    const source = await openModel(model, {
+      ...open,
+      ...(fetchPort && { fetch: fetchThrough(fetchPort) }),
+      signal,
+      onProgress: (progress) => onProgress?.((last = progress)),
+    });
+    const built = await build(source, options, () => onProgress?.({ ...last, phase: "build" }));
+    try {
+      await nextTask();
+      signal.throwIfAborted();
+      const doubted = await warmUp(built.engine, adapter);
+      signal.throwIfAborted();
+      const info = built.engine.info() as Omit<ModelInfo, "adapter">;
+      onProgress?.({ ...last, phase: "ready" });
+      this.#built = built;
+      if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
+      return { ...info, adapter: adapter! };
+    } catch (error) {
+      free(built);
+      throw error;
     }
   }
 
@@ -169,9 +160,10 @@ export class EngineHost {
     this.#aborts.set(call, abort);
     let entry: Call | undefined;
     try {
+      const prompts = await this.#tokenized(work, abort.signal);
       const engine = await this.#free();
       abort.signal.throwIfAborted();
-      const added = (entry = this.#add(engine, call, work, params, onDelta));
+      const added = (entry = this.#add(engine, call, prompts, params, onDelta));
       if (added.sequences.length === 0) return [];
       return await new Promise<RequestOutput[]>((resolve, reject) => {
         this.#calls.set(call, Object.assign(added, { resolve, reject }));
@@ -189,14 +181,35 @@ export class EngineHost {
     }
   }
 
+  /** The prompts of a call as ids, and the text where it was text. Others' steps run in between. */
+  async #tokenized(work: Work, signal: AbortSignal): Promise<[text: string | null, tokens: number[]][]> {
+    const prompts: [string | null, number[]][] = [];
+    const tokenize = (engine: Engine, i: number): [string | null, Iterable<number>] => {
+      if ("chats" in work) return [null, engine.chatPrompt(work.chats[i], work.chat_template ?? null)];
+      const prompt = work.prompts[i];
+      return typeof prompt === "string" ? [prompt, engine.promptTokens(prompt)] : [null, checkedIds(prompt)];
+    };
+    const count = ("chats" in work ? work.chats : work.prompts).length;
+    for (let i = 0, end = 0; i < count; i++) {
+      if (performance.now() > end) {
+        if (i > 0) await nextTask();
+        await this.#free();
+        end = performance.now() + TURN;
+      }
+      signal.throwIfAborted();
+      const [text, tokens] = await this.#use((engine) => tokenize(engine, i));
+      prompts.push([text, [...tokens]]);
+    }
+    return prompts;
+  }
+
   #add(
     engine: Engine,
     call: number,
-    work: Work,
+    prompts: readonly [text: string | null, tokens: number[]][],
     params: SamplingParams | readonly SamplingParams[],
     onDelta: OnDelta | undefined,
   ): Call {
-    const prompts = "chats" in work ? work.chats.map((chat) => engine.chatPrompt(chat)) : work.prompts;
     if (Array.isArray(params) && params.length !== prompts.length) {
       throw new EmbergramError(
         "invalid_params",
@@ -207,20 +220,19 @@ export class EngineHost {
       outputs: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
     };
     try {
-      prompts.forEach((prompt, i) => {
+      prompts.forEach(([prompt, tokens], i) => {
         const own = checkedParams(Array.isArray(params) ? params[i] : params);
-        const tokens = [...(typeof prompt === "string" ? engine.tokenize(prompt) : checkedIds(prompt))];
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
           this.#sequences.set(id, { call, prompt: i, index });
           return {
             index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, stop_reason: null,
-            metrics: null,
+            error: null, metrics: null,
           };
         });
         entry.outputs.push({
-          prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: tokens, outputs, metrics: null,
+          prompt, prompt_token_ids: tokens, outputs, metrics: null,
         });
       });
     } catch (error) {
@@ -231,7 +243,7 @@ export class EngineHost {
     return entry;
   }
 
-  /** Ends a call or a load between two steps; it rejects with code `aborted`. Others go on. */
+  /** Ends a call between two steps; it rejects with code `aborted`. Others go on. */
   async cancel(id: number): Promise<void> {
     this.#aborts.get(id)?.abort(new EmbergramError("aborted", "the call was aborted"));
   }
@@ -246,51 +258,44 @@ export class EngineHost {
   }
 
   async tokenize(text: string): Promise<number[]> {
-    const engine = await this.#free();
-    return guarded(() => [...engine.tokenize(text)]);
+    return this.#use((engine) => [...engine.tokenize(text)]);
   }
 
   async detokenize(ids: readonly number[]): Promise<string> {
-    const engine = await this.#free();
-    return guarded(() => engine.detokenize(Uint32Array.from(ids)));
+    return this.#use((engine) => engine.detokenize(Uint32Array.from(ids)));
   }
 
   /** The text of each token by itself, special tokens included. */
   async tokenTexts(ids: readonly number[]): Promise<string[]> {
-    const engine = await this.#free();
-    return guarded(() => ids.map((id) => engine.detokenize(Uint32Array.of(id))));
+    return this.#use((engine) => ids.map((id) => engine.detokenize(Uint32Array.of(id))));
   }
 
   async metrics(): Promise<Metric[]> {
-    const engine = await this.#free();
-    return guarded(() => engine.metrics() as Metric[]);
+    return this.#use((engine) => engine.metrics() as Metric[]);
   }
 
   async metricsText(): Promise<string> {
-    const engine = await this.#free();
-    return guarded(() => engine.metricsText());
+    return this.#use((engine) => engine.metricsText());
   }
 
   async resetMetrics(): Promise<void> {
-    const engine = await this.#free();
-    guarded(() => engine.resetMetrics());
+    return this.#use((engine) => engine.resetMetrics());
   }
 
   async setSpeculativeConfig(config: SpeculativeConfig | null): Promise<void> {
-    const engine = await this.#free();
-    guarded(() => engine.setSpeculativeConfig(config));
+    return this.#use((engine) => engine.setSpeculativeConfig(config));
   }
 
-  /** Frees the engine; requests in flight are aborted, later ones refused. */
+  /** Frees the engine and its device; loads and requests in flight are aborted, later ones refused. */
   async unload(): Promise<void> {
-    const failed = this.#dead;
     const unloaded = (this.#dead = unloadedError());
-    await this.#rest();
+    for (const abort of this.#loading.keys()) abort.abort(unloaded);
+    // A step that never ends, a script that never comes, do not hold this up.
+    await atMost(PATIENCE, Promise.allSettled([this.#rest(), ...this.#loading.values()]));
     this.#rejectAll(unloaded);
-    const engine = this.#engine;
-    this.#engine = undefined;
-    // A module that trapped cannot even free.
-    if (!failed) engine?.free();
+    const built = this.#built;
+    this.#built = undefined;
+    if (built) free(built, this.#rest());
   }
 
   /** Waits for the end of the step under way. */
@@ -300,15 +305,56 @@ export class EngineHost {
 
   /** The engine, when no step is under way. */
   async #free(): Promise<Engine> {
+    this.#uses += 1;
     await this.#rest();
     if (this.#dead) throw this.#dead;
-    if (!this.#engine) throw new EmbergramError("internal", "no model is loaded; call load first");
-    return this.#engine;
+    if (!this.#built) throw new EmbergramError("internal", "no model is loaded; call load first");
+    return this.#built.engine;
+  }
+
+  /** Uses the engine between two steps. */
+  async #use<T>(f: (engine: Engine) => T): Promise<T> {
+    const engine = await this.#free();
+    try {
+      return f(engine);
+    } catch (error) {
+      throw this.#mark(error);
+    }
+  }
+
+  /** Lets something have the engine for itself until it ends. */
+  async #exclusive<T>(work: Promise<T>): Promise<T> {
+    this.#step = work;
+    return work.finally(() => (this.#step = undefined));
+  }
+
+  /**
+   * Repeats the row check that a remembered answer stood for, a tile at a time, while nobody wants anything of the engine:
+   * who comes meanwhile waits for one tile at most. An answer that no longer holds is forgotten.
+   */
+  async #checkAgain(engine: Engine, key: string): Promise<void> {
+    try {
+      let single: boolean | undefined;
+      for (let idle = false; single === undefined; ) {
+        const uses = this.#uses;
+        await (idle ? nextTask() : sleep(IDLE));
+        if (this.#dead) return;
+        idle = uses === this.#uses && !this.#looping && !this.#step;
+        if (idle) single = await this.#exclusive(engine.checkAgain());
+      }
+      if (single) await forget(key);
+    } catch (error) {
+      this.#rejectAll(this.#mark(error));
+    }
   }
 
   #drop(engine: Engine, id: number): void {
     this.#sequences.delete(id);
-    engine.abort(id);
+    try {
+      engine.abort(id);
+    } catch {
+      // It trapped: nothing is in flight there.
+    }
   }
 
   /** Ends every call in flight; their sequences are gone, or go with the engine. */
@@ -326,9 +372,9 @@ export class EngineHost {
       for (;;) {
         // Whoever calls in this turn, or waited for the last step, comes in first: a step holds the engine.
         await nextTask();
-        if (!this.#engine?.isBusy()) break;
-        this.#step = this.#engine.step();
-        const outputs = (await this.#step.finally(() => (this.#step = undefined))) as SequenceOutput[];
+        const engine = this.#built?.engine;
+        if (!engine?.isBusy()) break;
+        const outputs: SequenceOutput[] = await this.#exclusive(engine.step());
         for (const output of outputs) this.#deliver(output);
       }
     } catch (error) {
@@ -349,6 +395,7 @@ export class EngineHost {
     output.logprobs?.push(...added.logprobs);
     output.finish_reason = added.finish_reason;
     output.stop_reason = added.stop_reason;
+    output.error = added.error;
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, ...delta } = added;
@@ -361,21 +408,19 @@ export class EngineHost {
     call.resolve(call.outputs);
   }
 
-  /** The error as ours; one that leaves the engine unusable is remembered. */
+  /** The error as ours; one by which the engine says that it is of no more use is remembered. */
   #mark(error: unknown): EmbergramError {
+    const { code } = Object(error) as Partial<EmbergramError>;
     const marked = asEmbergramError(error);
-    if (marked.code === "device_lost" || marked.code === "internal") this.#dead = marked;
+    if (code === "device_lost" || code === "internal") this.#dead ??= marked;
     return marked;
   }
 }
 
-/** Lets the engine check its kernels on this adapter, once for each: it takes seconds on a CPU adapter. */
-async function warmUp(engine: Engine, adapter: AdapterInfo | null): Promise<void> {
-  const { name, vendor, architecture } = adapter ?? {};
-  const key = [name, vendor, architecture, globalThis.navigator?.userAgent, engine.fingerprint()].join(" ");
-  const known = await recall(key);
-  const single = await engine.warmUp(known === undefined ? undefined : known === "true");
-  if (known === undefined) await remember(key, String(single));
+/** Gives a device's memory back at once, the engine's own when it is at rest. */
+function free({ engine, device }: Built, rest: Promise<void> = Promise.resolve()): void {
+  letGo(device);
+  void rest.then(() => engine.free());
 }
 
 function checkedParams(params: unknown): SamplingParams {
@@ -390,32 +435,4 @@ function checkedIds(prompt: unknown): readonly number[] | Uint32Array {
 
 function shown(value: unknown): string {
   return value === null ? "null" : Array.isArray(value) ? "an array" : `of type ${typeof value}`;
-}
-
-/** Instantiates the engine's module, the first time. */
-async function start(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
-  const check = (found?: string) => checkVersions("the engine's script", VERSION, "its module (engine_bg.wasm)", found);
-  try {
-    await instantiate(url, gzipped);
-  } catch (error) {
-    // Each version has imports of its own.
-    if (error instanceof WebAssembly.LinkError) check();
-    throw error;
-  }
-  check(engineVersion());
-}
-
-async function instantiate(url: string | undefined, gzipped: Blob | undefined): Promise<void> {
-  if (url !== undefined) return void (await initEngine({ module_or_path: url }));
-  if (gzipped === undefined) return void (await initEngine());
-  const bytes = gzipped.stream().pipeThrough(new DecompressionStream("gzip"));
-  await initEngine({ module_or_path: new Response(bytes, { headers: { "content-type": "application/wasm" } }) });
-}
-
-function guarded<T>(f: () => T): T {
-  try {
-    return f();
-  } catch (error) {
-    throw asEmbergramError(error);
-  }
 }

@@ -1,10 +1,12 @@
 /** The object people use: a loaded model. */
-import { connect, type ConnectOptions, type Connection, type HostApi } from "./connect.js";
+import { connect } from "./connect.js";
+import { closed, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
 import { EmbergramError } from "./error.js";
 import { offerFetch } from "./fetch-port.js";
 import type { LoadRequest, Work } from "./host.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
+import { unlessAborted } from "./patience.js";
 import { Queue } from "./queue.js";
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
@@ -20,7 +22,7 @@ export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadReq
   fetch?: typeof fetch;
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Ends the load; it rejects with code `aborted`. */
+  /** Ends the load; it rejects at once, with code `aborted`. */
   signal?: AbortSignal;
 }
 
@@ -30,16 +32,22 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** Options of a conversation. */
+export interface ChatOptions extends CallOptions {
+  /** The chat template for this call, as Jinja. Default: that of the load, or the model's. */
+  chat_template?: string;
+}
+
 /** Answers a conversation, or several, by the model's chat template: `llm.chat(messages)`. */
 export interface Chat {
   /**
-   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `unsupported_model` (without a chat
-   * template), `aborted`, `device_lost`
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `queue_full`, `unsupported_model` (without
+   * a chat template, or with one that does not parse), `aborted`, `device_lost`
    */
   (
     messages: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
     params?: SamplingParams | readonly SamplingParams[],
-    options?: CallOptions,
+    options?: ChatOptions,
   ): Promise<RequestOutput[]>;
   /** The same in OpenAI's shape: `llm.chat.completions.create({ messages })`. */
   readonly completions: ChatCompletions;
@@ -69,7 +77,7 @@ export class Llm {
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
     };
     const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = async (messages, params = {}, options = {}) =>
-      this.#run({ chats: asConversations(messages) }, params, options);
+      this.#run(chatWork(asConversations(messages), options), params, options);
     this.chat = Object.assign(chat, { completions: chatCompletions(door) });
     this.completions = completions(door);
   }
@@ -88,8 +96,11 @@ export class Llm {
     if (!isModel(model)) {
       throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
     }
-    const connection = await connect({ worker, workerUrl });
-    try {
+    const aborted = () => new EmbergramError("aborted", "the load was aborted");
+    if (signal?.aborted) throw aborted();
+    const connecting = closed().then(() => connect({ worker, workerUrl }));
+    const load = async () => {
+      const connection = await connecting;
       const { wasm } = connection;
       // A URL does not cross to a worker.
       const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
@@ -99,10 +110,14 @@ export class Llm {
       });
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
-      const info = await abortable(connection, signal, (host, id) => host.load(id, request, progress, port));
+      const info = await connection.call((host) => host.load(request, progress, port));
       return new Llm(connection, info, options.speculative_config ?? null);
+    };
+    try {
+      return await unlessAborted(load(), signal, aborted);
     } catch (error) {
-      connection.close();
+      // Whatever it waits for: a script, an adapter, bytes.
+      void connecting.then((connection) => connection.close(), () => {});
       throw error;
     }
   }
@@ -115,7 +130,7 @@ export class Llm {
   /**
    * Completes prompts, in shared steps. One prompt or many; one set of parameters, or one for each.
    *
-   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `aborted`, `device_lost`
+   * @throws {EmbergramError} `invalid_prompt`, `prompt_too_long`, `invalid_params`, `queue_full`, `aborted`, `device_lost`
    */
   async generate(
     prompts: Prompt | readonly Prompt[],
@@ -134,12 +149,16 @@ export class Llm {
   chatStream(
     messages: readonly ChatMessage[],
     params: SamplingParams = {},
-    options: CallOptions = {},
+    options: ChatOptions = {},
   ): AsyncGenerator<Delta, RequestOutput> {
-    return this.#stream({ chats: [messages] }, params, options);
+    return this.#stream(chatWork([messages], options), params, options);
   }
 
-  /** The token ids of a text, special tokens added as the model wants. */
+  /**
+   * The token ids of a text, special tokens added as the model wants.
+   *
+   * @throws {EmbergramError} `prompt_too_long` for more than 1 MiB of UTF-8, or than a prompt may have where that is more
+   */
   async tokenize(text: string): Promise<number[]> {
     return this.#connection.call((host) => host.tokenize(text));
   }
@@ -192,15 +211,12 @@ export class Llm {
     return tune(this, asPrompts(prompts), configs, params, options);
   }
 
-  /** Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. */
+  /**
+   * Frees the model and its worker; calls in flight, and calls that come later, reject with code `aborted`. It takes a few
+   * seconds at most, whatever hangs.
+   */
   async unload(): Promise<void> {
-    try {
-      await this.#connection.call((host) => host.unload());
-    } catch {
-      // Unloaded before, or the worker is gone: either way nothing is left to free.
-    } finally {
-      this.#connection.close();
-    }
+    await this.#connection.close();
   }
 
   /** `unload`, at the end of an `await using`. */
@@ -276,6 +292,10 @@ function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
   if (typeof prompts === "string" || prompts instanceof Uint32Array) return [prompts];
   if (Array.isArray(prompts)) return typeof prompts[0] === "number" ? [prompts as number[]] : (prompts as Prompt[]);
   throw new EmbergramError("invalid_prompt", "give a prompt (a string, or an array of token ids) or an array of prompts");
+}
+
+function chatWork(chats: readonly (readonly ChatMessage[])[], { chat_template }: ChatOptions): Work {
+  return { chats, ...(chat_template !== undefined && { chat_template }) };
 }
 
 function asConversations(

@@ -4,6 +4,13 @@ import type { AdapterInfo, Support } from "./types.js";
 /** WebGPU's limits that decide over a model. */
 const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const;
 
+const UNNAMED = "unnamed adapter";
+
+/** Whether an adapter says more of itself than who made it. */
+export function isNamed({ name, vendor }: AdapterInfo): boolean {
+  return name !== UNNAMED && name !== vendor;
+}
+
 async function adapter(): Promise<GPUAdapter | null> {
   const gpu = globalThis.navigator?.gpu;
   return gpu ? await gpu.requestAdapter({ powerPreference: "high-performance" }) : null;
@@ -15,7 +22,7 @@ function describe(adapter: GPUAdapter): AdapterInfo {
   const words = [info.description, info.device, info.architecture, info.vendor].filter(Boolean);
   // Firefox and Safari say nothing of a CPU adapter but its name.
   const software = info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe/i.test(words.join(" "));
-  return { name: words[0] ?? "unnamed adapter", vendor: info.vendor ?? "", architecture: info.architecture ?? "", software };
+  return { name: words[0] ?? UNNAMED, vendor: info.vendor ?? "", architecture: info.architecture ?? "", software };
 }
 
 /** The adapter that a load would take; `null` without WebGPU. */

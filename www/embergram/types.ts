@@ -1,5 +1,7 @@
 /** What goes in and what comes out. Options keep vLLM's snake_case names; shapes are those of vLLM's Python objects. */
 
+import type { ErrorCode } from "./error.js";
+
 /** How to speculate, as vLLM's `speculative_config`. */
 export interface SpeculativeConfig {
   /** The only one: look up the last tokens earlier in prompt and output. */
@@ -40,7 +42,9 @@ export interface EngineOptions {
   max_model_len?: number;
   /** Most sequences in one step. Default 8. */
   max_num_seqs?: number;
-  /** Most rows in one step, at least `max_num_seqs`. */
+  /** Most sequences that wait for their first step; a call with more is refused with `queue_full`. Default 16384. */
+  max_num_waiting?: number;
+  /** Most rows in one step, at least `max_num_seqs`. Default 64, or `max_num_seqs` if that is more. */
   max_num_batched_tokens?: number;
   /** Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16. */
   block_size?: number;
@@ -52,6 +56,8 @@ export interface EngineOptions {
   seed?: number;
   /** The `model_name` in metrics. Default: the model's own name. */
   served_model_name?: string;
+  /** The chat template, as Jinja. Default: the file's. */
+  chat_template?: string;
   /** Speculation. Default: none. */
   speculative_config?: SpeculativeConfig | null;
 }
@@ -99,16 +105,28 @@ export interface SamplingParams {
 /** A prompt as text or as token ids. */
 export type Prompt = string | readonly number[] | Uint32Array;
 
-/** One turn of a conversation. */
+/** One turn of a conversation. Other keys, such as `name` or `tool_calls`, reach the model's template as they are. */
 export interface ChatMessage {
   /** Who speaks; what roles there are is for the model's template to say. */
   role: "system" | "user" | "assistant" | (string & {});
   /** What is said. */
   content: string;
+  [key: string]: unknown;
 }
 
-/** Why an output ended: at a stop token or string, at a limit, by `abort`, or since the engine failed. */
+/**
+ * Why an output ended: at a stop token or string, at a limit, by `abort`, or at an `error` of its own, which the output tells;
+ * the other outputs go on. A lost device or a trap ends no output but rejects every call.
+ */
 export type FinishReason = "stop" | "length" | "abort" | "error";
+
+/** What ended one output with `finish_reason: "error"`. */
+export interface OutputError {
+  /** `corrupted_logits`: the model gave NaN or an infinity, so that there is no next token. */
+  code: ErrorCode;
+  /** What was wrong, and what to do. */
+  message: string;
+}
 
 /** How likely a token was by the raw logits. `rank` is 1 for the most likely. */
 export interface TokenLogprob {
@@ -190,6 +208,8 @@ export interface CompletionOutput {
   finish_reason: FinishReason | null;
   /** Which of `stop_token_ids` or `stop` ended it, where one did. */
   stop_reason: number | string | null;
+  /** What went wrong, with `finish_reason: "error"`. What came before it is there. */
+  error: OutputError | null;
   /** Its own times, and how speculation went. */
   metrics: RequestMetrics | null;
 }
@@ -222,6 +242,8 @@ export interface Delta {
   finish_reason: FinishReason | null;
   /** With it, which of `stop_token_ids` or `stop` did, where one did. */
   stop_reason: number | string | null;
+  /** With it, what went wrong, where it is `"error"`. */
+  error: OutputError | null;
   /** With the last delta of an output. */
   metrics: RequestMetrics | null;
 }
@@ -287,7 +309,7 @@ export interface ModelInfo {
   max_model_len: number;
   /** Tokens of the vocabulary. */
   vocab_size: number;
-  /** Whether `chat` works. */
+  /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
   /** What it runs on. */
   adapter: AdapterInfo;

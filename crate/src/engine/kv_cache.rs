@@ -84,9 +84,10 @@ impl KvCache {
         self.prefix_caching
     }
 
-    /// Whether one sequence's blocks of `prompt` could serve another's.
-    pub fn can_share(&self, prompt: &[u32]) -> bool {
-        self.prefix_caching && prompt.len() > self.block_size
+    /// How many positions of one sequence could serve another with the same prompt of this many tokens: whole blocks
+    /// before the last token.
+    pub fn shareable(&self, prompt_len: usize) -> usize {
+        if self.prefix_caching { prompt_len.saturating_sub(1) / self.block_size * self.block_size } else { 0 }
     }
 
     /// Admits a sequence that will hold at most `positions` positions: takes the blocks of its prompt's known beginning
@@ -113,14 +114,39 @@ impl KvCache {
     pub fn take_reserved(&mut self) -> u32 {
         self.reserved = self.reserved.checked_sub(1).expect("a block was promised");
         let index = self.free.pop_front().expect("a promised block is free");
+        self.forget(index);
         let block = &mut self.blocks[index as usize];
-        if let Some(key) = block.key.take() {
-            self.cached.remove(&key);
-        }
         block.references = 1;
         self.serial += 1;
         block.serial = self.serial;
         index
+    }
+
+    /// Makes a block unknown to later prompts.
+    pub fn forget(&mut self, index: u32) {
+        if let Some(key) = self.blocks[index as usize].key.take() {
+            self.cached.remove(&key);
+        }
+    }
+
+    /// A block that may be written over while no sequence is in flight: one that holds no prompt's beginning, or else the
+    /// one that was freed longest ago, which then serves no prompt any more.
+    ///
+    /// # Panics
+    /// When no block is free.
+    pub fn scratch(&mut self) -> u32 {
+        let empty = self.free.iter().copied().find(|b| self.blocks[*b as usize].key.is_none());
+        let index = empty.unwrap_or_else(|| *self.free.front().expect("a block is free"));
+        self.forget(index);
+        index
+    }
+
+    /// Lets no prompt to come use what was computed so far.
+    pub fn forget_prompts(&mut self) {
+        self.cached.clear();
+        for block in &mut self.blocks {
+            block.key = None;
+        }
     }
 
     /// Makes the whole blocks of a computed prompt known to later ones.
@@ -186,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn blocks_can_be_forgotten() {
+        let mut cache = KvCache::new(8, 4, true);
+        let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap();
+        blocks.iter().for_each(|block| cache.forget(*block));
+        cache.release(&blocks, 0);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+        assert_eq!([0, 1, 4, 5, 8, 9].map(|len| cache.shareable(len)), [0, 0, 0, 4, 4, 8]);
+    }
+
+    #[test]
     fn a_block_handed_out_again_is_forgotten() {
         let mut cache = KvCache::new(2, 4, true);
         let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap();
@@ -193,6 +229,26 @@ mod tests {
         let (_, blocks) = fill(&mut cache, &[7, 7, 7, 7, 7], 8).unwrap();
         cache.release(&blocks, 0);
         assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+    }
+
+    #[test]
+    fn scratch_takes_an_empty_block_and_else_the_one_freed_longest_ago() {
+        let mut cache = KvCache::new(3, 4, true);
+        let (_, first) = fill(&mut cache, &[1, 2, 3, 4], 4).unwrap();
+        cache.release(&first, 0);
+        let empty = cache.scratch();
+        assert_ne!(empty, first[0]);
+        assert_eq!(
+            fill(&mut cache, &[1, 2, 3, 4, 5], 4).unwrap(),
+            (1, first.clone()),
+            "the prompt's block is as it was"
+        );
+        cache.release(&first, 0);
+        let (_, more) = fill(&mut cache, &[6, 7, 8, 9, 6, 7, 8, 9], 8).unwrap();
+        cache.release(&more, 0);
+        assert_eq!(cache.scratch(), first[0], "all hold a prompt's beginning");
+        assert_eq!(cache.num_free(), 3);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 4).unwrap().0, 0, "what is written over is forgotten");
     }
 
     #[test]

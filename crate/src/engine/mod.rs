@@ -20,6 +20,7 @@ use crate::speculate::{Bid, HoldRates, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
 use kv_cache::KvCache;
 use scheduler::Share;
+use sequence::Waiting;
 pub use sequence::{Logprob, Sequence, SequenceOutput, StopReason};
 
 /// The sequences in flight over one plan.
@@ -33,7 +34,10 @@ pub struct Engine {
     vocab: usize,
     /// Whether `warm_up` was done.
     warm: bool,
-    waiting: VecDeque<Sequence>,
+    /// Tiles whose rows were not compared on this device.
+    unchecked: Vec<usize>,
+    waiting: VecDeque<Waiting>,
+    max_num_waiting: usize,
     running: Vec<Sequence>,
     free_slots: Vec<usize>,
     next_id: u64,
@@ -75,7 +79,9 @@ impl Engine {
             speculation: None,
             vocab,
             warm: false,
+            unchecked: Vec::new(),
             waiting: VecDeque::new(),
+            max_num_waiting: usize::MAX,
             running: Vec::new(),
             free_slots: (0..capacity.slots).rev().collect(),
             next_id: 0,
@@ -97,6 +103,11 @@ impl Engine {
             self.metrics.configure_speculation(config.num_speculative_tokens);
         }
         self.speculation = config;
+    }
+
+    /// Refuses requests from now on that would let more sequences wait than this.
+    pub fn set_max_num_waiting(&mut self, most: usize) {
+        self.max_num_waiting = most;
     }
 
     /// The counters.
@@ -139,10 +150,5 @@ impl Engine {
         self.metrics.set(Gauge::RequestsRunning, self.running.len() as f64);
         self.metrics.set(Gauge::RequestsWaiting, self.waiting.len() as f64);
         self.metrics.set(Gauge::KvCacheUsage, used as f64 / self.kv.len().max(1) as f64);
-        #[cfg(target_arch = "wasm32")]
-        {
-            const PAGE: usize = 1 << 16;
-            self.metrics.set(Gauge::WasmHeapBytes, (core::arch::wasm32::memory_size(0) * PAGE) as f64);
-        }
     }
 }

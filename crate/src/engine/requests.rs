@@ -1,9 +1,12 @@
 //! Requests from their arrival to their end, each counted once.
 
-use super::sequence::{Sequence, SequenceOutput, Speculation};
+use std::sync::Arc;
+
+use super::sequence::{Request, Sequence, SequenceOutput, Speculation, Waiting};
 use super::{Engine, Parent};
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
+use crate::text::StopStrings;
 use crate::{Error, ErrorCode, Result};
 
 impl Engine {
@@ -11,7 +14,8 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid_prompt` for an empty prompt or a token outside the vocabulary, `prompt_too_long` when no token fits
-    /// behind it or the cache can never hold it, `invalid_params` for ids outside the vocabulary. Nothing is queued then.
+    /// behind it or the cache can never hold it, `invalid_params` for ids outside the vocabulary, `queue_full` when more
+    /// would wait than may. Nothing is queued then.
     pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
         self.check_prompt(prompt)?;
         params.check_vocabulary(self.vocab)?;
@@ -29,32 +33,41 @@ impl Engine {
             );
             return Err(Error::new(ErrorCode::PromptTooLong, message));
         }
+        self.check_queue(params.n)?;
         let parent = (params.n > 1).then_some(self.next_id);
-        let now = self.now();
-        let mut added = Vec::with_capacity(params.n);
-        for i in 0..params.n as u64 {
-            let mut sequence = Sequence::new(
-                self.next_id + i,
-                prompt,
-                params.clone(),
-                seed.wrapping_add(i),
-                self.speculation.map(|config| Speculation::new(config, prompt)).transpose()?,
-                RequestRecorder::new(now, prompt.len(), self.speculation.map(|c| c.num_speculative_tokens)),
-            )?;
-            sequence.parent = parent;
-            sequence.max_len = max_len;
-            sequence.room = room;
-            added.push(sequence);
-        }
+        let request = Arc::new(Request {
+            parent,
+            prompt: prompt.into(),
+            stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
+            speculation: self.speculation.map(Speculation::new).transpose()?,
+            params: params.clone(),
+            max_len,
+            room,
+            arrival: self.now(),
+        });
         if let Some(first) = parent {
             let request = ParentRequest { n: params.n, max_generation_tokens: 0 };
             self.parents.insert(first, Parent { left: params.n, request });
         }
+        let ids: Vec<u64> = (self.next_id..).take(params.n).collect();
         self.next_id += params.n as u64;
-        let ids = added.iter().map(|s| s.id).collect();
-        self.waiting.extend(added);
+        let sequence = |(i, id): (u64, &u64)| Waiting { id: *id, seed: seed.wrapping_add(i), request: request.clone() };
+        self.waiting.extend((0..).zip(&ids).map(sequence));
         self.update_gauges();
         Ok(ids)
+    }
+
+    fn check_queue(&mut self, n: usize) -> Result<()> {
+        let (waiting, most) = (self.waiting.len(), self.max_num_waiting);
+        if waiting + n <= most {
+            return Ok(());
+        }
+        self.metrics.on_rejection();
+        let message = format!(
+            "{waiting} sequences wait and this request has {n}, but max_num_waiting is {most}; call again when earlier \
+             calls have ended, or load with a larger max_num_waiting"
+        );
+        Err(Error::new(ErrorCode::QueueFull, message))
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
@@ -79,16 +92,21 @@ impl Engine {
 
     /// Ends a sequence between two steps. Returns its last output, or `None` when it is not in flight.
     pub fn abort(&mut self, id: u64) -> Option<SequenceOutput> {
-        let mut sequence = match self.waiting.iter().position(|s| s.id == id) {
-            Some(i) => self.waiting.remove(i)?,
+        let mut output = SequenceOutput { id, finish_reason: Some(FinishReason::Abort), ..Default::default() };
+        let (request, recorder) = match self.waiting.iter().position(|s| s.id == id) {
+            Some(i) => {
+                let request = self.waiting.remove(i)?.request;
+                let recorder = request.recorder();
+                (request, recorder)
+            }
             None => {
                 let i = self.running.iter().position(|s| s.id == id)?;
-                self.take_running(i)
+                let mut sequence = self.take_running(i);
+                sequence.flush_text(&mut output);
+                (sequence.request, sequence.recorder)
             }
         };
-        let mut output = SequenceOutput { id, finish_reason: Some(FinishReason::Abort), ..Default::default() };
-        sequence.flush_text(&mut output);
-        output.metrics = Some(self.count_finished(&sequence, FinishReason::Abort));
+        output.metrics = Some(self.count_finished(&request, &recorder, FinishReason::Abort));
         self.update_gauges();
         Some(output)
     }
@@ -97,25 +115,28 @@ impl Engine {
     pub(super) fn fail_all(&mut self) {
         while !self.running.is_empty() {
             let sequence = self.take_running(0);
-            self.count_finished(&sequence, FinishReason::Error);
+            self.count_finished(&sequence.request, &sequence.recorder, FinishReason::Error);
         }
-        while let Some(sequence) = self.waiting.pop_front() {
-            self.count_finished(&sequence, FinishReason::Error);
+        while let Some(Waiting { request, .. }) = self.waiting.pop_front() {
+            self.count_finished(&request, &request.recorder(), FinishReason::Error);
         }
     }
 
     /// Gives waiting sequences a slot and KV blocks, first come first served, as far as there are any. Of a prompt's `n`
-    /// sequences the first computes it for all; the others, and who came behind them, wait for it.
+    /// sequences the first computes for all the blocks that all can share; until then the others wait, and who came behind.
     pub(super) fn admit(&mut self) {
         let now = self.now();
         let block_size = self.plan.capacity.block_size;
         while let (Some(next), Some(&slot)) = (self.waiting.front(), self.free_slots.last()) {
-            let prefills = |s: &Sequence| s.parent == next.parent && s.computed < s.prompt_len;
-            if next.parent.is_some() && self.kv.can_share(&next.tokens) && self.running.iter().any(prefills) {
+            let request = &next.request;
+            let shareable = self.kv.shareable(request.prompt.len());
+            let computes = |s: &Sequence| s.request.parent == request.parent && s.computed < shareable;
+            if request.parent.is_some() && self.running.iter().any(computes) {
                 break;
             }
-            let Some(prefix) = self.kv.admit(&next.tokens, next.room) else { break };
-            let Some(mut sequence) = self.waiting.pop_front() else { break };
+            let Some(prefix) = self.kv.admit(&request.prompt, request.room) else { break };
+            let Some(next) = self.waiting.pop_front() else { break };
+            let mut sequence = Sequence::new(next);
             self.free_slots.pop();
             sequence.slot = slot;
             for (i, block) in prefix.iter().enumerate() {
@@ -124,7 +145,7 @@ impl Engine {
             let cached = prefix.len() * block_size;
             sequence.computed = cached;
             sequence.cached = cached;
-            sequence.promised = sequence.room.div_ceil(block_size) - prefix.len();
+            sequence.promised = sequence.request.room.div_ceil(block_size) - prefix.len();
             sequence.blocks = prefix;
             sequence.recorder.on_scheduled(now, cached);
             if self.kv.caches_prefixes() {
@@ -143,13 +164,18 @@ impl Engine {
     }
 
     /// Counts a sequence that ended. Each comes here once, when it leaves `waiting` or `running` for good.
-    pub(super) fn count_finished(&mut self, sequence: &Sequence, reason: FinishReason) -> RequestMetrics {
-        let metrics = sequence.recorder.finish(self.now());
-        let parent = self.parent_of(sequence.parent, metrics.num_generation_tokens);
+    pub(super) fn count_finished(
+        &mut self,
+        request: &Request,
+        recorder: &RequestRecorder,
+        reason: FinishReason,
+    ) -> RequestMetrics {
+        let metrics = recorder.finish(self.now());
+        let parent = self.parent_of(request.parent, metrics.num_generation_tokens);
         self.metrics.on_request_finished(&FinishedRequest {
             reason,
             // vLLM fills in what is left of the context before it counts.
-            max_tokens: Some(sequence.params.max_tokens.unwrap_or(sequence.max_len - sequence.prompt_len)),
+            max_tokens: Some(request.params.max_tokens.unwrap_or(request.max_len - request.prompt.len())),
             parent,
             ..metrics.finished()
         });

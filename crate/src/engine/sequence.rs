@@ -1,13 +1,15 @@
 //! One sequence: its tokens, its blocks, its text, and when it ends.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::Result;
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
 use crate::sample::{Sampler, TokenCounts, TokenLogprob, needs_logits};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
+use crate::{Error, ErrorCode, Result};
 
 /// What one step added to a sequence, or several steps together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -26,6 +28,8 @@ pub struct SequenceOutput {
     pub finish_reason: Option<FinishReason>,
     /// What stopped it, where that was one of the request's `stop_token_ids` or `stop` strings.
     pub stop_reason: Option<StopReason>,
+    /// What went wrong, with the `finish_reason` `error`.
+    pub error: Option<Error>,
     /// Set with the last output.
     pub metrics: Option<RequestMetrics>,
 }
@@ -61,6 +65,7 @@ impl SequenceOutput {
         }
         self.finish_reason = later.finish_reason;
         self.stop_reason = later.stop_reason;
+        self.error = later.error;
         self.metrics = later.metrics;
     }
 
@@ -73,6 +78,7 @@ impl SequenceOutput {
 }
 
 /// How one sequence speculates.
+#[derive(Clone)]
 pub(super) struct Speculation {
     pub config: SpeculativeConfig,
     proposer: NgramProposer,
@@ -84,10 +90,9 @@ pub(super) struct Speculation {
 }
 
 impl Speculation {
-    /// Speculation over a sequence that holds its prompt so far.
-    pub fn new(config: SpeculativeConfig, prompt: &[u32]) -> Result<Self> {
-        let mut proposer = NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max)?;
-        proposer.extend(prompt);
+    /// Speculation over a sequence without tokens.
+    pub fn new(config: SpeculativeConfig) -> Result<Self> {
+        let proposer = NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max)?;
         Ok(Self { config, proposer, acceptance: Acceptance::default(), guess: Vec::new(), depth: 0 })
     }
 
@@ -110,17 +115,45 @@ impl Speculation {
     }
 }
 
-/// A sequence between its arrival and its end.
+/// A request, shared by its `n` sequences.
+pub(super) struct Request {
+    /// The id of the first sequence, where there are several.
+    pub parent: Option<u64>,
+    pub prompt: Box<[u32]>,
+    pub params: SamplingParams,
+    /// Without text so far.
+    pub stops: StopStrings,
+    /// Without tokens so far.
+    pub speculation: Option<Speculation>,
+    /// Tokens at which a sequence ends.
+    pub max_len: usize,
+    /// Positions promised to a sequence: `max_len`, and the drafts that may reach beyond.
+    pub room: usize,
+    /// When it came.
+    pub arrival: f64,
+}
+
+/// A sequence that waits: what it costs does not depend on its prompt's length.
+pub(super) struct Waiting {
+    pub id: u64,
+    pub seed: u64,
+    pub request: Arc<Request>,
+}
+
+impl Request {
+    /// Follows one of its sequences from the request's arrival on.
+    pub fn recorder(&self) -> RequestRecorder {
+        let k = self.speculation.as_ref().map(|s| s.config.num_speculative_tokens);
+        RequestRecorder::new(self.arrival, self.prompt.len(), k)
+    }
+}
+
+/// A sequence between its admission and its end.
 pub struct Sequence {
     pub(super) id: u64,
-    /// The id of the first sequence of its request, where there are several.
-    pub(super) parent: Option<u64>,
+    pub(super) request: Arc<Request>,
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_len: usize,
-    /// Tokens at which it ends.
-    pub(super) max_len: usize,
-    /// Positions promised to it: `max_len`, and the drafts that may reach beyond.
-    pub(super) room: usize,
     /// Positions whose keys and values are in the cache.
     pub(super) computed: usize,
     /// Prompt tokens that the prefix cache had.
@@ -129,7 +162,6 @@ pub struct Sequence {
     pub(super) blocks: Vec<u32>,
     /// Blocks promised to it at admission and not taken yet.
     pub(super) promised: usize,
-    pub(super) params: SamplingParams,
     seed: u64,
     /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
     pub(super) counts: Option<TokenCounts>,
@@ -140,34 +172,30 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(
-        id: u64,
-        prompt: &[u32],
-        params: SamplingParams,
-        seed: u64,
-        speculation: Option<Speculation>,
-        recorder: RequestRecorder,
-    ) -> Result<Self> {
-        Ok(Self {
+    /// The state of a sequence that waited, with nothing computed yet.
+    pub(super) fn new(Waiting { id, seed, request }: Waiting) -> Self {
+        let Request { prompt, params, stops, speculation, .. } = &*request;
+        let mut speculation = speculation.clone();
+        if let Some(speculation) = &mut speculation {
+            speculation.proposer.extend(prompt);
+        }
+        Self {
             id,
-            parent: None,
             prompt_len: prompt.len(),
-            max_len: prompt.len(),
-            room: prompt.len(),
             computed: 0,
             cached: 0,
             slot: 0,
             blocks: Vec::new(),
             promised: 0,
-            counts: needs_logits(&params).then(|| TokenCounts::new(prompt)),
+            counts: needs_logits(params).then(|| TokenCounts::new(prompt)),
             tokens: prompt.to_vec(),
             seed,
-            speculation,
-            recorder,
+            recorder: request.recorder(),
             detokenizer: Detokenizer::new(params.skip_special_tokens),
-            stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
-            params,
-        })
+            stops: stops.clone(),
+            speculation,
+            request,
+        }
     }
 
     /// The draft tokens for the next step.
@@ -207,7 +235,7 @@ impl Sequence {
     ) -> u32 {
         let Some(counts) = &mut self.counts else { return 0 };
         let position = (self.prompt_len + counts.output().len()) as u32;
-        let sampled = sampler.sample(logits, &self.params, counts, self.seed, position);
+        let sampled = sampler.sample(logits, &self.request.params, counts, self.seed, position);
         counts.push(sampled.token);
         if let Some(logprobs) = sampled.logprobs {
             let decoded = |id| tokenizer.decode(&[id], false);
@@ -224,12 +252,12 @@ impl Sequence {
             speculation.proposer.extend(&[token]);
         }
         output.token_ids.push(token);
-        let may_stop = self.tokens.len() - self.prompt_len >= self.params.min_tokens;
-        let is_eos = !self.params.ignore_eos && tokenizer.eos_ids().contains(&token);
-        let is_stop = self.params.stop_token_ids.contains(&token);
+        let may_stop = self.tokens.len() - self.prompt_len >= self.request.params.min_tokens;
+        let is_eos = !self.request.params.ignore_eos && tokenizer.eos_ids().contains(&token);
+        let is_stop = self.request.params.stop_token_ids.contains(&token);
         let stops = may_stop && (is_eos || is_stop);
         // The token that stops is among the ids; as text it is what a stop string is.
-        if !stops || self.params.include_stop_str_in_output {
+        if !stops || self.request.params.include_stop_str_in_output {
             let text = self.detokenizer.push(tokenizer, token);
             let step = self.stops.push(&text, self.is_early());
             output.text.push_str(&step.text);
@@ -242,7 +270,7 @@ impl Sequence {
         if stops {
             output.finish_reason = Some(FinishReason::Stop);
             output.stop_reason = (!is_eos).then_some(StopReason::Token(token));
-        } else if self.tokens.len() >= self.max_len {
+        } else if self.tokens.len() >= self.request.max_len {
             output.finish_reason = Some(FinishReason::Length);
         }
         if output.finish_reason.is_some() {
@@ -250,9 +278,21 @@ impl Sequence {
         }
     }
 
+    /// Ends it at a row of logits that hold a NaN or an infinity.
+    pub(super) fn end_corrupted(&mut self, output: &mut SequenceOutput) {
+        let message = format!(
+            "the logits behind token {} of this sequence hold a NaN or an infinity, so there is no next token; the \
+             model's file is damaged or overflows on this adapter: load another file or quantisation of it",
+            self.tokens.len()
+        );
+        output.finish_reason = Some(FinishReason::Error);
+        output.error = Some(Error::new(ErrorCode::CorruptedLogits, message));
+        self.flush_text(output);
+    }
+
     /// Whether its last token is one of the first `min_tokens`: only text behind them can end a stop string.
     fn is_early(&self) -> bool {
-        self.tokens.len() - self.prompt_len <= self.params.min_tokens
+        self.tokens.len() - self.prompt_len <= self.request.params.min_tokens
     }
 
     /// Puts the text that was held back into `output`.

@@ -4,7 +4,7 @@ use web_time::Instant;
 
 use super::Engine;
 use super::sequence::SequenceOutput;
-use crate::gpu::plan::StepOutput;
+use crate::gpu::plan::{CORRUPTED, StepOutput};
 use crate::metrics::{DeviceStep, Gauge, IterationStats};
 use crate::speculate::verify;
 use crate::{Error, ErrorCode, Result};
@@ -39,29 +39,59 @@ impl Engine {
         Ok(outputs)
     }
 
-    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_rows`]), which also compiles
-    /// every pipeline; or takes what was `known` of the same [`fingerprint`](Self::fingerprint) on the same adapter. The
-    /// first step does it where the caller has not. Gives [`Plan::single_kernel_path`].
+    /// Sees, once, whether the adapter keeps rows independent of their company ([`Plan::check_tile`]), which also compiles
+    /// every pipeline; or takes what was `known` of the same [`fingerprint`](Self::fingerprint) on the same adapter, which
+    /// [`check_again`](Self::check_again) doubts. The first step does it where the caller has not. Gives
+    /// [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
     ///
-    /// [`Plan::check_rows`]: crate::gpu::Plan::check_rows
+    /// [`Plan::check_tile`]: crate::gpu::Plan::check_tile
     /// [`Plan::single_kernel_path`]: crate::gpu::Plan::single_kernel_path
     pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
         if !self.warm {
+            self.unchecked = self.plan.tiles();
             match known {
                 Some(single) => self.plan.set_single_kernel_path(single),
-                None => {
-                    // Nothing is computed yet, so any block will do.
-                    self.plan.set_block(0, 0, 0);
-                    self.plan.check_rows().await?;
-                }
+                None => while self.check_next().await? {},
             }
             self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.plan.single_kernel_path())));
             self.warm = true;
         }
         Ok(self.plan.single_kernel_path())
+    }
+
+    /// Repeats a part of the row check, one tile's, where `warm_up` took a known answer: the driver may be another since.
+    /// Should a row depend on its company now, all steps to come take the single path, and no prompt to come uses what was
+    /// computed before. Gives [`Plan::single_kernel_path`] once there is nothing left to repeat, and `None` while there is,
+    /// or while sequences are in flight: it waits for them.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    ///
+    /// [`Plan::single_kernel_path`]: crate::gpu::Plan::single_kernel_path
+    pub async fn check_again(&mut self) -> Result<Option<bool>> {
+        if self.is_busy() {
+            return Ok(None);
+        }
+        let more = self.check_next().await?;
+        if self.plan.single_kernel_path() {
+            self.kv.forget_prompts();
+            self.metrics.set(Gauge::SingleKernelPath, 1.0);
+        }
+        Ok((!more).then_some(self.plan.single_kernel_path()))
+    }
+
+    /// Checks the next tile, while no sequence is in flight; gives whether there are more. The single path has one only.
+    async fn check_next(&mut self) -> Result<bool> {
+        if self.plan.single_kernel_path() {
+            return Ok(false);
+        }
+        let Some(tile) = self.unchecked.pop() else { return Ok(false) };
+        self.plan.set_block(0, 0, self.kv.scratch());
+        self.plan.check_tile(tile).await?;
+        Ok(!self.unchecked.is_empty() && !self.plan.single_kernel_path())
     }
 
     /// What tells this engine's kernels from others'.
@@ -108,7 +138,7 @@ impl Engine {
         for index in 0..self.running.len() {
             let share = self.shares[index];
             if share.outputs == 0 {
-                self.running[index].computed += share.rows;
+                self.advance_prefill(index, share.rows);
                 continue;
             }
             self.finish_prefill(index, &mut stats);
@@ -120,9 +150,21 @@ impl Engine {
             let Some(reason) = output.finish_reason else { continue };
             let Some(index) = self.running.iter().position(|s| s.id == output.id) else { continue };
             let sequence = self.take_running(index);
-            output.metrics = Some(self.count_finished(&sequence, reason));
+            output.metrics = Some(self.count_finished(&sequence.request, &sequence.recorder, reason));
         }
         outputs
+    }
+
+    /// When this step computed a part of a prompt that is not its end: lets others use the blocks as soon as all that can
+    /// be shared are there.
+    fn advance_prefill(&mut self, index: usize, rows: usize) {
+        let sequence = &mut self.running[index];
+        let shareable = self.kv.shareable(sequence.prompt_len);
+        let before = sequence.computed;
+        sequence.computed += rows;
+        if (before..sequence.computed).contains(&(shareable.wrapping_sub(1))) {
+            self.kv.remember_prompt(&sequence.tokens[..sequence.computed], &sequence.blocks);
+        }
     }
 
     /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it.
@@ -136,7 +178,7 @@ impl Engine {
     }
 
     /// Verifies a sequence's draft against the samples of its rows, which begin at `first_row` of the step's outputs;
-    /// appends what holds and drafts what comes next.
+    /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
     fn take_samples(
         &mut self,
         index: usize,
@@ -145,19 +187,23 @@ impl Engine {
         now: f64,
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let Self { running, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
         let sequence = &mut running[index];
         let mut output = SequenceOutput { id: sequence.id, ..Default::default() };
 
         let (guess, depth) = sequence.take_guess();
         let num_accepted = verify(&guess[..depth], tokens, |row| {
             let row = first_row + row;
+            if step.tokens[row] == CORRUPTED {
+                return None;
+            }
             if sequence.counts.is_none() {
-                return step.tokens[row];
+                return Some(step.tokens[row]);
             }
             let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
-            sequence.sample(logits, sampler, tokenizer, &mut output)
+            Some(sequence.sample(logits, sampler, tokenizer, &mut output))
         });
+        let corrupted = tokens.len() == num_accepted;
         if !guess.is_empty() {
             metrics.on_depth(depth);
         }
@@ -172,6 +218,12 @@ impl Engine {
             if output.finish_reason.is_some() {
                 break;
             }
+        }
+        if corrupted && output.finish_reason.is_none() {
+            sequence.end_corrupted(&mut output);
+            // Where the keys and values are to blame, no other prompt is to have them.
+            sequence.blocks.iter().for_each(|block| kv.forget(*block));
+            stats.corrupted_requests += 1;
         }
         output.cut_logprobs();
         if let Some(latency) = sequence.recorder.on_tokens(now, output.token_ids.len()) {

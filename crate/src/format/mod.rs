@@ -6,6 +6,7 @@
 
 pub mod gguf;
 pub mod quant;
+pub mod safetensors;
 
 pub use gguf::{Array, DataCursor, Header, Metadata, Parser, TensorInfo, Value};
 pub use quant::{PlaneLayout, PlaneSpec, PlaneSplitter, QuantType, dequantize};

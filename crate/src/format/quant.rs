@@ -1,12 +1,14 @@
 //! The tensor types of GGUF that the engine computes with, and what their blocks look like.
 
+mod convert;
 mod dequantize;
 mod planes;
 #[cfg(test)]
 mod tests;
 
+pub use convert::Converter;
 pub use dequantize::dequantize;
-pub use planes::{PlaneLayout, PlaneSplitter};
+pub use planes::{PlaneLayout, PlaneSplitter, WritePlane};
 
 /// How a tensor's weights are stored. The names are ggml's.
 #[allow(non_camel_case_types)]
@@ -89,6 +91,11 @@ impl QuantType {
             Self::Q5_K => "Q5_K",
             Self::Q6_K => "Q6_K",
         }
+    }
+
+    /// Whether its elements are plain floats.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
     /// Elements in a block.

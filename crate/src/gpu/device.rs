@@ -102,11 +102,21 @@ impl Gpu {
         ))
     }
 
+    /// Most rows of a matrix that one dispatch can multiply with, a multiple of four: a dispatch has so many workgroups at
+    /// most, each for some rows.
+    pub fn row_limit(&self) -> u64 {
+        // Of the widest matrix, whose rows take the most workgroups.
+        let quads = self.tuning.quads_per_workgroup(usize::MAX) as u64;
+        u64::from(self.device.limits().max_compute_workgroups_per_dimension) * quads * 4
+    }
+
     /// What the device has complained of since it was opened, if anything.
     ///
     /// # Errors
     /// `device_lost`; `adapter_too_small` where memory ran out; `internal` for a call that it refused.
     pub fn check(&self) -> Result<()> {
+        // Natively a device tells of its end when it is asked.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         match &*self.faults.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             Some(fault) => Err(fault.clone()),
             None => Ok(()),

@@ -2,7 +2,7 @@
 //! shape, since not every driver unrolls them, and every shape is a constant.
 
 use burn_wgpu::wgpu;
-use minijinja::{Environment, Value};
+use minijinja::{Environment, UndefinedBehavior, Value};
 
 use super::Gpu;
 use crate::{Error, ErrorCode, Result};
@@ -18,16 +18,20 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/cache.wgsl",
     "common/norm.wgsl",
     "common/lanes.wgsl",
+    "common/rotate.wgsl",
+    "common/window.wgsl",
     "common/tile_cpu.wgsl",
     "common/tile_gpu.wgsl",
     "embed.wgsl",
-    "norm_qkv_rope.wgsl",
+    "qkv.wgsl",
+    "qk_norm.wgsl",
     "attention_alone.wgsl",
     "attention_subgroup.wgsl",
     "attention_gpu.wgsl",
-    "project_residual.wgsl",
-    "norm_gate_up_silu.wgsl",
-    "norm_logits.wgsl",
+    "project.wgsl",
+    "add_normed.wgsl",
+    "gate_up.wgsl",
+    "logits.wgsl",
     "argmax_part.wgsl",
     "argmax.wgsl",
 ];
@@ -42,6 +46,8 @@ impl Kernels {
     pub fn new() -> Self {
         let mut environment = Environment::new();
         environment.set_keep_trailing_newline(true);
+        // A misspelt name must not render as nothing.
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let mut kernels = Self { environment };
         for (name, source) in SHADERS {
             kernels.add(name, source);

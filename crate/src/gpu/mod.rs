@@ -1,13 +1,15 @@
 //! Buffers, kernels and the recorded step. Knows no token's meaning.
 //!
 //! [`device`] opens the adapter and hands it to burn; [`weights`] are burn tensors whose buffers our passes bind;
-//! [`kernels`] makes pipelines out of `shaders/`, written out for the adapter's [`Tuning`]; [`plan`] records one step;
+//! [`kernels`] makes pipelines out of `shaders/`, written out for the adapter's [`Tuning`]; [`plan`] records a program's step;
 //! [`readback`] brings its result home.
 
 pub mod device;
+mod kernel;
 pub mod kernels;
 pub mod plan;
 pub mod readback;
+mod record;
 mod recorder;
 #[cfg(target_family = "wasm")]
 mod subgroups;

@@ -5,17 +5,20 @@
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
-use burn_wgpu::wgpu;
+use burn_wgpu::wgpu::{self, BufferUsages as Usage};
 use futures::channel::oneshot;
 use minijinja::context;
 
+use super::kernel::Constant;
 use super::readback::{read, wait};
-use super::recorder::{Dispatch, Grid, Over, Pipelines, Recorder, TILES, matrices, reads, writes};
+use super::record::{Memory, buffers, record, width};
+use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
-use super::{Gpu, Tuning, weights::DeviceWords};
+use super::{Gpu, weights::DeviceWords};
 use crate::Result;
-use crate::model::{ModelConfig, Weights, rope};
+use crate::program::{Buffer, Parameter, Program};
 
 /// One token of one sequence at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +50,13 @@ pub struct Capacity {
     pub block_size: usize,
 }
 
+/// In place of a token: the row's logits hold a NaN or an infinity.
+pub const CORRUPTED: u32 = u32::MAX;
+
 /// The result of a step, one entry for each row with `output`, in row order.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// The greedy token.
+    /// The greedy token, or [`CORRUPTED`].
     pub tokens: Vec<u32>,
     /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
     pub logits: Vec<f32>,
@@ -61,7 +67,7 @@ pub struct StepOutput {
 /// A recorded model on one device.
 pub struct Plan {
     gpu: Gpu,
-    config: ModelConfig,
+    vocab: usize,
     /// What the buffers hold.
     pub capacity: Capacity,
     max_blocks: usize,
@@ -76,6 +82,7 @@ pub struct Plan {
     logits: wgpu::Buffer,
     sampled: wgpu::Buffer,
     readback: wgpu::Buffer,
+    ropes: Vec<DeviceWords>,
     /// Settles when the last step has ended, where that step read nothing back.
     unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
@@ -84,142 +91,41 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Allocates the buffers and binds the parameters.
+    /// Allocates the buffers, binds the parameters, which may still be on their way, and records the program. Before the
+    /// first step they must have arrived, and [`set_ropes`](Self::set_ropes) been called.
     ///
     /// # Errors
-    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits.
-    pub fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, capacity: Capacity) -> Result<Self> {
-        use wgpu::BufferUsages as Usage;
-        let memory_bytes = Cell::new(0);
-        let buffer = |name: &str, words: usize, usage: Usage| {
-            let size = (words as u64 * 4).next_multiple_of(16).max(16);
-            let remedy = "lower max_model_len, max_num_seqs or max_num_batched_tokens";
-            gpu.fits(size, &format!("the step's buffer '{name}'"), remedy)?;
-            memory_bytes.set(memory_bytes.get() + size);
-            Ok(gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(name),
-                size,
-                usage,
-                mapped_at_creation: false,
-            }))
-        };
-        let scratch =
-            |name: &str, words: usize| buffer(name, words, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST);
-        let ModelConfig { layers, d, ff, heads, kv_heads, head_dim, vocab, .. } = *config;
-        let (q_d, kv_d) = (config.q_d(), config.kv_d());
+    /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits, or memory ran out.
+    pub fn new(gpu: &Gpu, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Self> {
+        let shape = program.shape;
+        let allocator = Allocator { gpu, bytes: Cell::new(0) };
         let max_blocks = capacity.positions.div_ceil(capacity.block_size);
-        let kv_bytes = 2 * capacity.blocks * capacity.block_size * kv_d * 4;
-
-        let step = buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
-        let rows = scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
-        let x = scratch("x", capacity.rows * d)?;
-        let squares = scratch("squares", capacity.rows * d / 4)?;
-        let q = scratch("q", capacity.rows * q_d)?;
-        let attended = scratch("attended", capacity.rows * q_d)?;
-        let inner = scratch("inner", capacity.rows * ff)?;
-        let logits = scratch("logits", capacity.outputs * vocab)?;
-        let parts = scratch("parts", capacity.outputs * gpu.tuning.parts() * 2)?;
-        let sampled = scratch("sampled", capacity.outputs)?;
-        let readback = buffer("readback", capacity.outputs * (vocab + 1) + 6, Usage::MAP_READ | Usage::COPY_DST)?;
-        let angles = DeviceWords::empty(gpu, (capacity.positions * head_dim * 4) as u64, "the rotary table")?;
-        angles.write(
-            gpu,
-            0,
-            bytemuck::cast_slice(&rope::table(config, capacity.positions, weights.rope_factors.as_deref())),
-        );
-        let mut memory = weights.words();
-        memory.push(angles.clone());
-
-        let shape = context! {
-            d, ff, heads, kv_heads, head_dim, q_d, kv_d, vocab,
+        let step = allocator.buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
+        let rows = allocator.scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
+        let readback = allocator.buffer(
+            "readback",
+            capacity.outputs * (shape.vocab + 1) + 6,
+            Usage::MAP_READ | Usage::COPY_DST,
+        )?;
+        let memory = allocator.memory(program, capacity)?;
+        let values = context! {
+            d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
+            q_d => shape.q_d(), kv_d => shape.kv_d(), vocab => shape.vocab,
+            corrupted => CORRUPTED,
             block_size => capacity.block_size,
-            eps => format!("{:e}", config.eps),
-            scale => format!("{:e}", (head_dim as f32).powf(-0.5)),
+            eps => Constant(shape.eps),
+            score_scale => Constant(shape.scales.attention),
+            score_cap => shape.softcaps.attention.map(Constant),
         };
-        let mut r = Recorder::new(gpu, &step, &rows, shape);
-        for part in weights.embedding() {
-            r.dispatch(
-                "embed.wgsl",
-                Over::Rows,
-                Grid::Each((d / 32).div_ceil(16)),
-                matrices(&[part]),
-                &[reads(&part.words), writes(&x), writes(&squares)],
-            )?;
-        }
-        for i in 0..layers {
-            let get = |name: &str| weights.get(&format!("blk.{i}.{name}"));
-            let kv = DeviceWords::empty(gpu, kv_bytes as u64, "the KV cache of a layer")?;
-            let (norm, qkv) = (&get("attn_norm").words, get("attn_qkv"));
-            r.product(
-                "norm_qkv_rope.wgsl",
-                Over::Rows,
-                d,
-                &qkv.matrices.iter().map(|m| m.rows / 4).collect::<Vec<_>>(),
-                &[qkv],
-                &[reads(&x), reads(&squares), reads(norm), reads(&angles), writes(&q), writes(&kv), reads(&qkv.words)],
-            )?;
-            let lanes = head_dim / 4;
-            let (shader, grid, values) = match gpu.tuning {
-                Tuning::Gpu => {
-                    let threads = lanes.next_multiple_of(64);
-                    ("attention_gpu.wgsl", Grid::Each(heads), context! { threads, subs => threads / lanes })
-                }
-                Tuning::Cpu if gpu.subgroup > 0 && lanes.is_multiple_of(gpu.subgroup as usize) => {
-                    ("attention_subgroup.wgsl", Grid::Each(kv_heads), context! {})
-                }
-                Tuning::Cpu => ("attention_alone.wgsl", Grid::Flat(heads, 8), context! {}),
-            };
-            r.dispatch(shader, Over::Rows, grid, values, &[reads(&q), reads(&kv), writes(&attended)])?;
-            let output = get("attn_output");
-            r.product(
-                "project_residual.wgsl",
-                Over::Rows,
-                q_d,
-                &[d / 4],
-                &[output],
-                &[reads(&attended), reads(&output.words), writes(&x), writes(&squares)],
-            )?;
-            let (norm, gate, up) = (&get("ffn_norm").words, get("ffn_gate"), get("ffn_up"));
-            r.product(
-                "norm_gate_up_silu.wgsl",
-                Over::Rows,
-                d,
-                &[ff / 2],
-                &[gate, up],
-                &[reads(&x), reads(&squares), reads(norm), reads(&gate.words), reads(&up.words), writes(&inner)],
-            )?;
-            let down = get("ffn_down");
-            r.product(
-                "project_residual.wgsl",
-                Over::Rows,
-                ff,
-                &[d / 4],
-                &[down],
-                &[reads(&inner), reads(&down.words), writes(&x), writes(&squares)],
-            )?;
-            memory.push(kv);
-        }
-        let norm = &weights.get("output_norm").words;
-        for part in weights.output() {
-            r.product(
-                "norm_logits.wgsl",
-                Over::Outputs,
-                d,
-                &[part.matrices[0].rows.div_ceil(4)],
-                &[part],
-                &[reads(&x), reads(&squares), reads(norm), reads(&part.words), writes(&logits)],
-            )?;
-        }
-        let part_groups = gpu.tuning.parts() / 16;
-        let bindings = [reads(&logits), writes(&parts)];
-        r.dispatch("argmax_part.wgsl", Over::Outputs, Grid::Each(part_groups), context! {}, &bindings)?;
-        r.dispatch("argmax.wgsl", Over::Outputs, Grid::Each(1), context! {}, &[reads(&parts), writes(&sampled)])?;
+        let mut r = Recorder::new(gpu, &step, &rows, values);
+        record(&mut r, gpu, program, &memory)?;
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
-        let memory_bytes = memory_bytes.get() + memory.iter().map(DeviceWords::bytes).sum::<u64>();
+        let kept = kept(program, &memory);
+        let memory_bytes = allocator.bytes.get() + kept.iter().map(DeviceWords::bytes).sum::<u64>();
         Ok(Self {
             gpu: gpu.clone(),
-            config: config.clone(),
+            vocab: shape.vocab,
             capacity,
             max_blocks,
             pipelines,
@@ -228,13 +134,21 @@ impl Plan {
             timer: Timer::new(gpu),
             step,
             rows,
-            logits,
-            sampled,
+            logits: memory.logits,
+            sampled: memory.sampled,
             readback,
             unread: None,
+            ropes: memory.ropes,
             memory_bytes,
-            _memory: memory,
+            _memory: kept,
         })
+    }
+
+    /// Writes the rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
+    pub fn set_ropes(&self, tables: &[Vec<f32>]) {
+        for (words, table) in self.ropes.iter().zip(tables) {
+            words.write(&self.gpu, 0, bytemuck::cast_slice(table));
+        }
     }
 
     /// Dispatches a step.
@@ -247,13 +161,13 @@ impl Plan {
         self.memory_bytes
     }
 
-    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_rows`] saw another tile give
+    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_tile`] saw another tile give
     /// other bits.
     pub fn single_kernel_path(&self) -> bool {
         self.single_kernel_path
     }
 
-    /// Takes what [`Plan::check_rows`] saw before, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
+    /// Takes what [`Plan::check_tile`] saw before, of all tiles, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
     pub fn set_single_kernel_path(&mut self, single: bool) {
         self.single_kernel_path = single;
     }
@@ -320,7 +234,7 @@ impl Plan {
         // Read back: the times, the tokens, the logits.
         let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
         let token_bytes = (outputs * 4) as u64;
-        let logit_bytes = if want_logits { (outputs * self.config.vocab * 4) as u64 } else { 0 };
+        let logit_bytes = if want_logits { (outputs * self.vocab * 4) as u64 } else { 0 };
         encoder.copy_buffer_to_buffer(&self.sampled, 0, &self.readback, time_bytes, token_bytes);
         if logit_bytes > 0 {
             encoder.copy_buffer_to_buffer(&self.logits, 0, &self.readback, time_bytes + token_bytes, logit_bytes);
@@ -361,31 +275,33 @@ impl Plan {
         outputs
     }
 
-    /// Compares one row alone with the same row in every tile, bit for bit, on a small fixed input, and where they differ
-    /// takes the largest tile's kernels for every step from then on. WGSL lets a compiler reassociate, so two pipelines of
-    /// one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first block
-    /// set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
+    /// The tiles of more than one row that a step may have, the largest last.
+    pub fn tiles(&self) -> Vec<usize> {
+        let most = self.capacity.rows.min(self.capacity.outputs);
+        TILES.into_iter().filter(|t| (2..=most).contains(t)).collect()
+    }
+
+    /// Compares one row alone with the same row in every row of a tile, bit for bit, on a small fixed input; where they
+    /// differ, every step from then on takes the largest tile's kernels. WGSL lets a compiler reassociate, so two pipelines
+    /// of one source may round differently. It runs each pipeline once, not the whole model; slot 0 must have its first
+    /// block set, whose first four positions it overwrites. Gives [`Plan::single_kernel_path`].
     ///
     /// # Errors
     /// `device_lost`.
-    pub async fn check_rows(&mut self) -> Result<bool> {
+    pub async fn check_tile(&mut self, tile: usize) -> Result<bool> {
         let once: Vec<usize> = (0..self.dispatches.len())
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
-        let row =
-            |position| Row { token: position % self.config.vocab as u32, slot: 0, position, output: position == 3 };
+        let row = |position| Row { token: position % self.vocab as u32, slot: 0, position, output: position == 3 };
         let before = [row(0), row(1), row(2)];
         let probe = row(3);
-        let most = self.capacity.rows.min(self.capacity.outputs);
         for row in before {
             self.run(&[row], false, &once).await?;
         }
         let alone = self.run(&[probe], true, &once).await?.logits;
-        for tile in TILES.into_iter().filter(|t| *t <= most) {
-            let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
-            let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-            self.single_kernel_path |= !logits.chunks(self.config.vocab).all(same);
-        }
+        let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
+        let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+        self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
         Ok(self.single_kernel_path)
     }
 
@@ -405,4 +321,59 @@ impl Plan {
         };
         self.dispatches.iter().map(time).collect()
     }
+}
+
+/// Makes a plan's buffers and counts their bytes.
+struct Allocator<'a> {
+    gpu: &'a Gpu,
+    bytes: Cell<u64>,
+}
+
+impl Allocator<'_> {
+    fn buffer(&self, name: &str, words: usize, usage: Usage) -> Result<wgpu::Buffer> {
+        let size = (words as u64 * 4).next_multiple_of(16).max(16);
+        let remedy = "lower max_model_len, max_num_seqs or max_num_batched_tokens";
+        self.gpu.fits(size, &format!("the step's buffer '{name}'"), remedy)?;
+        self.bytes.set(self.bytes.get() + size);
+        let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+        Ok(self.gpu.device.create_buffer(&descriptor))
+    }
+
+    fn scratch(&self, name: &str, words: usize) -> Result<wgpu::Buffer> {
+        self.buffer(name, words, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
+    }
+
+    /// What the program's operations read and write.
+    fn memory(&self, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Memory> {
+        let Self { gpu, .. } = *self;
+        let shape = &program.shape;
+        let (mut activations, mut squares) = (BTreeMap::new(), BTreeMap::new());
+        for buffer in buffers(&program.ops) {
+            let words = capacity.rows * width(buffer, shape);
+            activations.insert(buffer, self.scratch(&format!("{buffer:?}"), words)?);
+            if matches!(buffer, Buffer::Residual | Buffer::Branch) {
+                squares.insert(buffer, self.scratch(&format!("{buffer:?} squares"), words / 4)?);
+            }
+        }
+        let kv_bytes = (2 * capacity.blocks * capacity.block_size * shape.kv_d() * 4) as u64;
+        let kv = (0..shape.layers).map(|_| DeviceWords::empty(gpu, kv_bytes, "the KV cache of a layer"));
+        let rope_bytes = (capacity.positions * shape.head_dim * 4) as u64;
+        let ropes = (0..program.ropes).map(|_| DeviceWords::empty(gpu, rope_bytes, "the rotary table"));
+        Ok(Memory {
+            activations,
+            squares,
+            kv: kv.collect::<Result<_>>()?,
+            ropes: ropes.collect::<Result<_>>()?,
+            logits: self.scratch("logits", capacity.outputs * shape.vocab)?,
+            bests: self.scratch("bests", capacity.outputs * gpu.tuning.parts() * 2)?,
+            sampled: self.scratch("sampled", capacity.outputs)?,
+        })
+    }
+}
+
+/// The memory that bind groups name and burn would give to the next tensor.
+fn kept(program: &Program<'_, Parameter<DeviceWords>>, memory: &Memory) -> Vec<DeviceWords> {
+    let parts = program.parameters().into_iter().flat_map(|parameter| &parameter.parts);
+    let words = parts.map(|part| &part.words).chain(&memory.kv).chain(&memory.ropes);
+    words.cloned().collect()
 }

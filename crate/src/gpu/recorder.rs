@@ -7,24 +7,24 @@ use std::sync::OnceLock;
 use burn_wgpu::wgpu;
 use minijinja::{context, value::merge_maps};
 
+use super::kernel::Kernel;
 use super::kernels::{Kernels, SHADERS, layout};
 use super::{Gpu, Tuning, weights::DeviceWords};
-use crate::model::loader::{Matrix, Parameter};
 use crate::{Error, ErrorCode, Result};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
 pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
-/// One kernel of a plan: its pipelines, one for each tile where it works on tiles. Each is compiled when a step first needs
-/// it: a CPU adapter takes half a second for one, and many plans never see some of them.
-pub(super) struct Kernel {
+/// One kernel of a plan, compiled: a pipeline for each tile where it works on tiles. Each is compiled when a step first
+/// needs it: a CPU adapter takes half a second for one, and many plans never see some of them.
+struct Compiled {
     shader: &'static str,
     layout: wgpu::BindGroupLayout,
     /// What the template's values are for each pipeline.
     variants: Vec<(minijinja::Value, OnceLock<wgpu::ComputePipeline>)>,
 }
 
-impl Kernel {
+impl Compiled {
     fn pipeline(&self, gpu: &Gpu, templates: &Kernels, variant: usize) -> Result<&wgpu::ComputePipeline> {
         let (values, made) = &self.variants[variant];
         if made.get().is_none() {
@@ -37,7 +37,7 @@ impl Kernel {
 /// What dispatches run: the kernels, and the templates they are made of.
 pub(super) struct Pipelines {
     templates: Kernels,
-    kernels: Vec<Kernel>,
+    kernels: Vec<Compiled>,
 }
 
 /// What the second dimension of a dispatch counts.
@@ -151,8 +151,9 @@ pub(super) struct Recorder<'a> {
     values: minijinja::Value,
     step: &'a wgpu::Buffer,
     rows: &'a wgpu::Buffer,
-    layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
-    known: HashMap<String, usize>,
+    /// By shader and kinds of bindings.
+    layouts: HashMap<(&'static str, String), wgpu::BindGroupLayout>,
+    known: HashMap<Kernel, usize>,
     pub pipelines: Pipelines,
     pub dispatches: Vec<Dispatch>,
 }
@@ -182,39 +183,13 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// A product with the matrices of `parameters`, `inner` weights a row, over tiles of rows; `quads` says how many
-    /// times four outputs each section of the shader has.
-    pub fn product(
-        &mut self,
-        shader: &'static str,
-        over: Over,
-        inner: usize,
-        quads: &[usize],
-        parameters: &[&Parameter],
-        bindings: &[Bound<'_>],
-    ) -> Result<()> {
-        let per_workgroup = self.gpu.tuning.quads_per_workgroup(inner);
-        let values = context! {
-            inner, team => self.gpu.tuning.team(inner), quads_per_workgroup => per_workgroup, ..matrices(parameters)
-        };
-        let x = quads.iter().map(|q| q.div_ceil(per_workgroup)).sum();
-        self.dispatch(shader, over, Grid::Tiles(x), values, bindings)
-    }
-
-    /// A dispatch of `shader`, with `values` for its template besides those of every shader. Its bindings after step and
-    /// rows are `bindings`.
+    /// A dispatch of `kernel`. Its bindings after step and rows are `bindings`.
     ///
     /// # Errors
     /// `adapter_too_small` where the adapter's limits are below what the shader binds or runs.
-    pub fn dispatch(
-        &mut self,
-        shader: &'static str,
-        over: Over,
-        grid: Grid,
-        values: minijinja::Value,
-        bindings: &[Bound<'_>],
-    ) -> Result<()> {
+    pub fn dispatch(&mut self, kernel: Kernel, over: Over, grid: Grid, bindings: &[Bound<'_>]) -> Result<()> {
         let gpu = self.gpu;
+        let shader = kernel.shader();
         let kinds: String = bindings.iter().map(|b| if b.1 { 'w' } else { 'r' }).collect();
         // `rows` is bound besides.
         let limit = gpu.device.limits().max_storage_buffers_per_shader_stage as usize;
@@ -228,22 +203,31 @@ impl<'a> Recorder<'a> {
                 ),
             ));
         }
-        let layout = self.layouts.entry(shader).or_insert_with(|| layout(gpu, shader, &format!("ur{kinds}")));
-        let key = format!("{shader} {values:?}");
-        let kernel = match self.known.get(&key) {
-            Some(kernel) => *kernel,
-            None => {
-                let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
-                let variant = |tile: &usize| {
-                    let values = merge_maps([context! { T => tile }, values.clone(), self.values.clone()]);
-                    (values, OnceLock::new())
-                };
-                let variants = tiles.iter().map(variant).collect();
-                self.pipelines.kernels.push(Kernel { shader, layout: layout.clone(), variants });
-                self.known.insert(key, self.pipelines.kernels.len() - 1);
-                self.pipelines.kernels.len() - 1
-            }
-        };
+        let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        if let Grid::Tiles(x) | Grid::Each(x) = grid
+            && x > most
+        {
+            return Err(Error::new(
+                ErrorCode::AdapterTooSmall,
+                format!(
+                    "{shader} takes {x} workgroups, but adapter '{}' allows {most}: use a smaller model",
+                    gpu.adapter.name
+                ),
+            ));
+        }
+        let kinds = format!("ur{kinds}");
+        let layout = self.layouts.entry((shader, kinds.clone())).or_insert_with(|| layout(gpu, shader, &kinds));
+        let next = self.pipelines.kernels.len();
+        let kernel = *self.known.entry(kernel).or_insert_with_key(|kernel| {
+            let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
+            let variant = |tile: &usize| {
+                let values = merge_maps([context! { T => tile }, kernel.values(), self.values.clone()]);
+                (values, OnceLock::new())
+            };
+            let variants = tiles.iter().map(variant).collect();
+            self.pipelines.kernels.push(Compiled { shader, layout: layout.clone(), variants });
+            next
+        });
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
         let entries: Vec<_> = (0..)
             .zip(common.iter().chain(bindings.iter().map(|b| &b.0)))
@@ -254,11 +238,4 @@ impl<'a> Recorder<'a> {
         self.dispatches.push(Dispatch { name: shader, kernel, group, grid, over });
         Ok(())
     }
-}
-
-/// `w` for a shader: type, rows, first row and planes of each matrix of `parameters`.
-pub(super) fn matrices(parameters: &[&Parameter]) -> minijinja::Value {
-    let one = |m: &Matrix| context! { ty => m.ty.name(), first => m.first, rows => m.rows, p => m.planes };
-    let w: Vec<_> = parameters.iter().flat_map(|p| &p.matrices).map(one).collect();
-    context! { w }
 }

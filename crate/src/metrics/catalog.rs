@@ -9,6 +9,8 @@ pub(super) enum Counter {
     PrefixCacheQueries,
     PrefixCacheHits,
     Preemptions,
+    Corrupted,
+    Rejected,
     PromptTokens,
     PromptTokensComputed,
     PromptTokensCached,
@@ -33,8 +35,6 @@ pub enum Gauge {
     KvCacheUsage,
     /// Bytes of GPU buffers the engine holds.
     GpuMemoryBytes,
-    /// Bytes of the WebAssembly heap.
-    WasmHeapBytes,
     /// 1 when rows had to be served by one kernel alone since several did not agree bit for bit on this adapter.
     SingleKernelPath,
     /// What vLLM reports and is never the case here.
@@ -87,6 +87,8 @@ pub(super) enum Source {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Hist),
+    /// The WebAssembly heap's bytes, looked at when asked for.
+    WasmHeap,
     /// Always 1; the labels are what it says. Reported once the cache's configuration is known.
     CacheConfig,
 }
@@ -169,6 +171,7 @@ pub(super) const CATALOG: &[Entry] = &[
     gauge("vllm:engine_sleep_state", G::Zero, SLEEP_STATE).with("sleep_state", "weights_offloaded"),
     gauge("vllm:engine_sleep_state", G::Zero, SLEEP_STATE).with("sleep_state", "discard_all"),
     gauge("vllm:kv_cache_usage_perc", G::KvCacheUsage, "The part of the KV blocks in use; 1 is all of them."),
+    counter("vllm:corrupted_requests", C::Corrupted, "Requests that ended at logits with a NaN or an infinity."),
     counter("vllm:prefix_cache_queries", C::PrefixCacheQueries, "Prompt tokens looked up in the prefix cache."),
     counter("vllm:prefix_cache_hits", C::PrefixCacheHits, "Prompt tokens found in the prefix cache."),
     counter("vllm:external_prefix_cache_queries", C::Never, "There is no external cache here."),
@@ -192,7 +195,7 @@ pub(super) const CATALOG: &[Entry] = &[
     counter("vllm:request_success", C::FinishedAbort, SUCCESS).with("finished_reason", "abort"),
     counter("vllm:request_success", C::FinishedError, SUCCESS).with("finished_reason", "error"),
     counter("vllm:request_success", C::Never, SUCCESS).with("finished_reason", "repetition"),
-    counter("vllm:admission_rejections", C::Never, REJECTIONS).with("reason", "max_num_queued_reqs").front_end(),
+    counter("vllm:admission_rejections", C::Rejected, REJECTIONS).with("reason", "max_num_queued_reqs").front_end(),
     counter("vllm:admission_rejections", C::Never, REJECTIONS).with("reason", "max_num_queued_tokens").front_end(),
     histogram("vllm:request_prompt_tokens", H::PromptTokens, "Prompt tokens of a request."),
     histogram("vllm:request_generation_tokens", H::GenerationTokens, "Output tokens of a request."),
@@ -243,7 +246,7 @@ pub(super) const CATALOG: &[Entry] = &[
     histogram("embergram:rows_per_step", H::Rows, "Rows of a step: prompt, decode and draft tokens."),
     counter("embergram:readback_bytes", C::ReadbackBytes, "Bytes read back from the GPU."),
     gauge("embergram:gpu_memory_bytes", G::GpuMemoryBytes, "Bytes of GPU buffers the engine holds."),
-    gauge("embergram:wasm_heap_bytes", G::WasmHeapBytes, "Bytes of the WebAssembly heap."),
+    entry("embergram:wasm_heap_bytes", Source::WasmHeap, "Bytes of the WebAssembly heap."),
     gauge(
         "embergram:single_kernel_path",
         G::SingleKernelPath,

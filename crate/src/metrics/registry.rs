@@ -17,6 +17,8 @@ pub struct IterationStats {
     pub generation_tokens: usize,
     /// Requests put back into the queue.
     pub preemptions: usize,
+    /// Requests that ended since their logits held a NaN or an infinity.
+    pub corrupted_requests: usize,
 }
 
 /// One engine step, as the device sees it.
@@ -103,6 +105,11 @@ impl Registry {
         }
     }
 
+    /// A request was refused since too many wait.
+    pub fn on_rejection(&mut self) {
+        self.add(Counter::Rejected, 1);
+    }
+
     /// A prompt of `queries` tokens was looked up in the prefix cache, which had `hits` of them.
     pub fn on_prefix_cache(&mut self, queries: usize, hits: usize) {
         self.add(Counter::PrefixCacheQueries, queries);
@@ -151,6 +158,7 @@ impl Registry {
         self.add(Counter::PromptTokensComputed, stats.prompt_tokens - cached);
         self.add(Counter::GenerationTokens, stats.generation_tokens);
         self.add(Counter::Preemptions, stats.preemptions);
+        self.add(Counter::Corrupted, stats.corrupted_requests);
         self.observe(Hist::IterationTokens, (stats.prompt_tokens + stats.generation_tokens) as f64);
     }
 
@@ -215,6 +223,7 @@ impl Registry {
             Source::AcceptedPerPosition => Value::Vector(speculation?.clone()),
             Source::Counter(counter) => Value::Counter(self.counters[counter as usize]),
             Source::Gauge(gauge) => Value::Gauge(self.gauges[gauge as usize]),
+            Source::WasmHeap => Value::Gauge(wasm_heap_bytes() as f64),
             Source::Histogram(hist) => {
                 let histogram = &self.histograms[hist as usize];
                 Value::Histogram { sum: histogram.sum(), buckets: histogram.cumulative().collect() }
@@ -242,6 +251,14 @@ impl Registry {
     fn observe(&mut self, hist: Hist, value: f64) {
         self.histograms[hist as usize].observe(value);
     }
+}
+
+/// Bytes of the WebAssembly heap as it is now; natively there is none.
+fn wasm_heap_bytes() -> usize {
+    #[cfg(target_arch = "wasm32")]
+    return core::arch::wasm32::memory_size(0) << 16;
+    #[cfg(not(target_arch = "wasm32"))]
+    0
 }
 
 impl CacheConfig {

@@ -1,10 +1,20 @@
-//! What a model is: its shape, out of the file's metadata, and its parameters on the GPU.
+//! What a model is, by its files: an architecture as data, where every byte goes, the reader that takes them there, and the
+//! program that a forward pass becomes. Knows no device.
 
+pub mod arch;
 pub mod config;
+pub mod decoder;
+mod keys;
+pub mod layout;
+pub mod reader;
 #[cfg(feature = "reference")]
-pub mod llama;
-pub mod loader;
+pub mod reference;
 pub mod rope;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub use config::ModelConfig;
-pub use loader::{Loader, Weights};
+pub use decoder::Decoder;
+pub use layout::{BufferLayout, Layout, Limits};
+pub use reader::{Described, Reader, Ropes};

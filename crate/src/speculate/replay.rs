@@ -59,7 +59,7 @@ impl Replay {
                 choose_bids(costs, 1, &mut bids);
                 depth = bids.len();
             }
-            let token = |row: usize| output.get(done + row).copied().unwrap_or(u32::MAX);
+            let token = |row: usize| Some(output.get(done + row).copied().unwrap_or(u32::MAX));
             replay.num_accepted_tokens += verify(&guess[..depth], &mut tokens, token) as u64;
             replay.num_draft_tokens += depth as u64;
             *replay.steps_by_rows.entry(1 + depth).or_insert(0) += 1;

@@ -1,33 +1,54 @@
 //! Chat templates: a conversation as the one text a model was trained to continue.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::jinja::{self, Limits, OverBudget};
 use super::json;
 use crate::error::{Error, ErrorCode, Result};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
-/// How many instructions a template may run: thousands of messages' worth, and an endless loop ends in milliseconds.
-const FUEL: u64 = 1_000_000;
+/// How many instructions a template may run, and how many more for each message. Real templates run some 50 a message.
+const FUEL: u64 = 20_000;
+const FUEL_A_MESSAGE: u64 = 2_000;
 
-/// How deep macros and includes may nest; wasm's stack is small.
-const DEPTH: usize = 64;
+/// How many bytes of text a template may make or look through, and how many times what the messages have.
+const BYTES: usize = 4 << 20;
+const TIMES: usize = 32;
+
+/// The name of a template in messages.
+const NAME: &str = "chat_template";
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant` or what else the template knows.
     pub role: String,
     /// What is said.
     pub content: String,
+    /// What else the template may look at, such as `name` or `tool_calls`.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Message {
+    /// A message with nothing but role and content.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), ..Default::default() }
+    }
 }
 
 /// The chat template of a model.
 ///
 /// Rendered as in Hugging Face's transformers: `trim_blocks`, `lstrip_blocks`, Python's string methods, `tojson`,
 /// `raise_exception`, and `tools` and `documents` none. `strftime_now` is left undefined, so a template that asks the
-/// date takes its own fixed default and equal prompts stay equal.
+/// date takes its own fixed default and equal prompts stay equal. What `{% generation %}` encloses, which tells
+/// transformers what to train on, is rendered like the rest.
+#[derive(Debug)]
 pub struct ChatTemplate {
-    env: Environment<'static>,
+    env: Arc<Environment<'static>>,
     source: String,
     bos: String,
     eos: String,
@@ -40,23 +61,26 @@ struct Raised(String);
 
 impl ChatTemplate {
     /// A template that sees these bos and eos tokens.
+    ///
+    /// # Errors
+    /// `unsupported_model` where it does not parse.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
+        let source = without_generation(source).into_owned();
+        jinja::check(NAME, &source).map_err(|e| {
+            let message = format!("the chat template does not parse: {}; give another as chat_template", shown(&e));
+            Error::new(ErrorCode::UnsupportedModel, message)
+        })?;
         let mut env = Environment::new();
-        env.set_trim_blocks(true);
-        env.set_lstrip_blocks(true);
-        env.set_fuel(Some(FUEL));
-        env.set_recursion_limit(DEPTH);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_function("raise_exception", raise_exception);
         env.add_filter("tojson", tojson);
-        let template = Self { env, source: source.into(), bos: bos.into(), eos: eos.into() };
-        template.env.template_from_named_str("chat_template", &template.source).map_err(|e| {
-            Error::new(ErrorCode::UnsupportedModel, format!("the model's chat template does not parse: {e}"))
-        })?;
-        Ok(template)
+        Ok(Self { env: Arc::new(env), source, bos: bos.into(), eos: eos.into() })
     }
 
     /// The prompt text of a conversation, open for the assistant to answer if `add_generation_prompt`.
+    ///
+    /// # Errors
+    /// `invalid_prompt` where there is no message, or the template refuses them or takes more text or time than it may;
+    /// `unsupported_model` where it fails on them.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         if messages.is_empty() {
             return Err(Error::new(ErrorCode::InvalidPrompt, "messages is empty; a chat needs at least one message"));
@@ -69,30 +93,73 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        self.env
-            .template_from_named_str("chat_template", &self.source)
-            .and_then(|template| template.render(values))
-            .map_err(|e| render_error(&e))
+        let limits = limits(messages);
+        jinja::render(NAME, &self.source, &self.env, values, limits).map_err(|e| render_error(&e, limits))
     }
 }
 
-fn render_error(error: &minijinja::Error) -> Error {
-    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-    if let Some(raised) = causes.find_map(|e| e.downcast_ref::<Raised>()) {
-        return Error::new(
-            ErrorCode::InvalidPrompt,
-            format!("the model's chat template refused the messages: {raised}"),
-        );
+/// What a conversation's rendering may cost.
+fn limits(messages: &[Message]) -> Limits {
+    let bytes = serde_json::to_vec(messages).map_or(0, |json| json.len());
+    Limits {
+        fuel: FUEL.saturating_add(FUEL_A_MESSAGE.saturating_mul(messages.len() as u64)),
+        bytes: BYTES.saturating_add(TIMES.saturating_mul(bytes)),
     }
-    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-    if causes.any(|e| e.downcast_ref().is_some_and(|e: &minijinja::Error| e.kind() == ErrorKind::OutOfFuel)) {
-        let message = format!(
-            "the model's chat template ran for more than {FUEL} instructions and was stopped; send fewer messages, or \
-             the prompt as text"
-        );
-        return Error::new(ErrorCode::InvalidPrompt, message);
+}
+
+/// The template with transformers' own tags as blocks that do nothing. A `with` keeps what is set inside to itself, as they
+/// do.
+fn without_generation(source: &str) -> Cow<'_, str> {
+    let mut out = Cow::Borrowed("");
+    let mut rest = source;
+    while let Some((before, inner, after)) = next_tag(rest) {
+        let name = inner.trim_matches(['-', '+']).trim();
+        let own = match name {
+            "generation" => "with",
+            "endgeneration" => "endwith",
+            other => other,
+        };
+        let text = out.to_mut();
+        text.push_str(before);
+        // Whitespace control and lines stay as they are.
+        text.push_str(&inner.replacen(name, own, usize::from(!name.is_empty())));
+        rest = after;
     }
-    Error::new(ErrorCode::UnsupportedModel, format!("the model's chat template failed on these messages: {error}"))
+    if out.is_empty() {
+        return Cow::Borrowed(source);
+    }
+    out.to_mut().push_str(rest);
+    out
+}
+
+/// The text up to and with the next `{%`, what the tag holds, and the rest from its `%}` on.
+fn next_tag(text: &str) -> Option<(&str, &str, &str)> {
+    let start = text.find("{%")? + 2;
+    let end = start + text[start..].find("%}")?;
+    Some((&text[..start], &text[start..end], &text[end..]))
+}
+
+fn render_error(error: &minijinja::Error, limits: Limits) -> Error {
+    let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let refused = |message: String| Error::new(ErrorCode::InvalidPrompt, message);
+    if let Some(raised) = causes().find_map(|e| e.downcast_ref::<Raised>()) {
+        return refused(format!("the model's chat template refused the messages: {}", shown(raised)));
+    }
+    let remedy = "and was stopped; send the prompt as text, or give another chat_template";
+    if causes().any(|e| e.downcast_ref().is_some_and(|e: &minijinja::Error| e.kind() == ErrorKind::OutOfFuel)) {
+        return refused(format!("the chat template ran for more than {} instructions {remedy}", limits.fuel));
+    }
+    if let Some(over) = causes().find_map(|e| e.downcast_ref::<OverBudget>()) {
+        return refused(format!("the chat template made {over} {remedy}"));
+    }
+    let message = format!("the model's chat template failed on these messages: {}", shown(error));
+    Error::new(ErrorCode::UnsupportedModel, message)
+}
+
+/// The beginning of what is told of a template, whose names and messages may be of any length.
+fn shown(error: &dyn std::error::Error) -> String {
+    const MOST: usize = 400;
+    format!("{:.MOST$}", error.to_string())
 }
 
 fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
@@ -111,7 +178,7 @@ mod tests {
     use super::*;
 
     fn user(content: &str) -> Message {
-        Message { role: "user".into(), content: content.into() }
+        Message::new("user", content)
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String> {
@@ -153,6 +220,94 @@ mod tests {
     }
 
     #[test]
+    fn generation_tags_enclose_what_is_rendered_like_the_rest() {
+        for (tags, expected) in [
+            ("a {% generation %}b{{ 1 }}{% endgeneration %} c", "a b1 c"),
+            ("a {%- generation -%} b {%- endgeneration -%} c", "abc"),
+            ("{%+ generation +%}\nb\n{%endgeneration%}\nc", "\nb\nc"),
+            ("{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}", "21"),
+            ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", "hi"),
+        ] {
+            assert_eq!(render(tags, &[user("hi")]).unwrap(), expected, "{tags}");
+        }
+        assert!(code("{% generation %}").1.contains("does not parse"));
+    }
+
+    #[test]
+    fn a_template_cannot_have_large_constants() {
+        for constant in ["'a' * 9999999", "9999 * 9999 * ('a' ~ 1)", "[1] * 10 ** 9 ~ ''", "('a' * 1000) * 1000 * 1000"]
+        {
+            assert!(code(&format!("{{{{ {constant} }}}}")).1.contains("too often"), "{constant}");
+        }
+        assert_eq!(render("{{ '-' * 3 }}{{ 1000 * 10000 }}", &[user("")]).unwrap(), "---10000000");
+    }
+
+    #[test]
+    fn other_keys_of_a_message_reach_the_template() {
+        let message: Message =
+            serde_json::from_str(r#"{"role": "tool", "content": "5", "name": "add", "calls": [{"id": 7}]}"#).unwrap();
+        assert_eq!(render("{{ messages[0].name }} {{ messages[0].calls[0].id }}", &[message]).unwrap(), "add 7");
+    }
+
+    #[test]
+    fn a_template_cannot_make_more_text_than_its_budget() {
+        let long = "x".repeat(1000);
+        for hostile in [
+            "{% set ns = namespace(s='ab') %}{% for i in range(24) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{% set ns = namespace(s='ab') %}{% for i in range(24) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+            "{% set n = 99999 %}{% set s = messages[0].content * n %}",
+            "{% set s = messages[0].content|replace('x', messages[0].content)|replace('x', messages[0].content) %}",
+            "{% set s = messages[0].content.replace('x', messages[0].content).replace('x', messages[0].content) %}",
+            "{% set s = range(90000)|join(messages[0].content) %}",
+            "{% set s = messages[0].content.join(range(90000)) %}",
+            "{% set s = messages[0].content|indent(99999999) %}",
+            "{% set s = messages|tojson(indent=99999999) %}",
+            "{% set s = '%99999999s'|format(1) %}",
+            "{% set s = '{:99999999}'.format(1) %}",
+            "{% set n = 10000000000 %}{% set l = [1] * n %}{{ l|length }}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(40) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+            "{% macro m() %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endmacro %}{% set s = m() %}",
+            "{% set s %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endset %}",
+            "{% for i in range(9) %}{% set s = messages[0].content * 900 %}{% endfor %}",
+            "{% set ns = namespace(n=900) %}{% set ns.s = messages[0].content * ns.n %}{% for i in range(9) %}{% set s = ns.s[1:] %}{% endfor %}",
+        ] {
+            let (kind, message) = render(hostile, &[user(&long)]).map_err(|e| (e.code, e.message)).expect_err(hostile);
+            assert!(kind == ErrorCode::InvalidPrompt && message.contains("bytes of text"), "{hostile}: {message}");
+        }
+        let raw = format!("{{% set s %}}{{% for i in range(900) %}}{}{{% endfor %}}{{% endset %}}", "y".repeat(9000));
+        assert!(render(&raw, &[user("")]).unwrap_err().message.contains("bytes of text"));
+    }
+
+    #[test]
+    fn metered_operators_do_as_before() {
+        let source = "{{ 1 + 2 }} {{ 'a' + 'b' }} {{ ([1] + [2])|list }} {{ 2 * 3.5 }} {{ 'ab' * 2 }} {{ ([1] * 2)|list }} {{ 1 ~ none }} \
+            {{ 'abcd'[1:3] }} {{ [1, 2, 3][::-1]|list }} {{ messages[1:]|length }} {{ 'abcd'[:-1] }} {{ x is defined and x + 1 }} \
+            {% if false %}no{% elif 1 %}yes{% else %}no{% endif %} {% for i in [] %}{% else %}none{% endfor %} \
+            {% macro m(a, b='c') %}<{{ a ~ b }}>{% endmacro %}{{ m('z') }}{{ m('z', b='y') }} {{ 'a,b'.split(',')|join('-') }} \
+            {{ messages|map(attribute='role')|join(',') }} {{ ['b', 'a']|sort|first|upper }} {{ 9999999999|string }}";
+        let expected =
+            "3 ab [1, 2] 7.0 abab [1, 1] 1None bc [3, 2, 1] 0 abc False yes none <zc><zy> a-b user A 9999999999";
+        assert_eq!(render(source, &[user("")]).unwrap(), expected);
+        let (_, message) = code("{{ [] + 1 }}");
+        assert!(message.contains("tried to use + operator"), "{message}");
+    }
+
+    /// The limits are wide for what templates do: a long conversation, and one that is put together bit by bit.
+    #[test]
+    fn long_conversations_stay_within_the_limits() {
+        let messages: Vec<Message> = (0..4000).map(|i| user(&format!("{i} {}", "word ".repeat(40)))).collect();
+        let source = "{% set ns = namespace(last=0, seen='') %}{% for m in messages[::-1] %}{% if m.role == 'user' and not m.tools %}\
+            {% set ns.last = loop.index %}{% endif %}{% endfor %}{% for message in messages %}\
+            {% set content = message.content | trim %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}\
+            {% if loop.index0 == messages|length - 1 or loop.first %}{{ bos_token }}{% endif %}\
+            {{ '<|im_start|>' + message.role + '\n' + content.strip() + '<|im_end|>' + '\n' }}{% endfor %}";
+        assert!(render(source, &messages).unwrap().len() > 4000 * 200);
+        assert!(render(source, &[user(&"a very long text ".repeat(200_000))]).is_ok());
+    }
+
+    #[test]
     fn says_what_went_wrong() {
         let (kind, message) = code("{% for %}");
         assert!(kind == ErrorCode::UnsupportedModel && message.contains("does not parse"), "{message}");
@@ -165,10 +320,16 @@ mod tests {
         }
         let (kind, message) =
             code("{% for i in range(99999) %}{% for j in range(99999) %}{{ i }}{% endfor %}{% endfor %}");
-        assert!(kind == ErrorCode::InvalidPrompt && message.contains("1000000 instructions"), "{message}");
+        assert!(kind == ErrorCode::InvalidPrompt && message.contains("22000 instructions"), "{message}");
         let (kind, message) = code("\n{{ messages | no_such }}");
         assert!(kind == ErrorCode::UnsupportedModel && message.contains("chat_template:2"), "{message}");
         assert_eq!(code("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").0, ErrorCode::UnsupportedModel);
+        let name = "x".repeat(1 << 20);
+        for long in
+            [format!("{{% {name} %}}"), format!("{{{{ 1 | {name} }}}}"), format!("{{{{ raise_exception('{name}') }}}}")]
+        {
+            assert!(code(&long).1.len() < 600);
+        }
         assert_eq!(render("x", &[]).unwrap_err().code, ErrorCode::InvalidPrompt);
     }
 }

@@ -27,6 +27,8 @@ fn agrees(json: &str) {
         tokens,
         token_types,
         merges,
+        scores: vec![],
+        add_space_prefix: false,
         bos: Some(0),
         eos: Some(2),
         add_bos: true,

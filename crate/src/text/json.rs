@@ -35,10 +35,40 @@ pub(super) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
+/// The same JSON text with U+FFFD for lone surrogates, as JavaScript's own `TextEncoder` has it. `JSON.stringify` escapes
+/// those, and no other surrogates.
+pub fn well_formed(json: String) -> String {
+    let mut bytes = json.into_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match &bytes[at..] {
+            [b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', _, _, ..] => {
+                bytes[at + 2..at + 6].copy_from_slice(b"fffd");
+                at += 6;
+            }
+            [b'\\', ..] => at += 2,
+            _ => at += 1,
+        }
+    }
+    // ASCII was put in place of ASCII.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        for (json, expected) in [
+            (r#""a\ud800b\udfff""#, "a\u{fffd}b\u{fffd}"),
+            (r#""\\ud800 \ue000 \u00e9 é\n""#, "\\ud800 \u{e000} é é\n"),
+            (r#""\\\ud9ab""#, "\\\u{fffd}"),
+        ] {
+            assert_eq!(serde_json::from_str::<String>(&well_formed(json.into())).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn spells_json_as_python_does() {

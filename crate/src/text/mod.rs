@@ -3,13 +3,16 @@
 mod alphabet;
 pub mod chat_template;
 pub mod detokenizer;
+mod jinja;
 mod json;
 mod pre;
+mod sentencepiece;
 pub mod stop;
 pub mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;
+pub use json::well_formed;
 pub use stop::{StopStep, StopStrings};
 pub use tokenizer::{Tokenizer, TokenizerSource};
 

@@ -1,6 +1,7 @@
-//! How a text is cut before BPE, by the name GGUF gives in `tokenizer.ggml.pre`.
+//! How a text is cut before byte-level BPE, by the name GGUF gives in `tokenizer.ggml.pre`. The patterns are those of
+//! llama.cpp's list and of the tokenizers that it was made from.
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -17,8 +18,35 @@ pub(super) struct Pre {
     pub ignore_merges: bool,
 }
 
-/// The words-and-runs pattern of the families after GPT-2, which differ in how many digits make a piece.
-fn modern_pattern(digits: &str) -> String {
+/// A family's way to cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// GPT-2's pattern.
+    Gpt2,
+    /// The same, each digit by itself.
+    Gpt2Digits,
+    /// This pattern.
+    Pattern(fn() -> String),
+}
+
+/// The names that share a cut, and whether merges are ignored for whole tokens.
+const FAMILIES: &[(&[&str], Cut, bool)] = &[
+    (&["gpt-2", "gpt2", "default", "phi-2", "olmo", "mpt", "jais", "gigachat", "modern-bert"], Cut::Gpt2, false),
+    (&["smollm", "refact", "starcoder", "command-r", "codeshell", "exaone", "minerva-7b"], Cut::Gpt2Digits, false),
+    (
+        &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
+        Cut::Pattern(|| words_and_runs(r"\p{N}{1,3}")),
+        true,
+    ),
+    (&["dbrx", "smaug-bpe"], Cut::Pattern(|| words_and_runs(r"\p{N}{1,3}")), false),
+    (&["qwen2", "deepseek-r1-qwen", "megrez"], Cut::Pattern(|| words_and_runs(r"\p{N}")), false),
+    (&["gpt-4o", "llama4"], Cut::Pattern(|| cased_words(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}")), false),
+    (&["tekken"], Cut::Pattern(|| cased_words("", r"\p{N}")), true),
+];
+
+/// The families after GPT-2: words with a sign before them, runs of signs with the line's end. They differ in how many digits
+/// make a piece.
+fn words_and_runs(digits: &str) -> String {
     [
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
         r"[^\r\n\p{L}\p{N}]?\p{L}+",
@@ -31,33 +59,41 @@ fn modern_pattern(digits: &str) -> String {
     .join("|")
 }
 
-fn modern(digits: &str) -> Result<Sequence> {
-    let pattern = SplitPattern::Regex(modern_pattern(digits));
-    let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-        .map_err(|e| Error::new(ErrorCode::Internal, format!("the pre-tokenizer's pattern does not compile: {e}")))?;
-    Ok(Sequence::new(vec![
-        PreTokenizerWrapper::from(split),
-        PreTokenizerWrapper::from(ByteLevel::new(false, false, false)),
-    ]))
+/// GPT-4o's family: a word is also cut where its case changes.
+fn cased_words(ending: &str, digits: &str) -> String {
+    let (upper, lower) = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]");
+    [
+        &format!(r"[^\r\n\p{{L}}\p{{N}}]?{upper}*{lower}+{ending}"),
+        &format!(r"[^\r\n\p{{L}}\p{{N}}]?{upper}+{lower}*{ending}"),
+        digits,
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+    .join("|")
+}
+
+fn split(pattern: String) -> Result<PreTokenizerWrapper> {
+    Split::new(SplitPattern::Regex(pattern), SplitDelimiterBehavior::Isolated, false)
+        .map(PreTokenizerWrapper::from)
+        .map_err(|e| Error::new(ErrorCode::Internal, format!("the pre-tokenizer's pattern does not compile: {e}")))
 }
 
 /// The pre-tokenizer of this GGUF name.
 pub(super) fn pre_tokenizer(name: &str) -> Result<Pre> {
-    let gpt2 = || PreTokenizerWrapper::from(ByteLevel::new(false, false, true));
-    let (normalizer, split, ignore_merges) = match name {
-        "gpt-2" | "gpt2" | "default" => (None, Sequence::new(vec![gpt2()]), false),
-        "smollm" => (None, Sequence::new(vec![PreTokenizerWrapper::from(Digits::new(true)), gpt2()]), false),
-        "llama-bpe" => (None, modern(r"\p{N}{1,3}")?, true),
-        "qwen2" => (Some(NFC), modern(r"\p{N}")?, false),
-        other => {
-            return Err(Error::new(
-                ErrorCode::UnsupportedModel,
-                format!(
-                    "tokenizer.ggml.pre is {other:?}; supported are \"smollm\", \"llama-bpe\", \"qwen2\" and \"gpt-2\" \
-                     (also \"gpt2\" and \"default\")"
-                ),
-            ));
-        }
+    let Some((_, cut, ignore_merges)) = FAMILIES.iter().find(|(names, ..)| names.contains(&name)) else {
+        let known: Vec<_> = FAMILIES.iter().flat_map(|(names, ..)| *names).map(|name| format!("\"{name}\"")).collect();
+        let message = format!("tokenizer.ggml.pre is \"{}\"; supported are {}", excerpt(name), known.join(", "));
+        return Err(Error::new(ErrorCode::UnsupportedModel, message));
     };
-    Ok(Pre { normalizer, split, ignore_merges })
+    let bytes = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, false, use_regex));
+    let steps = match cut {
+        Cut::Gpt2 => vec![bytes(true)],
+        Cut::Gpt2Digits => vec![PreTokenizerWrapper::from(Digits::new(true)), bytes(true)],
+        Cut::Pattern(pattern) => vec![split(pattern())?, bytes(false)],
+    };
+    // Only Qwen composes what it reads.
+    let normalizer = (name == "qwen2" || name == "deepseek-r1-qwen").then_some(NFC);
+    Ok(Pre { normalizer, split: Sequence::new(steps), ignore_merges: *ignore_merges })
 }

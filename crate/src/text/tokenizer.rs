@@ -1,20 +1,21 @@
-//! Byte-level BPE built from the tokenizer metadata of a GGUF file.
+//! BPE built from the tokenizer metadata of a GGUF file: byte-level (`gpt2`), or SentencePiece's (`llama`).
 
-use super::{alphabet, pre};
-use crate::error::{Error, ErrorCode, Result};
+use super::{alphabet, pre, sentencepiece};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, TokenizerImpl};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerImpl};
 
-/// GGUF's token types, as far as they matter here; the others (normal, unused, byte) are spelled in the alphabet.
+/// GGUF's token types, as far as they matter here; the others (normal, unused) are spelled in the family's alphabet.
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
+pub(super) const BYTE: i32 = 6;
 
 /// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
-const END_NAMES: [&str; 4] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>"];
+const END_NAMES: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>"];
 
 /// The tokenizer metadata of a GGUF file, as plain values.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +28,12 @@ pub struct TokenizerSource {
     pub tokens: Vec<String>,
     /// `tokenizer.ggml.token_type`, by id; empty when every token is a normal one
     pub token_types: Vec<i32>,
-    /// `tokenizer.ggml.merges`, each two tokens with a space between, by rank
+    /// `tokenizer.ggml.merges`, each two tokens with a space between, by rank; of `gpt2` only
     pub merges: Vec<String>,
+    /// `tokenizer.ggml.scores`, by id; of `llama` only
+    pub scores: Vec<f32>,
+    /// `tokenizer.ggml.add_space_prefix`; of `llama` only
+    pub add_space_prefix: bool,
     /// `tokenizer.ggml.bos_token_id`
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`
@@ -41,11 +46,37 @@ pub struct TokenizerSource {
 
 /// Text to token ids and back.
 pub struct Tokenizer {
-    bpe: TokenizerImpl<BPE, NFC, Sequence, ByteLevel, ByteLevel>,
+    bpe: TokenizerImpl<BPE, Normal, Sequence, ByteLevel, ByteLevel>,
     pieces: Pieces,
     bos: Option<u32>,
     add_bos: bool,
     eos_ids: Vec<u32>,
+    /// Most bytes of a text that become one token.
+    longest: usize,
+}
+
+/// What a text goes through before it is cut.
+#[derive(Clone, Copy, Debug)]
+enum Normal {
+    Nfc,
+    /// Spaces as SentencePiece spells them, with one put first or not.
+    Spaces {
+        prefix: bool,
+    },
+}
+
+impl Normalizer for Normal {
+    fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
+        match self {
+            Self::Nfc => NFC.normalize(text),
+            Self::Spaces { prefix } => {
+                if *prefix && !text.is_empty() {
+                    text.prepend(" ");
+                }
+                text.replace(' ', sentencepiece::SPACE)
+            }
+        }
+    }
 }
 
 /// The bytes of every token, end to end.
@@ -56,7 +87,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(tokens: &[String], types: &[i32]) -> Self {
+    fn new(tokens: &[String], types: &[i32], append: fn(&str, i32, &mut Vec<u8>)) -> Self {
         let mut bytes = Vec::with_capacity(tokens.iter().map(String::len).sum());
         let mut ends = Vec::with_capacity(tokens.len());
         let mut special = Vec::with_capacity(tokens.len());
@@ -64,13 +95,19 @@ impl Pieces {
             let kind = types.get(i).copied().unwrap_or_default();
             match kind {
                 UNKNOWN | CONTROL | USER_DEFINED => bytes.extend_from_slice(token.as_bytes()),
-                _ => alphabet::append_bytes(token, &mut bytes),
+                _ => append(token, kind, &mut bytes),
             }
             ends.push(bytes.len());
             special.push(matches!(kind, UNKNOWN | CONTROL));
         }
         bytes.shrink_to_fit();
         Self { bytes, ends, special }
+    }
+
+    /// The length of the longest.
+    fn longest(&self) -> usize {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        self.ends.iter().zip(starts).map(|(end, start)| end - start).max().unwrap_or(0)
     }
 
     fn get(&self, id: u32) -> &[u8] {
@@ -85,28 +122,47 @@ impl Tokenizer {
     /// Builds the tokenizer, taking the source's vectors apart as it goes so that no text is held twice for long.
     pub fn new(source: TokenizerSource) -> Result<Self> {
         check(&source)?;
+        match source.model.as_str() {
+            "llama" => Self::sentencepiece(source),
+            _ => Self::byte_level(source),
+        }
+    }
+
+    fn byte_level(mut source: TokenizerSource) -> Result<Self> {
         let pre = pre::pre_tokenizer(&source.pre)?;
-        let TokenizerSource { tokens, token_types, merges, bos, eos, add_bos, eot, .. } = source;
-
-        let pieces = Pieces::new(&tokens, &token_types);
-        let added = added_tokens(&tokens, &token_types);
-        drop(token_types);
-        let vocab: Vocab = tokens.into_iter().zip(0u32..).collect();
-        let merges = split_merges(merges, &vocab)?;
-        let mut eos_ids: Vec<u32> = eos.into_iter().chain(eot).collect();
-        eos_ids.extend(END_NAMES.iter().filter_map(|name| vocab.get(*name)).filter(|id| pieces.special[**id as usize]));
-        eos_ids.sort_unstable();
-        eos_ids.dedup();
-
-        let model =
-            BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.ignore_merges).build().map_err(|e| {
-                Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {e}"))
-            })?;
-        let mut bpe = TokenizerImpl::new(model);
-        bpe.with_normalizer(pre.normalizer);
+        let pieces =
+            Pieces::new(&source.tokens, &source.token_types, |token, _, out| alphabet::append_bytes(token, out));
+        let added = added_tokens(&source.tokens, &source.token_types);
+        let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
+        let merges = split_merges(std::mem::take(&mut source.merges), &vocab)?;
+        let eos_ids = eos_ids(&source, &vocab, &pieces);
+        // NFC makes a character of up to nine bytes one of three.
+        let longest = pieces.longest().max(1) * if pre.normalizer.is_some() { 3 } else { 1 };
+        let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.ignore_merges).build();
+        let mut bpe = TokenizerImpl::new(model.map_err(disagree)?);
+        bpe.with_normalizer(pre.normalizer.map(|NFC| Normal::Nfc));
         bpe.with_pre_tokenizer(Some(pre.split));
         bpe.add_tokens(&added);
-        Ok(Self { bpe, pieces, bos, add_bos, eos_ids })
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
+    }
+
+    fn sentencepiece(mut source: TokenizerSource) -> Result<Self> {
+        let pieces = Pieces::new(&source.tokens, &source.token_types, sentencepiece::append_bytes);
+        let added = added_tokens(&source.tokens, &source.token_types);
+        let unknown = source.token_types.iter().position(|kind| *kind == UNKNOWN).map(|id| source.tokens[id].clone());
+        let merges = sentencepiece::merges(&source.tokens, &source.token_types, &source.scores);
+        source.scores = Vec::new();
+        let vocab: Vocab = std::mem::take(&mut source.tokens).into_iter().zip(0u32..).collect();
+        let eos_ids = eos_ids(&source, &vocab, &pieces);
+        let mut model = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
+        if let Some(unknown) = unknown {
+            model = model.unk_token(unknown);
+        }
+        let mut bpe = TokenizerImpl::new(model.build().map_err(disagree)?);
+        bpe.with_normalizer(Some(Normal::Spaces { prefix: source.add_space_prefix }));
+        let longest = pieces.longest().max(1);
+        bpe.add_tokens(&added);
+        Ok(Self { bpe, pieces, bos: source.bos, add_bos: source.add_bos, eos_ids, longest })
     }
 
     /// The ids of a text. Control and user-defined tokens written out in it become their ids; with `add_special` the
@@ -119,6 +175,12 @@ impl Tokenizer {
             .map_err(|e| Error::new(ErrorCode::InvalidPrompt, format!("the text cannot be tokenized: {e}")))?;
         let bos = self.bos.filter(|_| add_special && self.add_bos);
         Ok(bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// Most bytes of a text that can become so few tokens; a longer one need not be tokenized to know that it has more.
+    /// Bytes that the vocabulary has no token for count as well.
+    pub fn max_bytes(&self, tokens: usize) -> usize {
+        tokens.saturating_mul(self.longest)
     }
 
     /// The raw bytes of a token, which may be part of a character only; of an id outside the vocabulary, none.
@@ -142,7 +204,7 @@ impl Tokenizer {
     }
 
     /// The tokens that end a generation, ascending: eos, eot, and each control token named `<|im_end|>`, `<|eot_id|>`,
-    /// `<|eom_id|>` or `<|endoftext|>`.
+    /// `<|eom_id|>`, `<|endoftext|>`, `<|end|>` or `<end_of_turn>`.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
     }
@@ -160,12 +222,29 @@ impl Tokenizer {
     }
 }
 
+fn disagree(e: tokenizers::Error) -> Error {
+    let why = e.to_string();
+    Error::new(ErrorCode::InvalidFile, format!("the tokenizer's vocabulary and merges disagree: {}", excerpt(&why)))
+}
+
+/// The tokens that end a generation, ascending.
+fn eos_ids(source: &TokenizerSource, vocab: &Vocab, pieces: &Pieces) -> Vec<u32> {
+    let mut ids: Vec<u32> = source.eos.into_iter().chain(source.eot).collect();
+    ids.extend(END_NAMES.iter().filter_map(|name| vocab.get(*name)).filter(|id| pieces.special[**id as usize]));
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 /// Refuses a source that no tokenizer can be built from.
 fn check(source: &TokenizerSource) -> Result<()> {
-    if source.model != "gpt2" {
+    if !["gpt2", "llama"].contains(&source.model.as_str()) {
         return Err(Error::new(
             ErrorCode::UnsupportedModel,
-            format!("tokenizer.ggml.model is {:?}; supported is \"gpt2\" (byte-level BPE)", source.model),
+            format!(
+                "tokenizer.ggml.model is \"{}\"; supported are \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece BPE)",
+                excerpt(&source.model)
+            ),
         ));
     }
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidFile, message));
@@ -176,6 +255,12 @@ fn check(source: &TokenizerSource) -> Result<()> {
     if !source.token_types.is_empty() && source.token_types.len() != count {
         let types = source.token_types.len();
         return invalid(format!("tokenizer.ggml.token_type holds {types} types for {count} tokens; one each is right"));
+    }
+    if source.model == "llama" && (source.scores.len() != count || source.scores.iter().any(|score| score.is_nan())) {
+        let scores = source.scores.len();
+        return invalid(format!(
+            "tokenizer.ggml.scores holds {scores} scores for {count} tokens; one number each is right"
+        ));
     }
     for (name, id) in [("bos", source.bos), ("eos", source.eos), ("eot", source.eot)] {
         if let Some(id) = id.filter(|id| *id as usize >= count) {
@@ -200,7 +285,8 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
     let mut union = String::new();
     for (rank, mut merge) in merges.into_iter().enumerate() {
         let bad = |what: String| {
-            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is {merge:?}: {what}"))
+            let merge = excerpt(&merge);
+            Error::new(ErrorCode::InvalidFile, format!("tokenizer.ggml.merges[{rank}] is \"{merge}\": {what}"))
         };
         let Some((left, right)) = merge.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty()) else {
             return Err(bad("it must be two tokens with one space between".into()));
@@ -209,7 +295,7 @@ fn split_merges(merges: Vec<String>, vocab: &Vocab) -> Result<Merges> {
         union.push_str(left);
         union.push_str(right);
         if let Some(missing) = [left, right, &union].into_iter().find(|token| !vocab.contains_key(*token)) {
-            return Err(bad(format!("{missing:?} must be in tokenizer.ggml.tokens")));
+            return Err(bad(format!("\"{}\" must be in tokenizer.ggml.tokens", excerpt(missing))));
         }
         let right = right.to_owned();
         merge.truncate(union.len() - right.len());
@@ -230,6 +316,8 @@ mod tests {
             token_types: vec![3, 3, 1, 1, 1, 1, 4, 1, 1],
             tokens,
             merges: vec!["a b".into()],
+            scores: vec![],
+            add_space_prefix: false,
             bos: Some(0),
             eos: Some(1),
             add_bos: true,
@@ -267,10 +355,12 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_build_from() {
+        let (code, message) = refusal(|s| s.model = "bert".into());
+        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"bert\"") && message.contains("\"gpt2\""));
+        let (code, message) = refusal(|s| s.pre = "porcupine".into());
+        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"porcupine\"") && message.contains("smollm"));
         let (code, message) = refusal(|s| s.model = "llama".into());
-        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"llama\"") && message.contains("\"gpt2\""));
-        let (code, message) = refusal(|s| s.pre = "tekken".into());
-        assert!(code == ErrorCode::UnsupportedModel && message.contains("\"tekken\"") && message.contains("smollm"));
+        assert!(code == ErrorCode::InvalidFile && message.contains("0 scores for 9 tokens"), "{message}");
         let (code, message) = refusal(|s| s.merges.push("a zz".into()));
         assert!(code == ErrorCode::InvalidFile && message.contains("merges[1] is \"a zz\": \"zz\""), "{message}");
         assert!(refusal(|s| s.merges.push("b a".into())).1.contains("\"ba\" must be"));

@@ -1,6 +1,8 @@
 //! Speculation changes no token: many requests with all kinds of parameters, in batches of 1 to 8, give with every K, and
 //! with `"auto"`, the tokens, text and log probabilities of K = 0, bit for bit.
 
+use std::ops::Range;
+
 use embergram::config::SamplingParams;
 use embergram::engine::SequenceOutput;
 use embergram::llm::Llm;
@@ -12,7 +14,7 @@ use super::random::Random;
 use super::requests::{counter, finish, params, tokens};
 
 /// The tiny model's ids of words and their beginnings.
-const WORDS: std::ops::Range<usize> = 259..349;
+const WORDS: Range<usize> = 259..349;
 
 struct Case {
     prompt: Vec<u32>,
@@ -20,10 +22,10 @@ struct Case {
 }
 
 /// A prompt that partly repeats itself, and parameters: every one in many cases, in changing company.
-fn case(i: usize) -> Case {
+fn case(i: usize, words: &Range<usize>) -> Case {
     let mut random = Random(i as u64);
     let mut prompt: Vec<u32> =
-        (0..4 + random.below(12)).map(|_| (WORDS.start + random.below(WORDS.len())) as u32).collect();
+        (0..4 + random.below(12)).map(|_| (words.start + random.below(words.len())) as u32).collect();
     for _ in 0..random.below(4) {
         let from = random.below(prompt.len() - 2);
         prompt.extend_from_within(from..);
@@ -145,10 +147,21 @@ pub fn config() -> Value {
     json!({ "max_model_len": 160, "max_num_seqs": 8, "max_num_batched_tokens": 48 })
 }
 
+/// Runs so many cases, with prompts of these tokens, without speculation and with drafts of up to five tokens.
+pub async fn drafts_change_no_token(llm: &mut Llm, cases: usize, words: Range<usize>) -> Drafts {
+    let cases: Vec<Case> = (0..cases).map(|i| case(i, &words)).collect();
+    let expected = run(llm, &cases, &|_| json!(0)).await;
+    let got = run(llm, &cases, &|_| json!(5)).await;
+    assert_same(&expected, &got, "K = 5");
+    let mut drafts = Drafts::default();
+    count(&got, &mut drafts);
+    drafts
+}
+
 /// Runs so many cases without speculation, with every depth, and with another depth for each request. `report` gets a line
 /// a run.
 pub async fn every_depth_gives_the_tokens_of_none(llm: &mut Llm, cases: usize, report: impl Fn(String)) {
-    let cases: Vec<Case> = (0..cases).map(case).collect();
+    let cases: Vec<Case> = (0..cases).map(|i| case(i, &WORDS)).collect();
     let expected = run(llm, &cases, &|_| json!(0)).await;
     let (greedy, sampled): (Vec<usize>, Vec<usize>) = (0..cases.len()).partition(|i| cases[*i].params.is_greedy());
     let (mut greedy_drafts, mut sampled_drafts) = (Drafts::default(), Drafts::default());

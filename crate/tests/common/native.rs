@@ -1,5 +1,6 @@
 //! Models from files on the machine's adapter, and waiting for it.
 
+use std::io::Read;
 use std::sync::OnceLock;
 
 use embergram::config::LlmConfig;
@@ -17,8 +18,13 @@ pub fn gpu() -> Gpu {
 /// The model that the environment variable names.
 pub fn load(variable: &str, config: Value) -> Llm {
     let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
+    read(std::fs::File::open(path).unwrap(), config)
+}
+
+/// The model of this file.
+pub fn read(file: impl Read, config: Value) -> Llm {
     let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
-    loader.read(std::fs::File::open(path).unwrap()).unwrap();
+    loader.read(file).unwrap();
     loader.finish().unwrap()
 }
 

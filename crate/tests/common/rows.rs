@@ -1,8 +1,8 @@
 //! Row independence: whatever rows share a step, a row's logits are the same to the last bit.
 
 use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
-use embergram::model::Loader;
+use embergram::gpu::{Gpu, Row};
+use embergram::llm::weights::WeightLoader;
 
 use super::random::Random;
 
@@ -14,18 +14,18 @@ const ROWS: usize = 32;
 /// Computes eight sequences one row a step, and then again `rounds` times in random groupings: chunks of a prompt, a token
 /// with up to seven drafts behind it, several sequences together.
 pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64) {
-    let mut loader = Loader::new(gpu);
+    let mut loader = WeightLoader::new(gpu);
     loader.push(file).unwrap();
-    let (config, weights, _) = loader.finish().unwrap();
+    let model = loader.finish().unwrap();
+    let vocab = model.config.vocab;
     let blocks = SLOTS * LENGTH / BLOCK;
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
-    let mut plan = Plan::new(gpu, &config, &weights, capacity).unwrap();
+    let mut plan = model.plan(gpu, capacity).unwrap();
     for block in 0..blocks {
         plan.set_block(block % SLOTS, block / SLOTS, block as u32);
     }
     let mut random = Random(7);
-    let tokens: Vec<[u32; LENGTH]> =
-        (0..SLOTS).map(|_| [(); LENGTH].map(|()| random.below(config.vocab) as u32)).collect();
+    let tokens: Vec<[u32; LENGTH]> = (0..SLOTS).map(|_| [(); LENGTH].map(|()| random.below(vocab) as u32)).collect();
     let row = |slot: usize, position: usize| Row {
         token: tokens[slot][position],
         slot: slot as u32,
@@ -56,7 +56,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
             let step = plan.step(&rows, true).await.unwrap();
             for (i, r) in rows.iter().enumerate() {
                 let expected = &alone[r.slot as usize][r.position as usize];
-                let got = &step.logits[i * config.vocab..(i + 1) * config.vocab];
+                let got = &step.logits[i * vocab..(i + 1) * vocab];
                 let same = expected.logits.iter().zip(got).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "round {round}: row {i} of {} ({r:?}) differs from the same row alone", rows.len());
                 assert_eq!(expected.tokens[0], step.tokens[i]);

@@ -31,6 +31,8 @@ pub struct Prompt {
     pub name: String,
     pub prompt_token_ids: Vec<u32>,
     pub output_token_ids: Vec<u32>,
+    /// The prompt's text, where it was one.
+    pub prompt: Option<String>,
     pub text: String,
     pub finish_reason: String,
     pub steps: Vec<Step>,
@@ -76,10 +78,18 @@ pub fn files() -> Vec<(String, Value)> {
     files.into_iter().map(read).collect()
 }
 
-/// Every recorded run, with a name. Files of other things than generation have none.
-pub fn runs() -> Vec<(String, Run)> {
+/// Models that have recordings of their own, named in their files' names; all others are SmolLM2's.
+const OTHERS: [&str; 2] = ["qwen2", "gemma3"];
+
+/// Every recorded run of this model, or of all models for "", with a name. Files of other things than generation have none.
+pub fn runs(model: &str) -> Vec<(String, Run)> {
     let mut all = Vec::new();
     for (file, json) in files() {
+        let of = Path::new(&file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let of = OTHERS.into_iter().find(|other| of.contains(other)).unwrap_or("smollm2");
+        if !model.is_empty() && model != of {
+            continue;
+        }
         let runs = json.get("runs").and_then(Value::as_object);
         if runs.is_some_and(|runs| runs.values().all(|run| run["prompts"].is_array())) {
             let recording: Recording = serde_json::from_value(json).expect(&file);
@@ -89,10 +99,12 @@ pub fn runs() -> Vec<(String, Run)> {
     all
 }
 
-/// Every recorded prompt once, with its longest output and a name.
+/// Every prompt recorded of SmolLM2 once, with its longest output and a name.
 pub fn outputs() -> Vec<(String, Vec<u32>, Vec<u32>)> {
     let mut all: Vec<(String, Vec<u32>, Vec<u32>)> = Vec::new();
-    for (name, prompt) in runs().into_iter().flat_map(|(n, run)| run.prompts.into_iter().map(move |p| (n.clone(), p))) {
+    for (name, prompt) in
+        runs("smollm2").into_iter().flat_map(|(n, run)| run.prompts.into_iter().map(move |p| (n.clone(), p)))
+    {
         let known = all.iter_mut().find(|(_, tokens, output)| {
             *tokens == prompt.prompt_token_ids && output.iter().zip(&prompt.output_token_ids).all(|(a, b)| a == b)
         });

@@ -1,16 +1,23 @@
 //! The wasm-bindgen surface of the engine: JS values in and out, nothing else.
 //!
 //! Options, parameters and messages come as plain JS objects; outputs and metrics go as such. Everything that fails
-//! throws an `Error` whose `code` is the engine's. An [`Engine`] is used by one caller at a time: nothing may be called
-//! while a `step` is under way (the package's host sees to it).
+//! throws an `Error` whose `code` is the engine's; after a trap all calls throw its error. An [`Engine`] is used by one
+//! caller at a time: nothing may be called while a `step` is under way (the package's host sees to it).
+
+mod trap;
+
+use std::borrow::Cow;
 
 use embergram::config::{LlmConfig, SamplingParams};
 use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::Message;
-use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt};
+use embergram::text::{Message, well_formed};
+use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
+use js_sys::{JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
+
+use trap::{Guarded, attempt};
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -22,7 +29,7 @@ fn start() {
     // Named here, so that the linker does not run all constructors on every call from JS (11 ms each).
     // SAFETY: the linker defines it, it takes nothing, and it runs once, before anything else.
     unsafe { __wasm_call_ctors() };
-    console_error_panic_hook::set_once();
+    trap::hook_panics();
 }
 
 /// The package's version, which the script that loads this module compares with its own.
@@ -31,7 +38,8 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_string()
 }
 
-type Result<T> = std::result::Result<T, JsValue>;
+/// What JS gets.
+type Thrown<T> = std::result::Result<T, JsValue>;
 
 fn thrown(error: Error) -> JsValue {
     let value = js_sys::Error::new(&error.message);
@@ -43,7 +51,12 @@ fn thrown(error: Error) -> JsValue {
 /// A JS value by way of JSON, which leaves out what is `undefined`. JSON would make `null` of NaN and the infinities, and
 /// `null` means "none" to many options: they become strings, which no option takes.
 fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) -> Result<T> {
-    let refuse = |why: String| thrown(Error::new(code, format!("{what} cannot be read: {why}")));
+    from_js_of(value, what, code, usize::MAX)
+}
+
+/// The same of at most so many characters of JSON, which are counted before they cross.
+fn from_js_of<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode, most: usize) -> Result<T> {
+    let refuse = |why: String| Error::new(code, format!("{what} cannot be read: {why}"));
     let named = Closure::<dyn Fn(JsValue, JsValue) -> JsValue>::new(|_key, value: JsValue| match value.as_f64() {
         Some(x) if !x.is_finite() => {
             js_sys::Number::from(x).to_string_with_radix(10).map_or(JsValue::NULL, JsValue::from)
@@ -51,14 +64,26 @@ fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str, code: ErrorCode) ->
         _ => value,
     });
     let text = js_sys::JSON::stringify_with_replacer(value, named.as_ref()).map_err(|e| refuse(format!("{e:?}")))?;
+    if text.is_string() && text.length() as usize > most {
+        let message = format!("{what} have {} characters, but may have at most {most}; shorten them", text.length());
+        return Err(Error::new(ErrorCode::PromptTooLong, message));
+    }
     let text = text.as_string().ok_or_else(|| refuse("it is not an object".to_string()))?;
-    serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+    serde_json::from_str(&well_formed(text)).map_err(|e| refuse(e.to_string()))
+}
+
+/// A text whose length is checked before it crosses. It has at least as many bytes as JS counts units.
+fn text_of(value: &JsValue, check: impl FnOnce(usize) -> Result<()>) -> Result<String> {
+    let no_text = || Error::new(ErrorCode::InvalidPrompt, "the text to tokenize is not a string");
+    let text = value.dyn_ref::<JsString>().ok_or_else(no_text)?;
+    check(text.length() as usize)?;
+    Ok(text.into())
 }
 
 fn to_js(value: &impl Serialize) -> Result<JsValue> {
     value
         .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
-        .map_err(|e| thrown(Error::new(ErrorCode::Internal, format!("a result does not fit JS: {e}"))))
+        .map_err(|e| Error::new(ErrorCode::Internal, format!("a result does not fit JS: {e}")))
 }
 
 fn speculation(value: &JsValue) -> Result<Option<SpeculativeConfig>> {
@@ -66,134 +91,187 @@ fn speculation(value: &JsValue) -> Result<Option<SpeculativeConfig>> {
         return Ok(None);
     }
     let value = from_js(value, "speculative_config", ErrorCode::InvalidConfig)?;
-    SpeculativeConfig::from_json(&value).map(Some).map_err(thrown)
+    SpeculativeConfig::from_json(&value).map(Some)
 }
 
-/// Takes a GGUF file piece by piece and becomes an [`Engine`].
+/// An open device, and what holds its memory: what is made on it may be in use, or have trapped, when it is destroyed.
 #[wasm_bindgen]
-pub struct Loader(LlmLoader);
+pub struct Device(Gpu);
+
+#[wasm_bindgen]
+impl Device {
+    /// Opens the GPU.
+    pub async fn open() -> Thrown<Device> {
+        match Guarded::open(Gpu::open()).await.map_err(thrown)? {
+            Guarded::Whole(gpu) => Ok(Self(gpu)),
+            Guarded::Trapped(error) => Err(thrown(error)),
+        }
+    }
+
+    /// Gives all of its memory back. What waits for it fails with `device_lost`.
+    pub fn destroy(&self) -> Thrown<()> {
+        attempt(|| self.0.device.destroy()).map_err(thrown)
+    }
+}
+
+/// Takes a GGUF file piece by piece and becomes an [`Engine`]. Arguments of any size are JS's own and copied inside the
+/// guard, since a copy may find no memory.
+#[wasm_bindgen]
+pub struct Loader(Guarded<LlmLoader>);
 
 #[wasm_bindgen]
 impl Loader {
-    /// Opens the GPU and checks the options of `Llm.load`.
-    pub async fn open(options: JsValue) -> Result<Loader> {
-        let options = from_js(&options, "the options of Llm.load", ErrorCode::InvalidConfig)?;
-        let config = LlmConfig::from_json(&options).map_err(thrown)?;
-        let gpu = Gpu::open().await.map_err(thrown)?;
-        LlmLoader::new(gpu, config).map(Self).map_err(thrown)
+    /// Checks the options of `Llm.load`.
+    pub fn open(device: &Device, options: &JsValue) -> Thrown<Loader> {
+        let open = || {
+            let options = from_js(options, "the options of Llm.load", ErrorCode::InvalidConfig)?;
+            LlmLoader::new(device.0.clone(), LlmConfig::from_json(&options)?)
+        };
+        attempt(open).and_then(|opened| opened).map(|loader| Self(Guarded::Whole(loader))).map_err(thrown)
     }
 
     /// Takes bytes from the beginning of a further part of a split file; gives whether its header is complete.
-    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
-        self.0.announce(bytes).map_err(thrown)
+    pub fn announce(&mut self, bytes: &Uint8Array) -> Thrown<bool> {
+        self.0.call(|loader| loader.announce(&bytes.to_vec())).map_err(thrown)
     }
 
     /// Ends one part of a split file; the bytes of the next follow, from its beginning.
     #[wasm_bindgen(js_name = nextPart)]
-    pub fn next_part(&mut self) -> Result<()> {
-        self.0.next_part().map_err(thrown)
+    pub fn next_part(&mut self) -> Thrown<()> {
+        self.0.call(LlmLoader::next_part).map_err(thrown)
     }
 
     /// Takes the next bytes of the file.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.push(bytes).map_err(thrown)
+    pub fn push(&mut self, bytes: &Uint8Array) -> Thrown<()> {
+        self.0.call(|loader| loader.push(&bytes.to_vec())).map_err(thrown)
     }
 
     /// Ends the file and builds tokenizer and plan.
-    pub fn finish(self) -> Result<Engine> {
-        self.0.finish().map(Engine).map_err(thrown)
+    pub fn finish(self) -> Thrown<Engine> {
+        self.0.map(LlmLoader::finish).map(Engine).map_err(thrown)
     }
 }
 
 /// A loaded model.
 #[wasm_bindgen]
-pub struct Engine(Llm);
+pub struct Engine(Guarded<Llm>);
+
+impl Engine {
+    fn call<R>(&mut self, f: impl FnOnce(&mut Llm) -> Result<R>) -> Thrown<R> {
+        self.0.call(f).map_err(thrown)
+    }
+}
 
 #[wasm_bindgen]
 impl Engine {
     /// What was loaded: name, context, vocabulary, whether it has a chat template.
-    pub fn info(&self) -> Result<JsValue> {
-        to_js(&self.0.info())
+    pub fn info(&mut self) -> Thrown<JsValue> {
+        self.call(|llm| to_js(llm.info()))
     }
 
     /// What tells the kernels of this model from those of others.
-    pub fn fingerprint(&self) -> String {
-        format!("{:016x}", self.0.fingerprint())
+    pub fn fingerprint(&mut self) -> Thrown<String> {
+        self.call(|llm| Ok(format!("{:016x}", llm.fingerprint())))
     }
 
     /// Checks that rows do not depend on their company, unless that is known of these kernels on this adapter; gives
     /// whether one kernel must serve all rows, since they do.
     #[wasm_bindgen(js_name = warmUp)]
-    pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
-        self.0.warm_up(known).await.map_err(thrown)
+    pub async fn warm_up(&mut self, known: Option<bool>) -> Thrown<bool> {
+        self.0.call_async(async |llm| llm.warm_up(known).await).await.map_err(thrown)
+    }
+
+    /// Repeats a part of the check that a known answer stood for; gives that answer when all is repeated, else undefined.
+    #[wasm_bindgen(js_name = checkAgain)]
+    pub async fn check_again(&mut self) -> Thrown<Option<bool>> {
+        self.0.call_async(async |llm| llm.check_again().await).await.map_err(thrown)
     }
 
     /// Queues a prompt of token ids; returns the ids of its `n` sequences.
-    pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Result<JsValue> {
-        let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
-        let params = SamplingParams::from_json(&params).map_err(thrown)?;
-        let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
-        let ids = self.0.add(&Prompt::Tokens(tokens), &params).map_err(thrown)?;
-        to_js(&ids)
+    pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<JsValue> {
+        self.call(|llm| {
+            let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
+            let params = SamplingParams::from_json(&params)?;
+            let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
+            to_js(&llm.add(&Prompt::Tokens(tokens), &params)?)
+        })
     }
 
     /// Runs one step; returns what it added to each sequence that got tokens.
-    pub async fn step(&mut self) -> Result<JsValue> {
-        let outputs = self.0.step().await.map_err(thrown)?;
-        to_js(&outputs)
+    pub async fn step(&mut self) -> Thrown<JsValue> {
+        self.0.call_async(async |llm| to_js(&llm.step().await?)).await.map_err(thrown)
     }
 
     /// Ends a sequence; returns its last output, or null.
-    pub fn abort(&mut self, id: f64) -> Result<JsValue> {
-        to_js(&self.0.abort(id as u64))
+    pub fn abort(&mut self, id: f64) -> Thrown<JsValue> {
+        self.call(|llm| to_js(&llm.abort(id as u64)))
     }
 
     /// Whether any sequence is in flight.
     #[wasm_bindgen(js_name = isBusy)]
-    pub fn is_busy(&self) -> bool {
-        self.0.is_busy()
+    pub fn is_busy(&mut self) -> Thrown<bool> {
+        self.call(|llm| Ok(llm.is_busy()))
     }
 
-    /// The token ids of a text, special tokens added.
-    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        self.0.tokenize(&Prompt::Text(text.to_string())).map_err(thrown)
+    /// The token ids of a text, special tokens added. At most 1 MiB of text, or what a prompt may have where that is more.
+    pub fn tokenize(&mut self, text: &JsValue) -> Thrown<Vec<u32>> {
+        self.call(|llm| llm.tokenize(&text_of(text, |length| llm.check_text(length))?))
+    }
+
+    /// The token ids of a prompt's text, special tokens added.
+    #[wasm_bindgen(js_name = promptTokens)]
+    pub fn prompt_tokens(&mut self, text: &JsValue) -> Thrown<Vec<u32>> {
+        self.call(|llm| {
+            let prompt = Prompt::Text(text_of(text, |length| llm.check_prompt_text(length))?);
+            llm.prompt_tokens(&prompt).map(Cow::into_owned)
+        })
     }
 
     /// The text of token ids, special tokens included.
-    pub fn detokenize(&self, ids: &[u32]) -> String {
-        self.0.detokenize(ids)
+    pub fn detokenize(&mut self, ids: &Uint32Array) -> Thrown<String> {
+        self.call(|llm| Ok(llm.detokenize(&ids.to_vec())))
     }
 
-    /// The token ids of a chat, by the model's template.
+    /// The token ids of a chat, by the given template or the model's.
     #[wasm_bindgen(js_name = chatPrompt)]
-    pub fn chat_prompt(&self, messages: &JsValue) -> Result<Vec<u32>> {
-        let messages: Vec<Message> =
-            from_js(messages, "the messages (each with role and content)", ErrorCode::InvalidPrompt)?;
-        let prompt = self.0.chat_prompt(&messages).map_err(thrown)?;
-        self.0.tokenize(&prompt).map_err(thrown)
+    pub fn chat_prompt(&mut self, messages: &JsValue, chat_template: &JsValue) -> Thrown<Vec<u32>> {
+        self.call(|llm| {
+            // JSON takes at most six characters for a byte; what a template leaves out has room beside that.
+            let most = llm.max_prompt_bytes().saturating_mul(8).saturating_add(1 << 20);
+            let what = "the messages (each with role and content)";
+            let messages: Vec<Message> = from_js_of(messages, what, ErrorCode::InvalidPrompt, most)?;
+            let chat_template: Option<String> = from_js(chat_template, "chat_template", ErrorCode::InvalidParams)?;
+            let prompt = llm.chat_prompt(&messages, chat_template.as_deref())?;
+            llm.prompt_tokens(&prompt).map(Cow::into_owned)
+        })
     }
 
     /// Speculation for the requests that come; null for none.
     #[wasm_bindgen(js_name = setSpeculativeConfig)]
-    pub fn set_speculative_config(&mut self, config: &JsValue) -> Result<()> {
-        self.0.set_speculation(speculation(config)?);
-        Ok(())
+    pub fn set_speculative_config(&mut self, config: &JsValue) -> Thrown<()> {
+        self.call(|llm| {
+            llm.set_speculation(speculation(config)?);
+            Ok(())
+        })
     }
 
     /// All metrics, in the shape of vLLM's `get_metrics()`.
-    pub fn metrics(&mut self) -> Result<JsValue> {
-        to_js(&self.0.metrics())
+    pub fn metrics(&mut self) -> Thrown<JsValue> {
+        self.call(|llm| to_js(&llm.metrics()))
     }
 
     /// The same as Prometheus text exposition.
     #[wasm_bindgen(js_name = metricsText)]
-    pub fn metrics_text(&mut self) -> String {
-        self.0.metrics_text()
+    pub fn metrics_text(&mut self) -> Thrown<String> {
+        self.call(|llm| Ok(llm.metrics_text()))
     }
 
     /// Sets every counter back to zero.
     #[wasm_bindgen(js_name = resetMetrics)]
-    pub fn reset_metrics(&mut self) {
-        self.0.reset_metrics();
+    pub fn reset_metrics(&mut self) -> Thrown<()> {
+        self.call(|llm| {
+            llm.reset_metrics();
+            Ok(())
+        })
     }
 }

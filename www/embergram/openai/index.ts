@@ -2,7 +2,7 @@
 import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
 import type { CallOptions } from "../llm.js";
-import type { Delta, FinishReason, RequestOutput, RequestSpeculation, SamplingParams } from "../types.js";
+import type { Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams } from "../types.js";
 import { ratio } from "../stats.js";
 import { TokenTexts, chatLogprobs, completionLogprobs } from "./logprobs.js";
 import { chatRequest, completionRequest, type Request } from "./request.js";
@@ -53,12 +53,12 @@ async function chat(backend: Backend, { work, params }: Request, head: Head, opt
   const outputs = await backend.run(work, params, options);
   const texts = new TokenTexts(backend.tokenTexts);
   const choices = [];
-  for (const { index, text, finish_reason, logprobs } of outputs.flatMap((o) => o.outputs)) {
+  for (const { index, text, finish_reason, error, logprobs } of outputs.flatMap((o) => o.outputs)) {
     await texts.learn(logprobs);
     choices.push({
       index,
       message: { role: "assistant" as const, content: text, refusal: null },
-      finish_reason: ended(finish_reason),
+      finish_reason: ended(finish_reason, error),
       logprobs: chatLogprobs(logprobs, texts, params.logprobs ?? 0),
     });
   }
@@ -83,7 +83,7 @@ async function* chatChunks(
       begun.add(index);
       yield chunk({ index, delta: { role: "assistant", content: "" }, finish_reason: null, logprobs: null });
     }
-    const finish_reason = delta.finish_reason && ended(delta.finish_reason);
+    const finish_reason = delta.finish_reason && ended(delta.finish_reason, delta.error);
     if (text === "" && !finish_reason && !delta.logprobs) continue;
     await texts.learn(delta.logprobs);
     const logprobs = chatLogprobs(delta.logprobs, texts, params.logprobs ?? 0);
@@ -98,9 +98,9 @@ async function complete(backend: Backend, { work, params }: Request, head: Head,
   const outputs = await backend.run(work, params, options);
   const texts = new TokenTexts(backend.tokenTexts);
   const choices = [];
-  for (const [index, { text, finish_reason, logprobs }] of outputs.flatMap((o) => o.outputs).entries()) {
+  for (const [index, { text, finish_reason, error, logprobs }] of outputs.flatMap((o) => o.outputs).entries()) {
     await texts.learn(logprobs);
-    choices.push({ index, text, finish_reason: ended(finish_reason), logprobs: completionLogprobs(logprobs, texts) });
+    choices.push({ index, text, finish_reason: ended(finish_reason, error), logprobs: completionLogprobs(logprobs, texts) });
   }
   return { ...head, object: "text_completion", choices, usage: usageOf(outputs), metrics: metricsOf(outputs) };
 }
@@ -116,7 +116,7 @@ async function* completionChunks(
   let outputs: RequestOutput[] = [];
   for await (const [prompt, delta] of items(backend.deltas(work, params, options), (end) => (outputs = end))) {
     const index = prompt * params.n + delta.index;
-    const finish_reason = delta.finish_reason && ended(delta.finish_reason);
+    const finish_reason = delta.finish_reason && ended(delta.finish_reason, delta.error);
     if (delta.text === "" && !finish_reason && !delta.logprobs) continue;
     await texts.learn(delta.logprobs);
     const offset = offsets.get(index) ?? 0;
@@ -149,8 +149,9 @@ function stream<T>({ signal }: CallOptions, start: (options: CallOptions) => Asy
   return Object.assign(chunks(), { controller });
 }
 
-/** Why an output ended, in OpenAI's words. The engine rejects a call that was aborted or that failed. */
-function ended(reason: FinishReason | null): "stop" | "length" {
+/** Why an output ended, in OpenAI's words, which have none for an error: like vLLM's server, the door throws it. */
+function ended(reason: FinishReason | null, error: OutputError | null): "stop" | "length" {
+  if (error) throw new EmbergramError(error.code, error.message);
   if (reason === "stop" || reason === "length") return reason;
   if (reason === "abort") throw new EmbergramError("aborted", "the call was aborted");
   throw new EmbergramError("internal", `the request ended with ${reason}`);

@@ -3,3 +3,4 @@ export { modelCache, type CachedModel } from "./model-cache.js";
 export { splitOf, type ModelInput, type NameOptions } from "./names.js";
 export type { Progress, ProgressPhase } from "./progress.js";
 export { RestartLoad } from "./remote.js";
+export { SILENCE } from "./wait.js";

@@ -8,7 +8,7 @@ import { agree, remoteBytes, RestartLoad } from "./remote.js";
 import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
-import { checkAborted } from "./wait.js";
+import { checkAborted, SILENCE } from "./wait.js";
 
 /** How a model is fetched, checked and kept. */
 export interface OpenOptions extends NameOptions {
@@ -27,7 +27,10 @@ export interface OpenOptions extends NameOptions {
   retries?: number;
   /** Milliseconds before the first retry, doubled for each further one; default 500. */
   retryDelay?: number;
-  /** Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. */
+  /**
+   * Milliseconds without a byte after which a connection, or another tab's download, counts as broken; default 30000. It
+   * holds for the engine's module as well.
+   */
   timeout?: number;
 }
 
@@ -67,7 +70,7 @@ export async function openModel(input: ModelInput, options: OpenOptions = {}): P
     signal: options.signal,
     retries: options.retries ?? 5,
     retryDelay: options.retryDelay ?? 500,
-    timeout: options.timeout ?? 30_000,
+    timeout: options.timeout ?? SILENCE,
     store: true,
   };
   return openRemote(await findFiles(input as string | URL, options, http), options, http);

@@ -1,5 +1,8 @@
 import { EmbergramError } from "../error.js";
 
+/** Milliseconds of silence after which a connection counts as broken, where the caller does not say. */
+export const SILENCE = 30_000;
+
 /** Throws `aborted` when the caller has aborted. */
 export function checkAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new EmbergramError("aborted", "Loading the model was aborted.", { cause: signal.reason });

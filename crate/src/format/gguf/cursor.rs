@@ -1,7 +1,7 @@
 //! Which tensor a byte belongs to.
 
 use super::Header;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 
 /// Deals the bytes after [`Header::data_offset`], in chunks of any size, out to the tensors. Bytes between tensors and
 /// after the last are passed over.
@@ -66,7 +66,7 @@ impl DataCursor {
             ErrorCode::TruncatedFile,
             format!(
                 "the file ends inside its tensors: '{}' has {} of its {} bytes; download the file again",
-                span.name,
+                excerpt(&span.name),
                 self.position.saturating_sub(span.start),
                 span.end - span.start
             ),

@@ -1,9 +1,10 @@
 //! The key-values of a GGUF header.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 
 use super::invalid;
-use crate::error::Result;
+use crate::error::{Result, excerpt};
 
 /// A value of any of GGUF's types.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +76,23 @@ impl Value {
         }
     }
 
+    /// The number that it is, of whatever type.
+    pub fn as_number(&self) -> Option<f64> {
+        match *self {
+            Self::U8(v) => Some(v.into()),
+            Self::I8(v) => Some(v.into()),
+            Self::U16(v) => Some(v.into()),
+            Self::I16(v) => Some(v.into()),
+            Self::U32(v) => Some(v.into()),
+            Self::I32(v) => Some(v.into()),
+            Self::F32(v) => Some(v.into()),
+            Self::U64(v) => Some(v as f64),
+            Self::I64(v) => Some(v as f64),
+            Self::F64(v) => Some(v),
+            Self::Bool(_) | Self::String(_) | Self::Array(_) => None,
+        }
+    }
+
     fn as_u32(&self) -> Option<u32> {
         match *self {
             Self::U8(v) => Some(v.into()),
@@ -97,11 +115,13 @@ impl Value {
         }
     }
 
-    fn as_bool(&self) -> Option<bool> {
+    /// The bool that it is.
+    pub fn as_bool(&self) -> Option<bool> {
         if let Self::Bool(v) = *self { Some(v) } else { None }
     }
 
-    fn as_str(&self) -> Option<&str> {
+    /// The string that it is.
+    pub fn as_str(&self) -> Option<&str> {
         if let Self::String(v) = self { Some(v) } else { None }
     }
 
@@ -118,6 +138,22 @@ impl Value {
             Self::Array(Array::I32(v)) => Some(v),
             Self::Array(Array::U32(v)) if v.iter().all(|&v| v <= i32::MAX as u32) => Some(bytemuck::cast_slice(v)),
             _ => None,
+        }
+    }
+}
+
+/// As messages show it: a scalar's value, a string's beginning, and of an array only that it is one.
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(v) => write!(f, "{v}"),
+            Self::String(v) => write!(f, "'{}'", excerpt(v)),
+            Self::Array(_) => write!(f, "an {}", self.kind()),
+            Self::F32(v) => write!(f, "{v}"),
+            Self::F64(v) => write!(f, "{v}"),
+            Self::U64(v) => write!(f, "{v}"),
+            Self::I64(v) => write!(f, "{v}"),
+            small => write!(f, "{}", small.as_number().unwrap_or_default()),
         }
     }
 }
@@ -206,7 +242,11 @@ impl Metadata {
         let Some(value) = self.get(key) else { return Ok(None) };
         match read(value) {
             Some(typed) => Ok(Some(typed)),
-            None => Err(invalid(format!("metadata '{key}' is {}; expected {want}", shown(value)))),
+            None => Err(invalid(format!(
+                "metadata '{}' is {value} (of type {}); expected {want}",
+                excerpt(key),
+                value.kind()
+            ))),
         }
     }
 }
@@ -221,16 +261,4 @@ const F32S: &str = "an array of f32";
 
 fn required<T>(key: &str, want: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| invalid(format!("metadata '{key}' is missing; expected {want}")))
-}
-
-/// The type, and for integers the value, which may be what is wrong.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::I8(v) => format!("{v} (i8)"),
-        Value::I16(v) => format!("{v} (i16)"),
-        Value::I32(v) => format!("{v} (i32)"),
-        Value::I64(v) => format!("{v} (i64)"),
-        Value::U64(v) => format!("{v} (u64)"),
-        other => format!("of type {}", other.kind()),
-    }
 }

@@ -5,7 +5,7 @@ use std::mem;
 
 use super::input::Input;
 use super::{Array, Header, Metadata, TensorInfo, Value, invalid, tensors};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 
 /// Longest string. The longest real ones, chat templates, have some ten thousand bytes.
 const MAX_STRING: u64 = 64 << 20;
@@ -143,9 +143,9 @@ impl Parser {
         match self.state {
             State::Magic | State::Version | State::Counts => "at its start".into(),
             State::Entry | State::Key(_) => format!("with {} key-values to come", self.entries_left),
-            State::Type | State::Value(_) | State::Text(_) | State::Elements => format!("in '{}'", self.name),
+            State::Type | State::Value(_) | State::Text(_) | State::Elements => format!("in '{}'", excerpt(&self.name)),
             State::Tensor | State::Name(_) => format!("with {} tensors to come", self.tensors_left),
-            State::Rank | State::Place(_) => format!("in tensor '{}'", self.name),
+            State::Rank | State::Place(_) => format!("in tensor '{}'", excerpt(&self.name)),
             State::Padding(_) | State::Done => "in the padding after it".into(),
         }
     }
@@ -232,7 +232,8 @@ impl Parser {
             State::Rank => {
                 let rank = read!(input.u32());
                 if !(1..=4).contains(&rank) {
-                    return Err(invalid(format!("tensor '{}' has {rank} dimensions; expected 1 to 4", self.name)));
+                    let name = excerpt(&self.name);
+                    return Err(invalid(format!("tensor '{name}' has {rank} dimensions; expected 1 to 4")));
                 }
                 self.state = State::Place(rank as usize);
             }
@@ -272,11 +273,11 @@ impl Parser {
     }
 
     fn unknown_type(&self, kind: u32) -> Error {
-        invalid(format!("metadata '{}' has the value type {kind}; expected 0 to 12", self.name))
+        invalid(format!("metadata '{}' has the value type {kind}; expected 0 to 12", excerpt(&self.name)))
     }
 
     fn bad_bool(&self) -> Error {
-        invalid(format!("metadata '{}' holds a bool that is neither 0 nor 1", self.name))
+        invalid(format!("metadata '{}' holds a bool that is neither 0 nor 1", excerpt(&self.name)))
     }
 
     /// Starts an array.
@@ -284,7 +285,7 @@ impl Parser {
         if self.open.len() == MAX_DEPTH {
             return Err(invalid(format!(
                 "metadata '{}' nests arrays more than {MAX_DEPTH} deep; expected fewer",
-                self.name
+                excerpt(&self.name)
             )));
         }
         let Some(array) = empty_array(element) else { return Err(self.unknown_type(element)) };
@@ -316,7 +317,8 @@ impl Parser {
         match self.header.metadata.0.entry(mem::take(&mut self.name)) {
             Entry::Vacant(entry) => entry.insert(value),
             Entry::Occupied(entry) => {
-                return Err(invalid(format!("metadata '{}' is in the file twice; keys must be unique", entry.key())));
+                let key = excerpt(entry.key());
+                return Err(invalid(format!("metadata '{key}' is in the file twice; keys must be unique")));
             }
         };
         self.entries_left -= 1;

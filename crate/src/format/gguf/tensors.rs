@@ -1,7 +1,7 @@
 //! The tensor table: what it may say.
 
 use super::{TensorInfo, invalid};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::QuantType;
 
 /// Most bytes that all tensors together may claim: what JavaScript counts exactly.
@@ -36,19 +36,21 @@ const OTHER_TYPES: [(u32, &str); 23] = [
 
 /// A tensor of the table, checked on its own: dimensions, type and end.
 pub(super) fn tensor(name: String, shape: Vec<u64>, type_id: u32, offset: u64) -> Result<TensorInfo> {
+    let shown = || excerpt(&name);
     let Some(ty) = QuantType::from_gguf(type_id) else {
         let known = OTHER_TYPES.iter().find(|(id, _)| *id == type_id).map_or("unknown", |(_, name)| name);
         let supported = QuantType::ALL.map(QuantType::name).join(", ");
         return Err(Error::new(
             ErrorCode::UnsupportedQuantization,
-            format!("tensor '{name}' has the type {known} (ggml type {type_id}); supported are {supported}"),
+            format!("tensor '{}' has the type {known} (ggml type {type_id}); supported are {supported}", shown()),
         ));
     };
     let inner = shape.first().copied().unwrap_or(0);
     let block = ty.block_len() as u64;
     if !inner.is_multiple_of(block) {
         return Err(invalid(format!(
-            "tensor '{name}' has rows of {inner} elements; {} needs a multiple of {block}",
+            "tensor '{}' has rows of {inner} elements; {} needs a multiple of {block}",
+            shown(),
             ty.name()
         )));
     }
@@ -59,7 +61,8 @@ pub(super) fn tensor(name: String, shape: Vec<u64>, type_id: u32, offset: u64) -
             Ok(TensorInfo { name, shape, ty, offset, size })
         }
         _ => Err(invalid(format!(
-            "tensor '{name}' has the shape {shape:?} at offset {offset}; expected no zero, and an end below 2^53 bytes"
+            "tensor '{}' has the shape {shape:?} at offset {offset}; expected no zero, and an end below 2^53 bytes",
+            shown()
         ))),
     }
 }
@@ -71,7 +74,8 @@ pub(super) fn arrange(tensors: &mut [TensorInfo], alignment: u64) -> Result<()> 
         if !tensor.offset.is_multiple_of(alignment) {
             return Err(invalid(format!(
                 "tensor '{}' starts at offset {}; expected a multiple of the file's alignment, {alignment}",
-                tensor.name, tensor.offset
+                excerpt(&tensor.name),
+                tensor.offset
             )));
         }
     }
@@ -80,14 +84,16 @@ pub(super) fn arrange(tensors: &mut [TensorInfo], alignment: u64) -> Result<()> 
         if pair[1].offset < end {
             return Err(invalid(format!(
                 "tensor '{}' starts at offset {}, inside '{}'; expected {end} or more",
-                pair[1].name, pair[1].offset, pair[0].name
+                excerpt(&pair[1].name),
+                pair[1].offset,
+                excerpt(&pair[0].name)
             )));
         }
     }
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(invalid(format!("tensor '{}' is in the file twice; names must be unique", pair[0]))),
+        Some(pair) => Err(invalid(format!("tensor '{}' is in the file twice; names must be unique", excerpt(pair[0])))),
         None => Ok(()),
     }
 }

@@ -4,57 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::{ErrorCode, Result};
-
-/// Writes GGUF fields.
-#[derive(Clone, Default)]
-struct File(Vec<u8>);
-
-impl File {
-    /// The start of a version 3 file.
-    fn new(tensors: u64, entries: u64) -> Self {
-        Self(b"GGUF".to_vec()).u32(3).u64(tensors).u64(entries)
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn u32(self, value: u32) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    fn u64(self, value: u64) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    fn text(self, text: &str) -> Self {
-        self.u64(text.len() as u64).bytes(text.as_bytes())
-    }
-
-    /// A key and the type of its value.
-    fn key(self, key: &str, kind: u32) -> Self {
-        self.text(key).u32(kind)
-    }
-
-    /// The key of an array, its element type and length.
-    fn array(self, key: &str, element: u32, len: u64) -> Self {
-        self.key(key, 9).u32(element).u64(len)
-    }
-
-    fn tensor(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
-        self = self.text(name).u32(shape.len() as u32);
-        for &dim in shape {
-            self = self.u64(dim);
-        }
-        self.u32(kind).u64(offset)
-    }
-
-    fn align(mut self, to: usize) -> Self {
-        self.0.resize(self.0.len().next_multiple_of(to), 0);
-        self
-    }
-}
+use crate::testing::File;
 
 /// A header with every value type and three tensors, not in the order of their offsets.
 fn sample() -> File {

@@ -1,0 +1,160 @@
+//! From the bytes of a model's files to an [`Llm`]. When the headers are complete, everything that they tell is checked and
+//! made, down to the plan's buffers; of the bytes after them nothing is asked but that they are all there.
+
+use super::capacity::{block_bytes, capacity};
+use super::templates::Templates;
+use super::weights::{Model, WeightLoader, read};
+use super::{Llm, ModelInfo};
+use crate::config::LlmConfig;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorCode, Result, excerpt};
+use crate::format::gguf::Metadata;
+use crate::gpu::{Gpu, Plan};
+use crate::metrics::{CacheConfig, Registry};
+use crate::speculate::SpeculativeConfig;
+use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
+
+/// Takes a GGUF file piece by piece and becomes an [`Llm`].
+pub struct LlmLoader {
+    gpu: Gpu,
+    config: LlmConfig,
+    loader: WeightLoader,
+    /// What the headers told, once they are complete.
+    prepared: Option<Prepared>,
+}
+
+/// All but the weights.
+struct Prepared {
+    tokenizer: Tokenizer,
+    templates: Templates,
+    plan: Plan,
+    name: String,
+}
+
+impl LlmLoader {
+    /// A loader onto this device. Checks what can be checked before any byte has come.
+    ///
+    /// # Errors
+    /// `invalid_config` for a bad `speculative_config` or `chat_template`.
+    pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
+        speculation(&config)?;
+        if let Some(source) = &config.chat_template {
+            ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
+        }
+        Ok(Self { loader: WeightLoader::new(&gpu), gpu, config, prepared: None })
+    }
+
+    /// Takes the header of a further part of a split file; see [`Reader::announce`](crate::model::Reader::announce).
+    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.loader.announce(bytes)
+    }
+
+    /// Ends one part of a split file; see [`WeightLoader::next_part`].
+    pub fn next_part(&mut self) -> Result<()> {
+        self.loader.next_part()
+    }
+
+    /// Takes the next bytes, in pieces of any size.
+    ///
+    /// # Errors
+    /// With the piece that completes the headers, all that they tell against the model: `unsupported_model` for an
+    /// architecture, a tokenizer or a key that the engine does not know, `invalid_tensor` for tensors that are not the
+    /// architecture's, `invalid_config` for a `max_model_len` beyond the model's context or a cache too small for one block,
+    /// `adapter_too_small` for a model or options that ask for more than the adapter has. Later `device_lost`, and
+    /// `adapter_too_small` where memory ran out.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let used = self.loader.header(bytes)?;
+        if self.prepared.is_none() {
+            self.prepared = self.prepare()?;
+        }
+        self.loader.push(&bytes[used..])
+    }
+
+    /// Takes a whole source, such as an open file, in pieces of 1 MiB.
+    ///
+    /// # Errors
+    /// `invalid_file` when the source cannot be read; else as [`Self::push`].
+    pub fn read(&mut self, source: impl std::io::Read) -> Result<()> {
+        read(source, |piece| self.push(piece))
+    }
+
+    /// Makes what the headers tell of, once they are complete: first what costs no memory of the device.
+    fn prepare(&mut self) -> Result<Option<Prepared>> {
+        let Some(described) = self.loader.described() else { return Ok(None) };
+        let mut metadata = std::mem::take(&mut described.metadata);
+        let model = described.config.clone();
+        let tokenizer = Tokenizer::new(tokenizer_source(&mut metadata)?)?;
+        let templates = Templates::new(&metadata, &tokenizer, self.config.chat_template.as_deref())?;
+        let name = match &self.config.served_model_name {
+            Some(name) => name.clone(),
+            None => excerpt(metadata.opt_str("general.name")?.unwrap_or("model")).to_string(),
+        };
+        let capacity = capacity(&self.config, &model, &self.gpu)?;
+        let plan = Plan::new(&self.gpu, &self.loader.allocate()?.program(&model), capacity)?;
+        Ok(Some(Prepared { tokenizer, templates, plan, name }))
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// `truncated_file` when something is missing of it; `invalid_tensor` for a `rope_freqs` that holds no factors.
+    pub fn finish(self) -> Result<Llm> {
+        let Model { config: model, ropes, .. } = self.loader.finish()?;
+        let Prepared { tokenizer, templates, plan, name } = self.prepared.expect("the headers were complete");
+        let capacity = plan.capacity;
+        plan.set_ropes(&ropes.tables(capacity.positions));
+        let mut metrics = Registry::new(name.clone(), capacity.positions);
+        metrics.set_cache_config(CacheConfig {
+            block_size: capacity.block_size,
+            num_gpu_blocks: capacity.blocks,
+            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
+            enable_prefix_caching: self.config.enable_prefix_caching,
+            cache_dtype: "float32".to_string(),
+            sliding_window: None,
+        });
+        let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
+        engine.set_speculation(speculation(&self.config)?);
+        engine.set_max_num_waiting(self.config.max_num_waiting);
+        let info = ModelInfo {
+            name,
+            max_model_len: capacity.positions,
+            vocab_size: model.vocab,
+            has_chat_template: templates.own.is_ok(),
+        };
+        Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
+    }
+}
+
+fn speculation(config: &LlmConfig) -> Result<Option<SpeculativeConfig>> {
+    config.speculative_config.as_ref().map(SpeculativeConfig::from_json).transpose()
+}
+
+fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    const MERGES: &str = "tokenizer.ggml.merges";
+    let token_types = match m.get("tokenizer.ggml.token_type") {
+        Some(_) => m.i32s("tokenizer.ggml.token_type")?.to_vec(),
+        None => Vec::new(),
+    };
+    let pre = m.opt_str("tokenizer.ggml.pre")?.unwrap_or("default").to_string();
+    let bos = m.opt_u32("tokenizer.ggml.bos_token_id")?;
+    let model = m.str("tokenizer.ggml.model")?.to_string();
+    let sentencepiece = model == "llama";
+    // Files of Llama 2 and 3 often do without the key; llama.cpp adds the token for them.
+    let adds_bos = (sentencepiece || pre == "llama-bpe") && bos.is_some();
+    let add_bos = m.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
+    let scores = if sentencepiece { m.f32s("tokenizer.ggml.scores")?.to_vec() } else { Vec::new() };
+    Ok(TokenizerSource {
+        model,
+        scores,
+        add_space_prefix: m.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+        pre,
+        bos,
+        eos: m.opt_u32("tokenizer.ggml.eos_token_id")?,
+        eot: m.opt_u32("tokenizer.ggml.eot_token_id")?,
+        add_bos,
+        token_types,
+        tokens: m.take_strings(TOKENS)?,
+        merges: if sentencepiece { Vec::new() } else { m.take_strings(MERGES)? },
+    })
+}

@@ -1,0 +1,97 @@
+//! Tiny models of every architecture, whose logits `transformers` computed in float32 (tests/golden/models), as the GGUFs that
+//! `scripts/convert_hf.py` makes of them.
+
+use embergram::gpu::plan::Capacity;
+use embergram::gpu::{Gpu, Plan, Row};
+use embergram::llm::weights::WeightLoader;
+use serde::Deserialize;
+
+const BLOCK: usize = 8;
+
+/// A model's name, its file and what `transformers` said.
+pub struct Tiny {
+    pub name: &'static str,
+    pub file: &'static [u8],
+    golden: &'static str,
+}
+
+macro_rules! tiny {
+    ($($name:literal)*) => {
+        [$(Tiny {
+            name: $name,
+            file: include_bytes!(concat!(env!("EMBERGRAM_CONVERTED"), "/", $name, ".gguf")),
+            golden: include_str!(concat!("../../../tests/golden/models/", $name, "/golden.json")),
+        }),*]
+    };
+}
+
+/// One of each. `EMBERGRAM_CONVERTED` names the folder of the GGUFs; `npm test` makes it.
+pub const ALL: [Tiny; 9] = tiny!["llama3" "mistral" "qwen2" "qwen3" "gemma3" "phi3" "smollm3" "granite" "olmo2"];
+
+/// What `transformers` said.
+#[derive(Deserialize)]
+pub struct Golden {
+    pub token_ids: Vec<u32>,
+    pub logits_last: Vec<f32>,
+    logits_argmax: Vec<u32>,
+    /// Twelve tokens that were given, and what it said to them.
+    greedy_from_first_12: Vec<u32>,
+}
+
+impl Tiny {
+    pub fn golden(&self) -> Golden {
+        serde_json::from_str(self.golden).unwrap()
+    }
+}
+
+/// The largest difference of two rows of logits, relative to the largest logit.
+pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    assert!(ours.iter().all(|v| v.is_finite()));
+    let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    ours.iter().zip(theirs).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs())) / largest
+}
+
+/// The plan of a file, one slot with its blocks in descending order.
+fn plan(gpu: &Gpu, file: &[u8], positions: usize) -> Plan {
+    let mut loader = WeightLoader::new(gpu);
+    loader.read(file).unwrap();
+    let model = loader.finish().unwrap();
+    let blocks = positions.div_ceil(BLOCK);
+    let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
+    let plan = model.plan(gpu, capacity).unwrap();
+    (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
+    plan
+}
+
+fn row(position: usize, token: u32) -> Row {
+    Row { token, slot: 0, position: position as u32, output: true }
+}
+
+/// The last position's logits within 1e-4 of the largest, every position's best token, and the greedy tokens. Gives the
+/// logits' difference.
+pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny) -> f32 {
+    let (golden, what) = (tiny.golden(), format!("{}, {:?}", tiny.name, gpu.tuning));
+    let mut plan = plan(gpu, tiny.file, 64);
+    let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t)).collect();
+    let (mut best, mut last) = (Vec::new(), Vec::new());
+    for rows in rows.chunks(8) {
+        let step = plan.step(rows, true).await.unwrap();
+        best.extend(step.tokens);
+        last = step.logits[step.logits.len() - golden.logits_last.len()..].to_vec();
+    }
+    let difference = difference(&last, &golden.logits_last);
+    assert!(difference < 1e-4, "{what}: {difference:e}");
+    assert_eq!(best, golden.logits_argmax, "{what}");
+
+    plan.step(&rows[..8], false).await.unwrap();
+    let mut token = *plan.step(&rows[8..12], false).await.unwrap().tokens.last().unwrap();
+    let mut greedy = golden.token_ids[..12].to_vec();
+    greedy.push(token);
+    for position in 12..golden.greedy_from_first_12.len() - 1 {
+        token = plan.step(&[row(position, token)], false).await.unwrap().tokens[0];
+        greedy.push(token);
+    }
+    assert_eq!(greedy, golden.greedy_from_first_12, "{what}");
+    difference
+}

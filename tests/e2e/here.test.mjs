@@ -1,0 +1,82 @@
+// `embergram/here`: the engine in service workers, which can neither start workers nor import anything once they run.
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { launch } from "../../scripts/browser.mjs";
+import { dist } from "../../scripts/build.mjs";
+import { serve } from "../support/server.mjs";
+
+/** A module that has `run(options)`, with what it imports from. */
+const worker = (from) => `
+  import { Llm } from "${from}";
+  globalThis.run = async (options) => {
+    try {
+      const llm = await Llm.load({ model: new URL("tiny.gguf", location.href).href, max_model_len: 64, ...options });
+      const [{ outputs: [{ token_ids }] }] = await llm.generate("the", { max_tokens: 6, temperature: 0, ignore_eos: true });
+      await llm.unload();
+      return { token_ids, name: llm.model.name };
+    } catch ({ code, message }) {
+      return { code, message };
+    }
+  };
+  addEventListener("message", (event) => event.waitUntil(run(event.data).then((got) => event.ports[0].postMessage(got))));`;
+const tiny = process.env.EMBERGRAM_TINY_MODEL;
+const whole = { token_ids: expect.any(Array), name: "random tiny" };
+
+let context;
+let server;
+let folder;
+beforeAll(async () => {
+  server = await serve({ root: dist });
+  server.file("/", Buffer.from("<!doctype html><title>test</title>"), { "content-type": "text/html" });
+  server.file("/tiny.gguf", readFileSync(tiny));
+  for (const name of ["here", "index"]) {
+    server.file(`/${name}/sw.js`, Buffer.from(worker(`/${name}.js`)), { "content-type": "text/javascript" });
+    server.file(`/${name}/tiny.gguf`, readFileSync(tiny));
+  }
+  folder = mkdtempSync(join(tmpdir(), "embergram-extension-"));
+  for (const name of ["here.js", "engine_bg.wasm"]) cpSync(join(dist, name), join(folder, name));
+  cpSync(tiny, join(folder, "tiny.gguf"));
+  writeFileSync(join(folder, "sw.js"), worker("./here.js"));
+  writeFileSync(join(folder, "manifest.json"), JSON.stringify({
+    manifest_version: 3, name: "embergram", version: "1", background: { service_worker: "sw.js", type: "module" },
+    content_security_policy: { extension_pages: "script-src 'self' 'wasm-unsafe-eval'; object-src 'self'" },
+  }));
+  const args = [`--disable-extensions-except=${folder}`, `--load-extension=${folder}`, "--disable-features=DisableLoadExtensionCommandLineSwitch"];
+  context = await launch({ args, ignoreDefaultArgs: ["--disable-extensions"] });
+});
+afterAll(async () => {
+  await context?.close();
+  await server?.close();
+  if (folder) rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs in a page: what the service worker of a folder answers. */
+async function ask([folder, options]) {
+  const { installing, waiting, active } = await navigator.serviceWorker.register(`/${folder}/sw.js`, { type: "module" });
+  const worker = installing ?? waiting ?? active;
+  const { port1, port2 } = new MessageChannel();
+  const answer = new Promise((done) => (port1.onmessage = ({ data }) => done(data)));
+  worker.postMessage(options, [port2]);
+  return answer;
+}
+
+test("a service worker runs a model", async () => {
+  const page = await context.newPage();
+  await page.goto(server.origin);
+  expect(await page.evaluate(ask, ["here", {}])).toEqual(whole);
+  const asked = await page.evaluate(ask, ["here", { worker: true }]);
+  expect(asked).toMatchObject({ code: "invalid_config", message: expect.stringContaining("import embergram") });
+  // The package's main entry cannot, and names the one that can.
+  for (const options of [{}, { worker: false }]) {
+    const refused = await page.evaluate(ask, ["index", options]);
+    expect(refused).toMatchObject({ code: "invalid_config", message: expect.stringContaining("embergram/here") });
+  }
+  await page.close();
+});
+
+test("so does the background of an extension", async () => {
+  const background = context.serviceWorkers().find((w) => w.url().startsWith("chrome-extension:")) ?? (await context.waitForEvent("serviceworker"));
+  expect(await background.evaluate(() => globalThis.run({}))).toEqual(whole);
+});
