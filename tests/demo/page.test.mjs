@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { buildDemo } from "../../scripts/demo.mjs";
 import { serve } from "../../scripts/serve.mjs";
 import { root } from "../../scripts/setup.mjs";
+import { hub } from "../support/hub.mjs";
 import { serve as serveFaulty } from "../support/server.mjs";
 import { bytes, fixed, percent, seconds } from "../../www/demo/src/format.ts";
 import { contrasts } from "./contrast.mjs";
@@ -237,6 +238,22 @@ describe("with a tiny model", () => {
     await host.close();
     const asked = host.of("/cut.gguf").filter(({ method }) => method === "GET").map(({ headers }) => headers.range);
     expect(asked).toEqual(["bytes=0-", `bytes=${cutAfter - 1024}-`]);
+  });
+
+  test("loads a model by its repository and quantization, and shows what a wrong one could be", async () => {
+    const host = await serveFaulty();
+    hub(host, "some/model-GGUF", { "README.md": Buffer.from("#"), "model-Q8_0.gguf": readFileSync(TINY) });
+    // The hub itself cannot be reached from a test: its name leads to this machine.
+    const there = "https://huggingface.co";
+    const lead = async (route) => route.fulfill({ response: await route.fetch({ url: route.request().url().replace(there, host.origin) }) });
+    await page.context().route(`${there}/**`, lead);
+    await user.loadAddress("hf:some/model-GGUF:Q4_K_M");
+    expect(await user.alertCode()).toBe("invalid_config");
+    expect(await user.text("[role=alert] p")).toContain("model-Q8_0 (0.1 MB)");
+    expect(await user.loadAddress("hf:some/model-GGUF:q8_0")).toMatch(/^Ready/);
+    expect(await user.alertCode()).toBe(null);
+    await page.context().unroute(`${there}/**`, lead);
+    await host.close();
   });
 
   test("loads again without the server, until the copy is deleted", async () => {

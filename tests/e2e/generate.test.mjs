@@ -1,9 +1,13 @@
 // The command line: what a model writes is shown by the terminal and not obeyed.
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { root } from "../../scripts/setup.mjs";
 import { harmless, printable } from "../../scripts/terminal.mjs";
+import { hub } from "../support/hub.mjs";
+import { serve } from "../support/server.mjs";
 
 const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
 
@@ -24,6 +28,20 @@ test("npm run generate shows control characters in place of obeying them", () =>
     const shown = generate(...prompts);
     expect(shown).not.toMatch(CONTROL);
     expect(shown).toContain(printable(outputs[0].text));
+  }
+}, 300_000);
+
+test("a model by its repository and quantization, from the hub that HF_ENDPOINT names", async () => {
+  const server = await serve();
+  try {
+    const tiny = readFileSync(process.env.EMBERGRAM_TINY_MODEL);
+    const { tree, file } = hub(server, "some/model-GGUF", { "model-Q8_0.gguf": tiny, "model-Q4_0.gguf": Buffer.from("another") });
+    const args = [join(root, "scripts/generate.mjs"), "--model", "hf:some/model-GGUF:q8_0", "--max-tokens", "8", "--json", "the"];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: root, env: { ...process.env, HF_ENDPOINT: server.origin } });
+    expect(JSON.parse(stdout).outputs[0].outputs[0].token_ids).toHaveLength(8);
+    expect(server.requests.map(({ path }) => path)).toEqual([tree, file("model-Q8_0.gguf")]);
+  } finally {
+    await server.close();
   }
 }, 300_000);
 

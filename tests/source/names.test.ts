@@ -18,13 +18,16 @@ describe("names", () => {
   });
 
   test.each([
-    "hf:o/r", "hf:o", "hf:", "hf:o/r/", "hf:o/r/f.gguf@",
+    "hf:o", "hf:", "hf:o/r/", "hf:o/r/f.gguf@", "hf:o:Q4", "hf:o/r:", "hf:o/r:a:b", "hf:o/r:a/b", "hf:o/r:..", "hf:o/r:%2e", "hf:o/r:Q4@v1", "hf:o/r@:Q4",
+    "hf:o/r/f.gguf:Q4", "hf:../r:Q4", "hf:o/..:Q4", "hf:o/r@..:Q4", "hf:o/r?x:Q4",
     // Out of the repository, in every way that an address has for it.
     "hf:a/b/../../../../evil/repo/resolve/main/x.gguf", "hf:../evil/x.gguf", "hf:a/../x.gguf", "hf:a/b/./x.gguf", "hf:a/b//x.gguf",
     "hf:a/b/%2e%2e/x.gguf", "hf:a/b/..%2Fx.gguf", "hf:a/b/..\\x.gguf", "hf:a/b/x.gguf?y", "hf:a/b/x.gguf#y", "hf:a/b/.\t./x.gguf", "hf:a/b/x.gguf\n",
     "hf:a/b/x.gguf@..", "hf:a/b/x.gguf@../../x", "hf:a/b/x.gguf@refs//1", "hf:a/b/x.gguf@a@b", "hf:a/b/x.gguf@%2e%2e", "hf:a/b/ü.gguf",
-  ])("%s is refused with the right form", (name) => {
-    expect(() => remoteFiles(name)).toThrow(expect.objectContaining({ code: "invalid_config", message: expect.stringContaining("hf:owner/repo/file.gguf") }));
+  ])("%s is refused with the right form", async (name) => {
+    const refusal = { code: "invalid_config", message: expect.stringMatching(/hf:owner\/repo\/file\.gguf.*hf:owner\/repo:Q4_K_M/) };
+    await expect(openModel(name, { fetch: () => expect.unreachable() })).rejects.toMatchObject(refusal);
+    await expect(modelCache.delete(name)).rejects.toMatchObject(refusal);
   });
 
   test("relative addresses need a base", () => {

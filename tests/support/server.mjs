@@ -6,6 +6,7 @@ import sirv from "sirv";
 /**
  * @typedef {object} Fault What one answer does wrong; all optional.
  * @property {number} [status] answer with this status and no file
+ * @property {string} [body] what is said with that status
  * @property {number} [cutAfter] destroy the connection after this many bytes of the body
  * @property {number} [stallAfter] send this many bytes of the body, then nothing more
  * @property {number} [delay] wait this many ms before the answer
@@ -17,6 +18,7 @@ import sirv from "sirv";
  * @typedef {object} Seen
  * @property {string} method
  * @property {string} path
+ * @property {URLSearchParams} query
  * @property {import("node:http").IncomingHttpHeaders} headers
  * @property {number} time milliseconds, of arrival
  * @property {number} status what was answered
@@ -39,8 +41,9 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
   const statics = root === undefined ? undefined : sirv(root, { dev: true, etag: true });
 
   async function answer(request, response) {
-    const path = decodeURI(new URL(request.url, "http://x").pathname);
-    const seen = { method: request.method, path, headers: request.headers, time: performance.now(), status: 0, sent: 0 };
+    const { pathname, searchParams: query } = new URL(request.url, "http://x");
+    const path = decodeURI(pathname);
+    const seen = { method: request.method, path, query, headers: request.headers, time: performance.now(), status: 0, sent: 0 };
     requests.push(seen);
     response.on("close", () => { seen.status = response.statusCode; });
     for (const [name, value] of Object.entries(common)) response.setHeader(name, value);
@@ -48,7 +51,7 @@ export async function serve({ root, headers: common = {}, port = 0 } = {}) {
     const fault = faults.get(path)?.(seen, count) ?? {};
     if (fault.delay) await sleep(fault.delay);
     if (fault.status) {
-      response.writeHead(fault.status, fault.headers).end();
+      response.writeHead(fault.status, fault.headers).end(fault.body);
       return;
     }
     if (request.method === "OPTIONS") {

@@ -21,7 +21,7 @@ import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
-  /** URL, file or `hf:` name of a GGUF model; of a split one the first part, or all files. */
+  /** URL, file or `hf:` name of a GGUF model; of a split one any part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** The caller's. */

@@ -52,7 +52,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       return null;
     };
     if (source() === "server") return served.value;
-    if (source() === "address") return address.value.trim() || missing(address, "Give the address of a GGUF file.");
+    if (source() === "address") return address.value.trim() || missing(address, "Give the address of a GGUF file, or hf:owner/repo:Q4_K_M.");
     if (files.length === 0) return missing(byId<HTMLInputElement>("file"), "Choose a GGUF file.");
     return files.length > 1 ? files : files[0]!;
   }

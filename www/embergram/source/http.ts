@@ -1,4 +1,5 @@
 import { EmbergramError } from "../error.js";
+import { advice } from "./advice.js";
 import { shown } from "./secrets.js";
 import { checkAborted, sleep } from "./wait.js";
 
@@ -139,13 +140,36 @@ export async function* download(
  * @throws EmbergramError `http` for a file that is not there, `network`, `aborted`
  */
 export async function probe(url: URL, options: HttpOptions): Promise<Remote | undefined> {
+  return persistent(options, async (guard) => {
+    const response = await ask(url, { method: "HEAD" }, guard, options);
+    if (response.ok) return describe(response, 0).remote;
+    if (response.status === 404 || response.status === 410 || RETRIED.has(response.status)) throw await refused(url, response, guard);
+    return undefined;
+  });
+}
+
+/**
+ * A text of which the server has more pages, and the address of the next one (RFC 8288).
+ * @throws EmbergramError `http`, `network`, `aborted`
+ */
+export async function readPage(url: URL, options: HttpOptions): Promise<{ text: string; next: URL | undefined }> {
+  return persistent(options, async (guard) => {
+    const response = await ask(url, {}, guard, options);
+    if (!response.ok) throw await refused(url, response, guard);
+    const next = /<([^>]*)>\s*;[^,]*\brel="?next\b/i.exec(response.headers.get("link") ?? "")?.[1];
+    const text = await guard.within(response.text()).catch(() => {
+      throw new Passing(broken(url, "broke"));
+    });
+    return { text, next: next === undefined ? undefined : new URL(next, url) };
+  });
+}
+
+/** Tries again what failed and may pass. */
+async function persistent<T>(options: HttpOptions, attempt: (guard: Guard) => Promise<T>): Promise<T> {
   for (let failures = 0; ; failures++) {
     const guard = new Guard(options.signal, options.timeout);
     try {
-      const response = await ask(url, { method: "HEAD" }, guard, options);
-      if (response.ok) return describe(response, 0).remote;
-      if (response.status === 404 || response.status === 410 || RETRIED.has(response.status)) throw refused(url, response);
-      return undefined;
+      return await attempt(guard);
     } catch (error) {
       checkAborted(options.signal);
       if (!(error instanceof Passing)) throw error;
@@ -247,7 +271,7 @@ async function get(url: URL, at: number, options: HttpOptions) {
       if (at > 0) throw new FileChanged();
       throw new EmbergramError("truncated_file", `${shown(url)} is empty. Check what the server holds there.`);
     }
-    if (response.status !== 200 && response.status !== 206) throw refused(url, response);
+    if (response.status !== 200 && response.status !== 206) throw await refused(url, response, guard);
     const described = describe(response, at);
     if (described.start > at || (response.status === 206 && described.start !== at)) {
       throw new EmbergramError("http", `${shown(url)} answered Range ${range} with ${response.headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
@@ -316,19 +340,23 @@ function broken(url: URL, how: string): EmbergramError {
   return new EmbergramError("network", `The connection to ${shown(url)} ${how}, also when tried again. Check the connection and load again: with the cache on, the download goes on where it broke.`);
 }
 
-function refused(url: URL, response: Response): EmbergramError | Passing {
-  const { status } = response;
-  const error = new EmbergramError("http", `${shown(url)} answered ${status} ${response.statusText}`.trimEnd() + `. ${advice(status)}`);
+async function refused(url: URL, response: Response, guard: Guard): Promise<EmbergramError | Passing> {
+  const { status, headers } = response;
+  const reason = (await reasonOf(response, guard))?.replaceAll(url.href, shown(url)).replace(/\.$/, "");
+  const answer = `${shown(url)} answered ${status} ${response.statusText}`.trimEnd();
+  const error = new EmbergramError("http", `${answer}${reason ? ` (${reason})` : ""}. ${advice(status, headers.get("x-error-code"))}`);
   if (!RETRIED.has(status)) return error;
-  const after = Number(response.headers.get("retry-after") ?? NaN) * 1000;
+  const after = Number(headers.get("retry-after") ?? NaN) * 1000;
   return new Passing(error, after > 0 ? Math.min(after, LONGEST_RETRY_AFTER) : undefined);
 }
 
-function advice(status: number): string {
-  if (status === 401 || status === 403) return "The file needs permission: pass a fetch that sends an Authorization header, or use a public file.";
-  if (status === 404 || status === 410) return "Check the address, and for an hf: name the owner, repository, file name and revision.";
-  if (status === 429) return "The server asks for fewer requests: load again later.";
-  return status >= 500 ? "The server is in trouble: load again later." : "Check that a plain GET of this address, in this page, gives the file.";
+/** Why the server refuses, in its own words, as the hub says it: in a header, or as JSON. */
+async function reasonOf(response: Response, guard: Guard): Promise<string | undefined> {
+  let said: unknown = response.headers.get("x-error-message");
+  if (said === null && /\bjson\b/.test(response.headers.get("content-type") ?? "")) {
+    said = await guard.within(response.json()).then((body: { error?: unknown } | null) => body?.error, () => undefined);
+  }
+  return typeof said === "string" ? said.slice(0, 300) : undefined;
 }
 
 function delay(failures: number, first: number): number {

@@ -1,4 +1,5 @@
-import { remoteFiles, type NameOptions } from "./names.js";
+import { knownFiles } from "./hub.js";
+import type { NameOptions } from "./names.js";
 import { Entry } from "./store.js";
 
 /** One cached file; a split model has one for each part. */
@@ -33,13 +34,14 @@ export const modelCache = {
   list,
 
   /**
-   * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. A load that
+   * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. No server is
+   * asked: a repository's name removes what is here of its models, of one with a tag those that the tag fits. A load that
    * runs goes on without the cache.
    * @returns whether there was one
    */
   async delete(model: string | URL | CachedModel, options: NameOptions = {}): Promise<boolean> {
     const named = typeof model === "string" || model instanceof URL;
-    const keys = named ? await Promise.all(remoteFiles(model, options).map(({ key }) => Entry.keyOf(key))) : [model.key];
+    const keys = named ? await Promise.all((await knownFiles(model, options)).map(({ key }) => Entry.keyOf(key))) : [model.key];
     const there = (await Entry.all()).filter(({ key, meta }) => meta !== undefined && keys.includes(key));
     for (const { key } of there) await Entry.remove(key);
     return there.length > 0;

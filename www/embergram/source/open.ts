@@ -1,7 +1,8 @@
 import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
 import { probe, readPointer, type HttpOptions, type Remote } from "./http.js";
-import { orderedFiles, remoteFiles, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
+import { findFiles } from "./hub.js";
+import { orderedFiles, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
 import { ProgressMeter, type Progress } from "./progress.js";
 import { agree, remoteBytes, RestartLoad } from "./remote.js";
 import { checkQuota } from "./room.js";
@@ -58,12 +59,21 @@ const RESTARTS = 2;
 /**
  * Finds a model's files and checks what can be checked before the first byte: options, for a split model that all parts
  * are there and fit the storage, for an `hf:` name the sha256 that the hub gives.
- * @throws EmbergramError `invalid_config`, `http`, `network`, `quota`, `aborted`, `invalid_file`
+ * @throws EmbergramError `invalid_config`, `http`, `network`, `quota`, `aborted`, `invalid_file`, `unsupported_model`
  */
 export async function openModel(input: ModelInput, options: OpenOptions = {}): Promise<ModelSource> {
   checkAborted(options.signal);
   const files = input instanceof Blob ? [input] : Array.isArray(input) ? (input as readonly Blob[]) : undefined;
-  return files !== undefined ? openFiles(orderedFiles(files), options) : openRemote(remoteFiles(input as string | URL, options), options);
+  if (files !== undefined) return openFiles(orderedFiles(files), options);
+  const http: HttpOptions = {
+    fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    signal: options.signal,
+    retries: options.retries ?? 5,
+    retryDelay: options.retryDelay ?? 500,
+    timeout: options.timeout ?? SILENCE,
+    store: true,
+  };
+  return openRemote(await findFiles(input as string | URL, options, http), options, http);
 }
 
 /** The caller's sha256 of each part. */
@@ -115,28 +125,23 @@ async function* fileBytes(file: Blob, name: string, expected: string | undefined
   if (sha256 !== expected) throw new EmbergramError("invalid_file", `The file "${name}" has the sha256 ${sha256}, not ${expected}. Choose the file that is meant, or correct the option sha256.`);
 }
 
-async function openRemote(files: readonly RemoteFile[], options: OpenOptions): Promise<ModelSource> {
+async function openRemote(files: readonly RemoteFile[], options: OpenOptions, http: HttpOptions): Promise<ModelSource> {
   const hashes = expectedHashes(files.length, options.sha256);
   const caching = options.cache ?? true;
-  const http: HttpOptions = {
-    fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
-    signal: options.signal,
-    retries: options.retries ?? 5,
-    retryDelay: options.retryDelay ?? 500,
-    timeout: options.timeout ?? SILENCE,
-    store: true,
-  };
   const meter = new ProgressMeter(files.length, options.onProgress);
   const cacheable = (url: URL) => caching && (url.protocol === "http:" || url.protocol === "https:");
   const places = await Promise.all(files.map((file) => (cacheable(file.url) ? Entry.of(file) : undefined)));
   const entries = places.filter((entry) => entry !== undefined);
-  const parts = await Promise.all(files.map(async ({ url, pointer }, i) => {
+  const parts = await Promise.all(files.map(async (file, i) => {
+    const { url, pointer } = file;
     const entry = places[i];
     const meta = await entry?.meta();
-    const cached = meta?.complete === true && (hashes[i] === undefined || hashes[i] === meta.sha256);
-    let told: Remote | undefined;
+    let told: Remote | undefined = file.told;
+    // Whoever asked the hub wants its version, whatever lies here.
+    const expected = hashes[i] ?? told?.sha256;
+    const cached = meta?.complete === true && (expected === undefined || expected === meta.sha256);
     if (!cached) {
-      told = pointer && (await readPointer(pointer, http));
+      told ??= pointer && (await readPointer(pointer, http));
       agree(url, hashes[i], told?.sha256);
       if (files.length > 1) told ??= await probe(url, http);
     }
@@ -147,7 +152,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions): P
       http: { ...http, store: entry === undefined },
       entry,
       entries,
-      expected: hashes[i],
+      expected,
       told,
       onSize,
       onBytes: (loaded, phase, kept) => meter.set(i, loaded, phase, kept),
