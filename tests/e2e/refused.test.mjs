@@ -31,7 +31,7 @@ function long(from, to) {
 
 test.each([
   ["a tokenizer of another family", ["gpt2", "bert"], {}, "unsupported_model", "bert"],
-  ["another way to cut words", ["smollm", "unheard"], {}, "unsupported_model", "unheard"],
+  ["another way to cut words", ["smollm", "murmur"], {}, "unsupported_model", "murmur"],
   ["a tensor under another name", ["blk.1.attn_q.weight", "blk.1.attn_q.biases"], {}, "invalid_tensor", "attn_q"],
   ["a length beyond the model's", ["gpt2", "gpt2"], { max_model_len: 100_000 }, "invalid_config", "max_model_len"],
   ["a cache without a block", ["gpt2", "gpt2"], { kv_cache_memory_bytes: 1 }, "invalid_config", "kv_cache_memory_bytes"],
