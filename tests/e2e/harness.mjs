@@ -4,19 +4,23 @@ import { join } from "node:path";
 import { openPackage } from "../../scripts/browser.mjs";
 import { root } from "../../scripts/setup.mjs";
 
-/** Opens a page with `globalThis.embergram`; the models are `/model.gguf` (SmolLM2) and `/tiny.gguf`. */
+/** Opens a page with `globalThis.embergram`; the models are `/model.gguf` (SmolLM2), `/tiny.gguf`, `/qwen2.gguf`, `/gemma3.gguf`. */
 export function open({ places = {}, ...options } = {}) {
-  const models = { "/model.gguf": process.env.EMBERGRAM_MODEL, "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL };
+  const { EMBERGRAM_MODEL, EMBERGRAM_TINY_MODEL, EMBERGRAM_QWEN2, EMBERGRAM_GEMMA3 } = process.env;
+  const models = {
+    "/model.gguf": EMBERGRAM_MODEL, "/tiny.gguf": EMBERGRAM_TINY_MODEL, "/qwen2.gguf": EMBERGRAM_QWEN2, "/gemma3.gguf": EMBERGRAM_GEMMA3,
+  };
   return openPackage({ places: { ...models, ...places }, ...options });
 }
 
-/** vLLM's recordings with prompts and token ids, by file name. */
+/** vLLM's recordings with prompts and token ids, by file name, and the model that they are of. */
 export function recordings() {
   const folder = process.env.EMBERGRAM_GOLDEN ?? join(root, "tests/golden");
   return readdirSync(folder)
     .filter((name) => name.endsWith(".json"))
     .map((name) => ({ name, ...JSON.parse(readFileSync(join(folder, name), "utf8")) }))
-    .filter(({ runs }) => runs);
+    .filter(({ runs }) => runs)
+    .map((recording) => ({ ...recording, model: /qwen2|gemma3/.exec(recording.name)?.[0] ?? "model" }));
 }
 
 /** For `page.evaluate`: `settled`, which tells what a promise gave, or how it was refused. */
