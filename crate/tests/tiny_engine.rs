@@ -480,3 +480,15 @@ fn one_prompt_is_prefilled_once(llm: &mut Llm) {
         assert_eq!(shared.token_ids, anew.token_ids);
     }
 }
+
+/// The bytes of a character whose end never comes are no text, as in vLLM.
+#[test]
+fn an_output_that_ends_inside_a_character_ends_before_it() {
+    let mut llm = tiny(config());
+    // The token of byte C3, which begins a character of two bytes.
+    let lead = 3 + 0xc3;
+    assert_eq!(llm.detokenize(&[lead]), "\u{fffd}");
+    let p = json!({ "temperature": 0, "max_tokens": 1, "logit_bias": { (lead.to_string()): 100 } });
+    let output = pollster::block_on(llm.generate(&[words(1, 5)], &params(p))).unwrap().remove(0).remove(0);
+    assert_eq!((output.token_ids, output.text.as_str()), (vec![lead], ""));
+}

@@ -295,13 +295,9 @@ impl Sequence {
         self.tokens.len() - self.prompt_len <= self.request.params.min_tokens
     }
 
-    /// Puts the text that was held back into `output`.
+    /// Puts the text that was held back for a stop string into `output`. Bytes of a character whose end has not come are no
+    /// text, as in vLLM.
     pub(super) fn flush_text(&mut self, output: &mut SequenceOutput) {
-        let text = self.detokenizer.finish();
-        let step = self.stops.push(&text, self.is_early());
-        output.text.push_str(&step.text);
-        if step.hit.is_none() {
-            output.text.push_str(&self.stops.finish());
-        }
+        output.text.push_str(&self.stops.finish());
     }
 }

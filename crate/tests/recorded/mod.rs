@@ -56,7 +56,8 @@ pub fn speculation(run: &golden::Run) -> Option<SpeculativeConfig> {
 /// Generates a recorded run, each of its outputs to at most `most` tokens: tokens, text and counters are the recorded ones.
 pub async fn assert_as_recorded(variable: &str, name: &str, run: &golden::Run, most: usize) -> Llm {
     let options = json!({
-        "max_model_len": run.max_model_len, "max_num_batched_tokens": 96,
+        // As in vLLM a prompt is one step, which one of its counts is of.
+        "max_model_len": run.max_model_len, "max_num_batched_tokens": 1024,
         "speculative_config": run.config.get("speculative_config"),
     });
     let mut llm = load(variable, options);
