@@ -2,13 +2,18 @@
 
 use super::Tokenizer;
 
-/// Turns tokens into text as they come. All it returns, joined, is `String::from_utf8_lossy` of all the bytes.
+/// Bytes that are held back at most. A model that says nothing but broken characters comes to so many.
+const MOST_HELD: usize = 1024;
+
+/// Turns tokens into text as they come. As in vLLM (`DecodeStream` of Hugging Face's tokenizers), a token's text is given when
+/// the text so far ends with a whole character: until then all of it waits, also what comes before the broken end. All
+/// that it returns, joined, is `String::from_utf8_lossy` of all the bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Detokenizer {
     skip_special: bool,
     /// No text has come yet, and a space that begins it is the one that encoding puts there.
     drop_space: bool,
-    /// The start of a character whose end has not come: at most three bytes between calls.
+    /// Bytes whose text has not been given: it ends inside a character.
     pending: Vec<u8>,
 }
 
@@ -33,7 +38,7 @@ impl Detokenizer {
         self.push_bytes(bytes)
     }
 
-    /// The text of bytes that no character followed, as U+FFFD.
+    /// The text that waits, with U+FFFD for a character whose end has not come.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
@@ -46,22 +51,12 @@ impl Detokenizer {
 
     fn push_bytes(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
-        let mut text = String::new();
-        let mut rest = self.pending.as_slice();
-        while let Err(error) = std::str::from_utf8(rest) {
-            let (valid, bad) = rest.split_at(error.valid_up_to());
-            text.push_str(&String::from_utf8_lossy(valid));
-            rest = bad;
-            // Without a length, the bytes end within a character: they wait for the next.
-            let Some(len) = error.error_len() else { break };
-            text.push(char::REPLACEMENT_CHARACTER);
-            rest = &bad[len..];
+        let text = String::from_utf8_lossy(&self.pending);
+        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.pending.len() < MOST_HELD {
+            return String::new();
         }
-        if let Ok(valid) = std::str::from_utf8(rest) {
-            text.push_str(valid);
-            rest = &[];
-        }
-        self.pending.drain(..self.pending.len() - rest.len());
+        let text = text.into_owned();
+        self.pending.clear();
         text
     }
 }
@@ -78,7 +73,6 @@ mod tests {
         for cut in cuts.iter().cycle() {
             let (now, later) = rest.split_at((*cut).min(rest.len()));
             out.push(detokenizer.push_bytes(now));
-            assert!(detokenizer.pending.len() <= 3);
             rest = later;
             if rest.is_empty() {
                 break;
@@ -90,9 +84,11 @@ mod tests {
 
     #[test]
     fn holds_a_character_until_it_is_whole() {
-        assert_eq!(stream("a😀b".as_bytes(), &[2]), ["a", "", "😀b", ""]);
+        assert_eq!(stream("a😀b".as_bytes(), &[2]), ["", "", "a😀b", ""]);
         assert_eq!(stream(b"\xf0\x9f\x98", &[1]), ["", "", "", "\u{fffd}"]);
         assert_eq!(stream(b"\xe2\x82A", &[1]), ["", "", "\u{fffd}A", ""]);
+        assert_eq!(stream(b"ab\xff", &[1]), ["a", "b", "", "\u{fffd}"]);
+        assert_eq!(stream(&[0xff; 1025], &[1]).concat(), "\u{fffd}".repeat(1025));
     }
 
     /// Leads and continuations of whole, cut and forbidden sequences.
