@@ -2,10 +2,12 @@
 //! step. A parameter is a `P`: whatever the runner keeps it as.
 
 pub mod parameter;
+pub mod runner;
 
 use std::collections::HashSet;
 
 pub use parameter::{Matrix, Parameter, Part};
+pub use runner::{Batch, BlockEntry, CORRUPTED, Capacity, Row, Runner, Running, StepOutput};
 
 /// What a runner executes.
 #[derive(Debug)]

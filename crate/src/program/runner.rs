@@ -1,0 +1,141 @@
+//! What a step is, for whoever runs it: a [`Batch`] goes into a [`Runner`], a [`StepOutput`] comes out.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::Result;
+
+/// One token of one sequence at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Token id.
+    pub token: u32,
+    /// Which block table is the sequence's.
+    pub slot: u32,
+    /// Place in the sequence, from 0.
+    pub position: u32,
+    /// Whether logits are wanted for it.
+    pub output: bool,
+    /// Whether the token is one of the prompt's. A runner may sum such rows in another order than those of decoding, but never
+    /// in an order that depends on the other rows of the step.
+    pub prompt: bool,
+}
+
+/// An entry of a block table: positions `index * block_size ..` of `slot` lie in `block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Whose table.
+    pub slot: u32,
+    /// Which run of `block_size` positions.
+    pub index: u32,
+    /// The block of the KV cache.
+    pub block: u32,
+}
+
+/// One step's work. It is a value: whoever makes it touches no device, and a runner knows no sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What is computed. Rows of one slot come one after another, in ascending positions.
+    pub rows: Vec<Row>,
+    /// What changed in the block tables since the batch before.
+    pub tables: Vec<BlockEntry>,
+    /// Whether the rows with `output` need their logits, beside the greedy token.
+    pub want_logits: bool,
+}
+
+impl Batch {
+    /// Empties it, and keeps its memory.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.tables.clear();
+        self.want_logits = false;
+    }
+}
+
+/// What a runner's memory holds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Rows per step.
+    pub rows: usize,
+    /// Rows with logits per step.
+    pub outputs: usize,
+    /// Sequences.
+    pub slots: usize,
+    /// Positions per sequence.
+    pub positions: usize,
+    /// Blocks of the KV cache, over all sequences.
+    pub blocks: usize,
+    /// Positions per block.
+    pub block_size: usize,
+}
+
+impl Capacity {
+    /// Entries of a slot's block table.
+    pub fn table_len(&self) -> usize {
+        self.positions.div_ceil(self.block_size)
+    }
+}
+
+/// In place of a token: the row's logits hold a NaN or an infinity.
+pub const CORRUPTED: u32 = u32::MAX;
+
+/// The result of a step, one entry for each row with `output`, in row order.
+#[derive(Debug, Default)]
+pub struct StepOutput {
+    /// The greedy token, or [`CORRUPTED`].
+    pub tokens: Vec<u32>,
+    /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
+    pub logits: Vec<f32>,
+    /// Seconds the device spent on it, where it has a clock and something was read back.
+    pub device_seconds: Option<f64>,
+}
+
+/// A future of a runner, which runs where it was made: a browser's promises stay in their thread.
+pub type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+/// Runs a program's steps over memory of its own: parameters, KV cache, activations.
+pub trait Runner {
+    /// What its memory holds.
+    fn capacity(&self) -> Capacity;
+
+    /// Bytes of that memory.
+    fn memory_bytes(&self) -> u64;
+
+    /// Launches per step: dispatches on a GPU, operations on a CPU.
+    fn launches(&self) -> usize;
+
+    /// Runs one step.
+    ///
+    /// # Panics
+    /// When the batch is over the capacity: the scheduler's fault.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput>;
+
+    /// Whether the last step read nothing back, and so may not have ended.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Tells the kernels of this model on this kind of device from others: what [`check_rows`](Self::check_rows) found may be
+    /// kept by it.
+    fn fingerprint(&self) -> u64;
+
+    /// How many parts the row check has.
+    fn row_checks(&self) -> usize;
+
+    /// One part of the row check: compares one row alone with the same row in the company of others, bit for bit. It writes
+    /// over `scratch`, a block of the KV cache, and slot 0's block table. Gives whether one kernel must serve all steps from
+    /// now on, since the bits differ.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    fn check_rows(&mut self, part: usize, scratch: u32) -> Running<'_, bool>;
+
+    /// Whether one kernel serves all steps.
+    fn single_kernel_path(&self) -> bool;
+
+    /// Takes what [`check_rows`](Self::check_rows) found before, in all parts, with the same fingerprint on the same device.
+    fn set_single_kernel_path(&mut self, single: bool);
+}
