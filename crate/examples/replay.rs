@@ -4,7 +4,8 @@
 //! Writes a JSON list, for each setting the steps, drafts and the cost of all texts together.
 //! `cargo run --example replay < texts.json`
 
-use embergram::speculate::{HoldRates, Replay, SpeculativeConfig, StepCosts};
+use embergram::engine::replay::Replay;
+use embergram::speculate::SpeculativeConfig;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -23,18 +24,13 @@ struct Text {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let input: Input = serde_json::from_reader(std::io::stdin())?;
-    let mut costs = StepCosts::new(0);
-    costs.fix(&input.costs);
+    let texts: Vec<_> = input.texts.into_iter().map(|text| (text.prompt_token_ids, text.output_token_ids)).collect();
     let mut results = Vec::new();
     for config in &input.configs {
         let config = if config.is_null() { None } else { Some(SpeculativeConfig::from_json(config)?) };
-        let mut rates = HoldRates::default();
-        let mut sum = Replay::default();
-        for Text { prompt_token_ids: prompt, output_token_ids: output } in &input.texts {
-            sum.add(&Replay::run(prompt, output, input.max_tokens, config.as_ref(), &costs, &mut rates)?);
-        }
-        let cost = sum.cost(&costs).ok_or("costs is empty")?;
-        results.push(serde_json::json!({ "steps": sum.steps(), "cost": cost, "replay": sum }));
+        let replay = Replay::run(&texts, input.max_tokens, config.as_ref(), &input.costs)?;
+        let cost = replay.cost(&input.costs).ok_or("costs is empty")?;
+        results.push(serde_json::json!({ "steps": replay.steps(), "cost": cost, "replay": replay }));
     }
     println!("{}", serde_json::Value::from(results));
     Ok(())

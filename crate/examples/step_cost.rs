@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Row, Tuning};
+use embergram::gpu::{Gpu, Tuning};
 use embergram::llm::weights::WeightLoader;
+use embergram::program::{BlockEntry, Capacity, Row, Runner};
 
 const ROWS: [usize; 6] = [1, 2, 4, 6, 8, 16];
 const ROUNDS: usize = 7;
@@ -26,16 +26,16 @@ fn main() {
         let model = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
         let mut plan = model.plan(&gpu, capacity).unwrap();
-        (0..16).for_each(|i| plan.set_block(0, i, i as u32));
+        (0..16).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: i as u32 }));
         let rows = |n: usize| -> Vec<Row> {
-            let row = |position| Row { token: position, slot: 0, position, output: true };
+            let row = |position| Row { token: position, slot: 0, position, output: true, prompt: false };
             (100..100 + n as u32).map(row).collect()
         };
         // By kernel, each dispatch on its own: where the time goes.
         for n in [1, 6] {
             let mut sums = std::collections::BTreeMap::new();
             for round in 0..4 {
-                plan.step(&rows(n), false).await.unwrap();
+                plan.run_rows(&rows(n), false).await.unwrap();
                 for (kernel, seconds) in plan.kernel_seconds(&rows(n)).unwrap() {
                     *sums.entry(kernel).or_insert(0.0) += if round > 0 { seconds / 3.0 } else { 0.0 };
                 }
@@ -50,7 +50,7 @@ fn main() {
         for round in 0..=ROUNDS {
             for (n, times) in ROWS.iter().zip(&mut times) {
                 let start = Instant::now();
-                plan.step(&rows(*n), false).await.unwrap();
+                plan.run_rows(&rows(*n), false).await.unwrap();
                 if round > 0 {
                     times.push(start.elapsed().as_secs_f64());
                 }
@@ -66,7 +66,7 @@ fn main() {
         let cost: serde_json::Map<_, _> =
             ROWS.iter().zip(&medians).map(|(r, m)| (r.to_string(), (m / medians[0]).into())).collect();
         let report = serde_json::json!({
-            "adapter": gpu.adapter.name, "dispatches": plan.dispatches(), "seconds_1": medians[0], "cost": cost,
+            "adapter": gpu.adapter.name, "dispatches": plan.launches(), "seconds_1": medians[0], "cost": cost,
         });
         println!("{report}");
     });

@@ -1,10 +1,11 @@
-//! `num_speculative_tokens: "auto"` against every fixed K, without a model: token sequences are replayed step by step, and
-//! a step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
+//! `num_speculative_tokens: "auto"` against every fixed K, without a model: the engine runs known token sequences, and a
+//! step of R rows costs c(R) as measured. Whatever the depth, the tokens are the same, so the cost alone compares them.
 
 mod common;
 
 use common::Random;
-use embergram::speculate::{HoldRates, Replay, SpeculativeConfig, StepCosts};
+use embergram::engine::replay::{Replay, Text};
+use embergram::speculate::SpeculativeConfig;
 use serde_json::Value;
 
 const MAX: usize = 8;
@@ -68,8 +69,8 @@ impl Random {
     }
 }
 
-/// Texts of one kind, each a prompt and an output; a workload's cost is that of all of them.
-type Texts = Vec<(Vec<u32>, Vec<u32>)>;
+/// Texts of one kind; a workload's cost is that of all of them.
+type Texts = Vec<Text>;
 
 fn workloads() -> Vec<(String, Texts)> {
     let mut random = Random(7);
@@ -101,16 +102,10 @@ fn workloads() -> Vec<(String, Texts)> {
 #[test]
 fn auto_costs_at_most_a_twentieth_more_than_the_best_fixed_depth() {
     for (kind, table) in [("dear rows", DEAR), ("measured rows", MEASURED), ("cheap rows", CHEAP)] {
-        let mut costs = StepCosts::new(0);
-        costs.fix(table);
         for (name, texts) in workloads() {
             let all = |config: Option<SpeculativeConfig>| {
-                let mut rates = HoldRates::default();
-                let cost = |(p, o): &(Vec<u32>, Vec<u32>)| {
-                    let replay = Replay::run(p, o, o.len(), config.as_ref(), &costs, &mut rates).unwrap();
-                    replay.cost(&costs).unwrap()
-                };
-                texts.iter().map(cost).sum::<f64>()
+                let replay = Replay::run(&texts, usize::MAX, config.as_ref(), table).unwrap();
+                replay.cost(table).unwrap()
             };
             let none = all(None);
             let fixed = (1..=MAX).map(|k| (k, all(Some(config(k, false)))));

@@ -3,10 +3,10 @@
 mod support;
 
 use burn::tensor::{Device, DeviceKind};
-use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
+use embergram::gpu::{Gpu, Plan};
 use embergram::llm::weights::WeightLoader;
 use embergram::model::reference::Reference;
+use embergram::program::{BlockEntry, Capacity, Row, Runner};
 
 const BLOCK: usize = 8;
 
@@ -23,10 +23,12 @@ async fn logits(gpu: &Gpu, mut loader: WeightLoader, file: &[u8], tokens: &[u32]
     let blocks = n.div_ceil(BLOCK);
     let capacity = Capacity { rows: n, outputs: n, slots: 1, positions: n, blocks, block_size: BLOCK };
     let mut plan = model.plan(gpu, capacity).unwrap();
-    (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
-    let rows: Vec<Row> =
-        (0..).zip(tokens).map(|(position, token)| Row { token: *token, slot: 0, position, output: true }).collect();
-    let logits = plan.step(&rows, true).await.unwrap().logits;
+    (0..blocks).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: (blocks - 1 - i) as u32 }));
+    let rows: Vec<Row> = (0..)
+        .zip(tokens)
+        .map(|(position, token)| Row { token: *token, slot: 0, position, output: true, prompt: false })
+        .collect();
+    let logits = plan.run_rows(&rows, true).await.unwrap().logits;
     assert_eq!(logits.len(), n * model.config.vocab);
     (logits, plan)
 }
@@ -71,7 +73,7 @@ fn a_vocabulary_in_parts_gives_the_same_logits() {
             // Below the embedding's 14 KB, above those of all other parameters.
             small.binding_limit = 11_000;
             let (parts, plan_of_parts) = logits(&gpu, WeightLoader::new(&small, None), &file, &tokens).await;
-            assert_eq!(plan_of_parts.dispatches(), plan.dispatches() + 2, "{case:?}");
+            assert_eq!(plan_of_parts.launches(), plan.launches() + 2, "{case:?}");
             assert!(whole.iter().zip(&parts).all(|(a, b)| a.to_bits() == b.to_bits()), "{case:?}");
         }
     });

@@ -6,9 +6,9 @@
 mod common;
 mod golden;
 
-use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row, Tuning};
+use embergram::gpu::{Gpu, Plan, Tuning};
 use embergram::llm::weights::WeightLoader;
+use embergram::program::{BlockEntry, Capacity, Row};
 
 const BLOCK: usize = 16;
 const VOCAB: usize = 49152;
@@ -30,21 +30,21 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     let plan = model.plan(&gpu, capacity).unwrap();
     for slot in 0..slots {
         for i in 0..per_slot {
-            plan.set_block(slot, i, (slot * per_slot + i) as u32);
+            plan.set_block(BlockEntry { slot: slot as u32, index: i as u32, block: (slot * per_slot + i) as u32 });
         }
     }
     plan
 }
 
 fn row_of(sequence: &[u32], slot: usize, position: usize) -> Row {
-    Row { token: sequence[position], slot: slot as u32, position: position as u32, output: true }
+    Row { token: sequence[position], slot: slot as u32, position: position as u32, output: true, prompt: false }
 }
 
 /// The row at `position` of sequence 0 gives the same bits alone and among so many others.
 async fn assert_independent(plan: &mut Plan, sequences: &[Vec<u32>], position: usize, companies: &[usize]) {
     let row = |slot: usize, position| row_of(&sequences[slot], slot, position);
     let probe = row(0, position);
-    let alone = plan.step(&[probe], true).await.unwrap().logits;
+    let alone = plan.run_rows(&[probe], true).await.unwrap().logits;
     assert_eq!(alone.len(), VOCAB);
     assert!(alone.iter().all(|v| v.is_finite()) && alone.iter().any(|v| *v != alone[0]));
     for &company in companies {
@@ -57,7 +57,7 @@ async fn assert_independent(plan: &mut Plan, sequences: &[Vec<u32>], position: u
             rows.swap(0, company * 2 / 3);
         }
         let at = rows.iter().position(|r| *r == probe).unwrap();
-        let logits = plan.step(&rows, true).await.unwrap().logits;
+        let logits = plan.run_rows(&rows, true).await.unwrap().logits;
         let same = logits[at * VOCAB..(at + 1) * VOCAB].iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "a row's logits changed among {company} others");
     }
@@ -103,7 +103,7 @@ async fn assert_greedy(plan: &mut Plan, recorded: &[(String, Vec<u32>, Vec<u32>)
         let rows: Vec<Row> = (0..end).map(|i| Row { output: i + 1 == end, ..row_of(sequence, slot, i) }).collect();
         let mut last = Vec::new();
         for chunk in rows.chunks(ROWS) {
-            last = plan.step(chunk, false).await.unwrap().tokens;
+            last = plan.run_rows(chunk, false).await.unwrap().tokens;
         }
         sequence.push(last[0]);
     }
@@ -115,7 +115,7 @@ async fn assert_greedy(plan: &mut Plan, recorded: &[(String, Vec<u32>, Vec<u32>)
             break;
         }
         let rows: Vec<Row> = live.iter().map(|i| row_of(&sequences[*i], *i, sequences[*i].len() - 1)).collect();
-        let tokens = plan.step(&rows, false).await.unwrap().tokens;
+        let tokens = plan.run_rows(&rows, false).await.unwrap().tokens;
         for (i, token) in live.iter().zip(tokens) {
             sequences[*i].push(token);
         }
@@ -145,7 +145,7 @@ fn both_tunings_agree_and_each_keeps_rows_independent() {
                 let rows: Vec<Row> =
                     (0..end).map(|i| Row { output: slot == 0 && i >= 64, ..row_of(sequence, slot, i) }).collect();
                 for chunk in rows.chunks(8) {
-                    let step = plan.step(chunk, true).await.unwrap();
+                    let step = plan.run_rows(chunk, true).await.unwrap();
                     last = if step.logits.is_empty() { last } else { step.logits };
                 }
             }

@@ -1,15 +1,20 @@
-//! Replays what vLLM recorded, without a model: its tokens go through the proposer, the verifier and the registry, and
+//! Runs what vLLM recorded, without a model: the engine is given the recorded tokens in place of a model's, and rows,
 //! drafts, counters and metrics must come out as recorded. Reads every recording in `tests/golden`, or in the folder
 //! that `EMBERGRAM_GOLDEN` names.
 
 mod golden;
 
-use embergram::metrics::{
-    CacheConfig, FinishReason, FinishedRequest, IterationStats, ParentRequest, Registry, RequestRecorder,
-    SpeculationStats,
-};
-use embergram::speculate::{DraftWindow, NgramProposer, Proposer, SpeculativeConfig, verify};
-use golden::{Prompt, Run, Step};
+use std::collections::BTreeMap;
+
+use embergram::config::SamplingParams;
+use embergram::engine::scripted::{Log, Scripted};
+use embergram::engine::{Engine, SequenceOutput};
+use embergram::metrics::{CacheConfig, Registry, SpeculationStats};
+use embergram::program::{Batch, Capacity, Row};
+use embergram::speculate::{NgramProposer, Proposer, SpeculativeConfig};
+use embergram::text::{Tokenizer, TokenizerSource};
+use futures::FutureExt;
+use golden::{Prompt, Run};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -53,26 +58,15 @@ fn recordings_replay_to_the_same_drafts_and_metrics() {
     }
 }
 
-/// One recorded run on its way through the registry.
+/// One recorded run on an engine that says what vLLM's model said.
 struct Replay<'a> {
     run: &'a Run,
     name: String,
-    speculation: Option<SpeculativeConfig>,
-    registry: Registry,
-    /// Seconds, one a step: enough to tell earlier from later.
-    clock: f64,
-    /// The longest sequence of the step before, with its draft tokens.
-    longest: usize,
-}
-
-/// One sequence of it.
-struct Sequence<'a> {
-    prompt: &'a Prompt,
-    name: String,
-    context: Vec<u32>,
-    proposer: Option<NgramProposer>,
-    recorder: RequestRecorder,
-    next_step: usize,
+    speculates: bool,
+    engine: Engine,
+    log: Log,
+    /// By sequence, what the engine gave.
+    outputs: BTreeMap<u64, SequenceOutput>,
 }
 
 impl<'a> Replay<'a> {
@@ -80,31 +74,52 @@ impl<'a> Replay<'a> {
         let speculation = run.config.get("speculative_config").map(|json| SpeculativeConfig::from_json(json).unwrap());
         let model_name = run.metrics.iter().find_map(|metric| metric["labels"]["model_name"].as_str()).unwrap();
         let mut registry = Registry::new(model_name, run.max_model_len);
-        if let Some(config) = &speculation {
-            registry.configure_speculation(config.num_speculative_tokens);
-        }
         let labels = &named(&run.metrics, "vllm:cache_config_info").unwrap()["labels"];
         let text = |key: &str| labels[key].as_str().unwrap();
+        let block_size = text("block_size").parse().unwrap();
         registry.set_cache_config(CacheConfig {
-            block_size: text("block_size").parse().unwrap(),
+            block_size,
             num_gpu_blocks: text("num_gpu_blocks").parse().unwrap(),
             kv_cache_memory_bytes: text("kv_cache_memory_bytes").parse().unwrap(),
             enable_prefix_caching: text("enable_prefix_caching") == "True",
             cache_dtype: text("cache_dtype").into(),
             sliding_window: text("sliding_window").parse().ok(),
         });
-        Self { run, name, speculation, registry, clock: 0.0, longest: 0 }
+        let capacity = Capacity {
+            // All prompts were prefilled in one step.
+            rows: 2048,
+            outputs: 256,
+            slots: run.prompts.len(),
+            positions: run.max_model_len,
+            blocks: run.prompts.len() * run.max_model_len.div_ceil(block_size),
+            block_size,
+        };
+        // What a step sampled before the cut goes on where the output ends.
+        let said = |prompt: &Prompt| prompt.steps.iter().flat_map(|step| step.sampled.clone()).collect::<Vec<u32>>();
+        let texts = run.prompts.iter().map(|p| [p.prompt_token_ids.clone(), said(p)].concat()).collect();
+        let runner = Scripted::new(capacity, texts);
+        let log = runner.log();
+        let vocab = 1 << 20;
+        let mut engine = Engine::new(Box::new(runner), tokenizer(run), vocab, true, registry);
+        engine.set_speculation(speculation);
+        Self { run, name, speculates: speculation.is_some(), engine, log, outputs: BTreeMap::new() }
     }
 
     fn all(mut self) {
         let together = if self.run.mode == "batch" { self.run.prompts.len() } else { 1 };
         for prompts in self.run.prompts.chunks(together) {
-            let mut sequences: Vec<_> = prompts.iter().map(|prompt| self.arrive(prompt)).collect();
-            while sequences.iter().any(|sequence| sequence.next_step < sequence.prompt.steps.len()) {
-                self.iteration(&mut sequences);
+            let params =
+                SamplingParams { temperature: 0.0, max_tokens: Some(self.run.max_tokens), ..Default::default() };
+            let ids: Vec<u64> =
+                prompts.iter().map(|p| self.engine.add(&p.prompt_token_ids, &params, 0).unwrap()[0]).collect();
+            while self.engine.is_busy() {
+                for delta in self.engine.step().now_or_never().expect("a scripted step is ready").unwrap() {
+                    self.outputs.entry(delta.id).or_default().extend(delta);
+                }
             }
-            for sequence in &sequences {
-                self.check_sequence(sequence);
+            self.check_steps(prompts);
+            for (prompt, id) in prompts.iter().zip(&ids) {
+                self.check_output(prompt, &self.outputs[id]);
             }
             let last = &prompts[prompts.len() - 1];
             self.check_metrics(&last.spec_metrics_cumulative, &last.name);
@@ -114,102 +129,35 @@ impl<'a> Replay<'a> {
         self.check_rates();
     }
 
-    fn arrive(&mut self, prompt: &'a Prompt) -> Sequence<'a> {
-        let k = self.speculation.as_ref().map(|config| config.num_speculative_tokens);
-        let mut proposer = self
-            .speculation
-            .as_ref()
-            .map(|config| NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max).unwrap());
-        if let Some(proposer) = &mut proposer {
-            proposer.extend(&prompt.prompt_token_ids);
-        }
-        // The recordings' blocks of 128 tokens are longer than anything their prompts share.
-        self.registry.on_prefix_cache(prompt.prompt_token_ids.len(), 0);
-        Sequence {
-            prompt,
-            name: format!("{}, {}", self.name, prompt.name),
-            context: prompt.prompt_token_ids.clone(),
-            proposer,
-            recorder: RequestRecorder::new(self.clock, prompt.prompt_token_ids.len(), k),
-            next_step: 0,
-        }
-    }
-
-    /// One engine step over all sequences that are not done.
-    fn iteration(&mut self, sequences: &mut [Sequence]) {
-        self.clock += 1.0;
-        let mut stats = IterationStats::default();
-        let longest = std::mem::take(&mut self.longest);
-        for sequence in sequences {
-            let Some(step) = sequence.prompt.steps.get(sequence.next_step) else { continue };
-            sequence.recorder.on_scheduled(self.clock - 0.5, 0);
-            if sequence.next_step == 0 {
-                stats.prompt_tokens += sequence.context.len();
+    /// The engine scheduled the rows that vLLM did, and the same drafts among them.
+    fn check_steps(&self, prompts: &[Prompt]) {
+        let batches = self.log.take();
+        for (slot, prompt) in prompts.iter().enumerate() {
+            let mut known = prompt.prompt_token_ids.clone();
+            // Slots are given in the order of requests; one request alone always gets the first.
+            let rows =
+                |batch: &Batch| batch.rows.iter().filter(|r| r.slot as usize == slot).copied().collect::<Vec<_>>();
+            let ours: Vec<Vec<Row>> = batches.iter().map(rows).filter(|rows| !rows.is_empty()).collect();
+            assert_eq!(ours.len(), prompt.steps.len(), "{}, {}: steps", self.name, prompt.name);
+            for (i, (rows, step)) in ours.iter().zip(&prompt.steps).enumerate() {
+                let name = format!("{}, {}, step {i}", self.name, prompt.name);
+                let beyond = rows.iter().filter(|row| row.position as usize >= known.len());
+                assert_eq!(beyond.map(|row| row.token).collect::<Vec<_>>(), step.draft, "{name}: draft");
+                assert_eq!(rows.len(), step.scheduled, "{name}: rows");
+                known.extend(&step.sampled);
             }
-            stats.generation_tokens += self.step(sequence, step, longest);
         }
-        self.registry.on_iteration(&stats);
     }
 
-    /// One step of a sequence; returns how many tokens of it were left after the cut.
-    fn step(&mut self, sequence: &mut Sequence, step: &Step, longest: usize) -> usize {
-        let name = format!("{}, step {}", sequence.name, sequence.next_step);
-        let prefill = sequence.next_step == 0;
-        let mut draft = Vec::new();
-        if let (Some(config), Some(proposer), false) = (&self.speculation, &sequence.proposer, prefill) {
-            let window = DraftWindow { k: config.num_speculative_tokens, max_model_len: self.run.max_model_len };
-            window.draft(proposer, sequence.context.len(), longest, &mut draft);
-        }
-        assert_eq!(draft, step.draft, "{name}: draft");
-        let first_rows = if prefill { sequence.context.len() } else { 1 };
-        assert_eq!(step.scheduled, first_rows + draft.len(), "{name}: rows");
-
-        self.longest = self.longest.max(sequence.context.len() + draft.len());
-
-        let mut tokens = Vec::new();
-        let num_accepted = verify(&draft, &mut tokens, |row| Some(step.sampled[row]));
-        assert_eq!(tokens, step.sampled, "{name}: tokens");
-        self.registry.on_draft(draft.len(), num_accepted);
-        sequence.recorder.on_draft(draft.len(), num_accepted);
-
-        let prompt = sequence.prompt;
-        let room = prompt.prompt_token_ids.len() + prompt.output_token_ids.len() - sequence.context.len();
-        let kept = &tokens[..tokens.len().min(room)];
-        sequence.context.extend_from_slice(kept);
-        if let Some(proposer) = &mut sequence.proposer {
-            proposer.extend(kept);
-        }
-        if let Some(latency) = sequence.recorder.on_tokens(self.clock, kept.len()) {
-            self.registry.on_tokens(latency);
-        }
-        sequence.next_step += 1;
-        if sequence.next_step == prompt.steps.len() {
-            self.finish(sequence);
-        }
-        kept.len()
-    }
-
-    fn finish(&mut self, sequence: &Sequence) {
-        let prompt = sequence.prompt;
-        self.registry.on_request_finished(&FinishedRequest {
-            reason: match prompt.finish_reason.as_str() {
-                "stop" => FinishReason::Stop,
-                "length" => FinishReason::Length,
-                other => panic!("{}: finished by {other}", sequence.name),
-            },
-            max_tokens: Some(self.run.max_tokens),
-            parent: Some(ParentRequest { n: 1, max_generation_tokens: prompt.output_token_ids.len() }),
-            ..sequence.recorder.finish(self.clock).finished()
-        });
-    }
-
-    fn check_sequence(&self, sequence: &Sequence) {
-        let Sequence { prompt, name, context, recorder, .. } = sequence;
-        assert_eq!(context[prompt.prompt_token_ids.len()..], prompt.output_token_ids, "{name}: output");
-        let metrics = recorder.finish(self.clock);
+    fn check_output(&self, prompt: &Prompt, ours: &SequenceOutput) {
+        let name = format!("{}, {}", self.name, prompt.name);
+        assert_eq!(ours.token_ids, prompt.output_token_ids, "{name}: output");
+        let reason = serde_json::to_value(ours.finish_reason).unwrap();
+        assert_eq!(reason, prompt.finish_reason.as_str(), "{name}");
+        let metrics = ours.metrics.as_ref().unwrap();
         assert_eq!(metrics.num_generation_tokens, prompt.output_token_ids.len(), "{name}");
-        assert_eq!(metrics.speculative_decoding.is_some(), self.speculation.is_some(), "{name}");
-        if let (Some(recorded), Some(ours)) = (&prompt.output_spec_decode_metrics, metrics.speculative_decoding) {
+        assert_eq!(metrics.speculative_decoding.is_some(), self.speculates, "{name}");
+        if let (Some(recorded), Some(ours)) = (&prompt.output_spec_decode_metrics, &metrics.speculative_decoding) {
             let steps: u64 = recorded.histogram.iter().sum();
             let accepted: u64 = recorded.histogram.iter().zip(0..).map(|(steps, accepted)| steps * accepted).sum();
             assert_eq!(ours.acceptance_histogram, recorded.histogram, "{name}");
@@ -254,8 +202,8 @@ impl<'a> Replay<'a> {
     }
 
     fn check_rates(&self) {
-        let stats = SpeculationStats::of(&self.registry.snapshot());
-        assert_eq!(stats.is_some(), self.speculation.is_some(), "{}", self.name);
+        let stats = SpeculationStats::of(&self.engine.metrics().snapshot());
+        assert_eq!(stats.is_some(), self.speculates, "{}", self.name);
         let value = |name| named(&self.run.metrics, name).unwrap()["value"].as_f64().unwrap();
         if let Some(stats) = stats {
             let accepted = value("vllm:spec_decode_num_accepted_tokens");
@@ -265,9 +213,18 @@ impl<'a> Replay<'a> {
     }
 
     fn snapshot(&self) -> Vec<Value> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.engine.metrics().snapshot();
         snapshot.iter().map(|metric| serde_json::to_value(metric).unwrap()).collect()
     }
+}
+
+/// A tokenizer whose text nobody reads. What ended a recorded output by itself is the model's end of sequence.
+fn tokenizer(run: &Run) -> Tokenizer {
+    let stopped = run.prompts.iter().find(|prompt| prompt.finish_reason == "stop");
+    let eos = stopped.map(|prompt| *prompt.output_token_ids.last().unwrap());
+    let tokens = vec!["a".to_owned()];
+    let source = TokenizerSource { model: "gpt2".into(), pre: "gpt-2".into(), tokens, eos, ..Default::default() };
+    Tokenizer::new(source).unwrap()
 }
 
 fn named<'v>(metrics: &'v [Value], name: &str) -> Option<&'v Value> {

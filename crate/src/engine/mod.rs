@@ -1,11 +1,15 @@
-//! Rows in, sampled tokens out: the only room that knows sequences, KV blocks, drafts and the plan at once.
+//! Rows in, sampled tokens out: the only room that knows sequences, KV blocks and drafts at once.
 //!
 //! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`requests`] takes requests in and counts them out,
-//! [`scheduler`] picks a step's rows, [`step`] runs them.
+//! [`scheduler`] picks a step's rows as a [`Batch`], [`step`] gives it to the runner, and [`commit`] takes the samples in.
+//! [`scripted`] is a runner that knows what will be said, and [`replay`] runs known texts on it.
 
+mod commit;
 pub mod kv_cache;
+pub mod replay;
 mod requests;
 mod scheduler;
+pub mod scripted;
 pub mod sequence;
 mod step;
 
@@ -13,8 +17,8 @@ use std::collections::{HashMap, VecDeque};
 
 use web_time::Instant;
 
-use crate::gpu::{Plan, Row};
 use crate::metrics::{Gauge, ParentRequest, Registry};
+use crate::program::{Batch, Capacity, Runner};
 use crate::sample::Sampler;
 use crate::speculate::{Bid, HoldRates, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
@@ -23,9 +27,11 @@ use scheduler::Share;
 use sequence::Waiting;
 pub use sequence::{Logprob, Sequence, SequenceOutput, StopReason};
 
-/// The sequences in flight over one plan.
+/// The sequences in flight over one runner.
 pub struct Engine {
-    plan: Plan,
+    runner: Box<dyn Runner>,
+    /// The runner's.
+    capacity: Capacity,
     tokenizer: Tokenizer,
     sampler: Sampler,
     kv: KvCache,
@@ -34,7 +40,7 @@ pub struct Engine {
     vocab: usize,
     /// Whether `warm_up` was done.
     warm: bool,
-    /// Tiles whose rows were not compared on this device.
+    /// Parts of the row check that were not run on this device.
     unchecked: Vec<usize>,
     waiting: VecDeque<Waiting>,
     max_num_waiting: usize,
@@ -52,8 +58,8 @@ pub struct Engine {
     costs: StepCosts,
     acceptance: HoldRates,
     bids: Vec<Bid>,
-    /// The rows of the current step, and each running sequence's part of them. Kept for their memory.
-    rows: Vec<Row>,
+    /// The current step, and each running sequence's part of it. Kept for their memory.
+    batch: Batch,
     shares: Vec<Share>,
     /// The tokens a sequence got in the current step. Kept for its memory.
     tokens: Vec<u32>,
@@ -67,13 +73,20 @@ struct Parent {
 
 impl Engine {
     /// An engine without requests. `vocab` is the number of logits a row has.
-    pub fn new(plan: Plan, tokenizer: Tokenizer, vocab: usize, prefix_caching: bool, mut metrics: Registry) -> Self {
-        let capacity = plan.capacity;
-        metrics.set(Gauge::GpuMemoryBytes, plan.memory_bytes() as f64);
+    pub fn new(
+        runner: Box<dyn Runner>,
+        tokenizer: Tokenizer,
+        vocab: usize,
+        prefix_caching: bool,
+        mut metrics: Registry,
+    ) -> Self {
+        let capacity = runner.capacity();
+        metrics.set(Gauge::GpuMemoryBytes, runner.memory_bytes() as f64);
         Self {
             sampler: Sampler::new(tokenizer.eos_ids()),
             kv: KvCache::new(capacity.blocks, capacity.block_size, prefix_caching),
-            plan,
+            runner,
+            capacity,
             tokenizer,
             metrics,
             speculation: None,
@@ -91,7 +104,7 @@ impl Engine {
             costs: StepCosts::new(capacity.rows),
             acceptance: HoldRates::default(),
             bids: Vec::new(),
-            rows: Vec::with_capacity(capacity.rows),
+            batch: Batch::default(),
             shares: Vec::with_capacity(capacity.slots),
             tokens: Vec::new(),
         }

@@ -6,6 +6,7 @@ use super::sequence::{Request, Sequence, SequenceOutput, Speculation, Waiting};
 use super::{Engine, Parent};
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
+use crate::program::BlockEntry;
 use crate::text::StopStrings;
 use crate::{Error, ErrorCode, Result};
 
@@ -19,7 +20,7 @@ impl Engine {
     pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
         self.check_prompt(prompt)?;
         params.check_vocabulary(self.vocab)?;
-        let capacity = self.plan.capacity;
+        let capacity = self.capacity;
         let wanted = params.max_tokens.unwrap_or(capacity.positions);
         let max_len = prompt.len().saturating_add(wanted).min(capacity.positions);
         // Drafts may reach beyond the longest output.
@@ -71,7 +72,7 @@ impl Engine {
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
-        let positions = self.plan.capacity.positions;
+        let positions = self.capacity.positions;
         if prompt.is_empty() {
             return Err(Error::new(ErrorCode::InvalidPrompt, "the prompt has no tokens; give at least one"));
         }
@@ -126,7 +127,7 @@ impl Engine {
     /// sequences the first computes for all the blocks that all can share; until then the others wait, and who came behind.
     pub(super) fn admit(&mut self) {
         let now = self.now();
-        let block_size = self.plan.capacity.block_size;
+        let block_size = self.capacity.block_size;
         while let (Some(next), Some(&slot)) = (self.waiting.front(), self.free_slots.last()) {
             let request = &next.request;
             let shareable = self.kv.shareable(request.prompt.len());
@@ -140,7 +141,7 @@ impl Engine {
             self.free_slots.pop();
             sequence.slot = slot;
             for (i, block) in prefix.iter().enumerate() {
-                self.plan.set_block(slot, i, *block);
+                self.batch.tables.push(BlockEntry { slot: slot as u32, index: i as u32, block: *block });
             }
             let cached = prefix.len() * block_size;
             sequence.computed = cached;

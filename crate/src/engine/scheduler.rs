@@ -1,7 +1,7 @@
-//! Which rows the next step has.
+//! Which rows the next step has. It makes a [`Batch`](crate::program::Batch) and touches no device.
 
 use super::Engine;
-use crate::gpu::Row;
+use crate::program::{BlockEntry, Row};
 use crate::speculate::{Bid, choose_bids};
 
 /// A sequence's part of a step: how many rows, and how many of them, the last, are sampled.
@@ -38,38 +38,38 @@ impl Engine {
         }
     }
 
-    /// Fills `rows` and `shares`, oldest sequence first, within the budget of the plan's rows: what is not computed yet,
-    /// and behind a sequence's newest token its draft. Each sequence gets at least one row: neither a long prompt nor the
+    /// Fills the batch's rows and `shares`, oldest sequence first, within the budget of the plan's rows: what is not computed yet,
+    /// and after a sequence's newest token its draft. Each sequence gets at least one row: neither a long prompt nor the
     /// drafts of others hold it up.
     pub(super) fn schedule(&mut self) {
-        let block_size = self.plan.capacity.block_size;
-        let mut budget = self.plan.capacity.rows;
-        let mut room = self.plan.capacity.outputs;
-        self.rows.clear();
+        let block_size = self.capacity.block_size;
+        let mut budget = self.capacity.rows;
+        let mut room = self.capacity.outputs;
         self.shares.clear();
         self.longest = 0;
-        let mut behind = self.running.len();
+        let mut others = self.running.len();
         for sequence in &mut self.running {
-            behind -= 1;
-            let spare = budget - behind;
+            others -= 1;
+            let spare = budget - others;
             let pending = sequence.tokens.len() - sequence.computed;
             let taken = pending.min(spare);
             let samples = taken == pending;
-            sequence.trim_draft(if samples { (spare - taken).min(room - behind - 1) } else { 0 });
+            sequence.trim_draft(if samples { (spare - taken).min(room - others - 1) } else { 0 });
             let draft = sequence.draft();
             let share = Share { rows: taken + draft.len(), outputs: if samples { 1 + draft.len() } else { 0 } };
             let end = sequence.computed + share.rows;
             self.longest = self.longest.max(end);
 
             let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
-            for (position, token) in (sequence.computed..).zip(known.chain(draft)) {
-                let output = position + 1 >= sequence.tokens.len();
-                self.rows.push(Row { token: *token, slot: sequence.slot as u32, position: position as u32, output });
+            let slot = sequence.slot as u32;
+            for (place, token) in (sequence.computed..).zip(known.chain(draft)) {
+                let (output, prompt) = (place + 1 >= sequence.tokens.len(), place < sequence.prompt_len);
+                self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }
             while sequence.blocks.len() * block_size < end {
                 let block = self.kv.take_reserved();
                 sequence.promised -= 1;
-                self.plan.set_block(sequence.slot, sequence.blocks.len(), block);
+                self.batch.tables.push(BlockEntry { slot, index: sequence.blocks.len() as u32, block });
                 sequence.blocks.push(block);
             }
             budget -= share.rows;

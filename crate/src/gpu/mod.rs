@@ -18,5 +18,5 @@ mod tuning;
 pub mod weights;
 
 pub use device::Gpu;
-pub use plan::{Plan, Row};
+pub use plan::Plan;
 pub use tuning::Tuning;

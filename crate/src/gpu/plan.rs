@@ -18,51 +18,9 @@ use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
 use super::{Gpu, weights::DeviceWords};
 use crate::Result;
-use crate::program::{Buffer, Parameter, Program};
-
-/// One token of one sequence at one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Token id.
-    pub token: u32,
-    /// Which block table is the sequence's.
-    pub slot: u32,
-    /// Place in the sequence, from 0.
-    pub position: u32,
-    /// Whether logits are wanted for it.
-    pub output: bool,
-}
-
-/// What the plan's buffers hold at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// Rows a step.
-    pub rows: usize,
-    /// Rows with logits a step.
-    pub outputs: usize,
-    /// Sequences.
-    pub slots: usize,
-    /// Positions a sequence.
-    pub positions: usize,
-    /// Blocks of the KV cache, over all sequences.
-    pub blocks: usize,
-    /// Positions a block.
-    pub block_size: usize,
-}
-
-/// In place of a token: the row's logits hold a NaN or an infinity.
-pub const CORRUPTED: u32 = u32::MAX;
-
-/// The result of a step, one entry for each row with `output`, in row order.
-#[derive(Debug, Default)]
-pub struct StepOutput {
-    /// The greedy token, or [`CORRUPTED`].
-    pub tokens: Vec<u32>,
-    /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
-    pub logits: Vec<f32>,
-    /// Seconds the GPU spent on it, where the adapter has timestamp queries and something was read back.
-    pub gpu_seconds: Option<f64>,
-}
+use crate::program::{
+    Batch, BlockEntry, Buffer, CORRUPTED, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
+};
 
 /// A recorded model on one device.
 pub struct Plan {
@@ -99,7 +57,7 @@ impl Plan {
     pub fn new(gpu: &Gpu, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Self> {
         let shape = program.shape;
         let allocator = Allocator { gpu, bytes: Cell::new(0) };
-        let max_blocks = capacity.positions.div_ceil(capacity.block_size);
+        let max_blocks = capacity.table_len();
         let step = allocator.buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
         let rows = allocator.scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
         let readback = allocator.buffer(
@@ -151,40 +109,10 @@ impl Plan {
         }
     }
 
-    /// Dispatches a step.
-    pub fn dispatches(&self) -> usize {
-        self.dispatches.len()
-    }
-
-    /// Bytes of the buffers that it holds: parameters, KV cache and a step's own.
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
-    }
-
-    /// Whether every step runs through the largest tile's kernels, since [`Plan::check_tile`] saw another tile give
-    /// other bits.
-    pub fn single_kernel_path(&self) -> bool {
-        self.single_kernel_path
-    }
-
-    /// Takes what [`Plan::check_tile`] saw before, of all tiles, with the same [`fingerprint`](Self::fingerprint) on the same adapter.
-    pub fn set_single_kernel_path(&mut self, single: bool) {
-        self.single_kernel_path = single;
-    }
-
-    /// Whether the last step read nothing back, and so may not have ended.
-    pub fn has_unread(&self) -> bool {
-        self.unread.is_some()
-    }
-
-    /// What tells this plan's kernels from others': shaders, model shape, tensor types, tuning.
-    pub fn fingerprint(&self) -> u64 {
-        self.pipelines.fingerprint()
-    }
-
-    /// Says that positions `index * block_size ..` of `slot` lie in `block`.
-    pub fn set_block(&self, slot: usize, index: usize, block: u32) {
-        let offset = self.capacity.rows * 16 + (slot * self.max_blocks + index) * 4;
+    /// Writes an entry of a block table.
+    pub fn set_block(&self, entry: BlockEntry) {
+        let BlockEntry { slot, index, block } = entry;
+        let offset = self.capacity.rows * 16 + (slot as usize * self.max_blocks + index as usize) * 4;
         self.gpu.queue.write_buffer(&self.rows, offset as u64, &block.to_le_bytes());
     }
 
@@ -195,7 +123,7 @@ impl Plan {
     ///
     /// # Errors
     /// `device_lost`.
-    pub async fn step(&mut self, rows: &[Row], want_logits: bool) -> Result<StepOutput> {
+    pub async fn run_rows(&mut self, rows: &[Row], want_logits: bool) -> Result<StepOutput> {
         let all: Vec<usize> = (0..self.dispatches.len()).collect();
         self.run(rows, want_logits, &all).await
     }
@@ -249,7 +177,7 @@ impl Plan {
             StepOutput {
                 tokens: bytemuck::pod_collect_to_vec(tokens),
                 logits: bytemuck::pod_collect_to_vec(&rest[..logit_bytes as usize]),
-                gpu_seconds: timer.map(|t| t.seconds(times)),
+                device_seconds: timer.map(|t| t.seconds(times)),
             }
         })
         .await
@@ -292,7 +220,13 @@ impl Plan {
         let once: Vec<usize> = (0..self.dispatches.len())
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
-        let row = |position| Row { token: position % self.vocab as u32, slot: 0, position, output: position == 3 };
+        let row = |position| Row {
+            token: position % self.vocab as u32,
+            slot: 0,
+            position,
+            output: position == 3,
+            prompt: false,
+        };
         let before = [row(0), row(1), row(2)];
         let probe = row(3);
         for row in before {
@@ -320,6 +254,52 @@ impl Plan {
             Ok((dispatch.name, start.elapsed().as_secs_f64()))
         };
         self.dispatches.iter().map(time).collect()
+    }
+}
+
+impl Runner for Plan {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    fn launches(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+        batch.tables.iter().for_each(|entry| self.set_block(*entry));
+        Box::pin(self.run_rows(&batch.rows, batch.want_logits))
+    }
+
+    fn has_unread(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// Shaders, model shape, tensor types, tuning.
+    fn fingerprint(&self) -> u64 {
+        self.pipelines.fingerprint()
+    }
+
+    fn row_checks(&self) -> usize {
+        self.tiles().len()
+    }
+
+    fn check_rows(&mut self, part: usize, scratch: u32) -> Running<'_, bool> {
+        self.set_block(BlockEntry { slot: 0, index: 0, block: scratch });
+        let tile = self.tiles()[part];
+        Box::pin(self.check_tile(tile))
+    }
+
+    fn single_kernel_path(&self) -> bool {
+        self.single_kernel_path
+    }
+
+    fn set_single_kernel_path(&mut self, single: bool) {
+        self.single_kernel_path = single;
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::config::LlmConfig;
 use crate::gpu::Gpu;
-use crate::gpu::plan::Capacity;
 use crate::model::ModelConfig;
+use crate::program::Capacity;
 use crate::{Error, ErrorCode, Result};
 
 fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {

@@ -129,7 +129,8 @@ impl LlmLoader {
             cache_dtype: "float32".to_string(),
             sliding_window: None,
         });
-        let mut engine = Engine::new(plan, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
+        let mut engine =
+            Engine::new(Box::new(plan), tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
         engine.set_max_num_waiting(self.config.max_num_waiting);
         let info = ModelInfo {

@@ -3,11 +3,10 @@
 use std::io::{ErrorKind, Read};
 
 use crate::format::quant::QuantType;
-use crate::gpu::plan::Capacity;
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{BufferLayout, Decoder, Described, Limits, ModelConfig, Reader, Ropes};
-use crate::program::Parameter;
+use crate::program::{Capacity, Parameter};
 use crate::{Error, ErrorCode, Result};
 
 /// Most bytes of tensors that wait to be submitted.

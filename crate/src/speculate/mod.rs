@@ -11,7 +11,6 @@ mod cost;
 mod depth;
 mod draft;
 mod ngram;
-mod replay;
 mod verify;
 
 pub use config::SpeculativeConfig;
@@ -19,7 +18,6 @@ pub use cost::{StepCost, StepCosts};
 pub use depth::{Acceptance, Bid, HoldRates, choose_bids};
 pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
-pub use replay::Replay;
 pub use verify::verify;
 
 /// What guesses the tokens that follow a sequence. One value serves one sequence.

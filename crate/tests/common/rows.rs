@@ -1,8 +1,8 @@
 //! Row independence: whatever rows share a step, a row's logits are the same to the last bit.
 
-use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Row};
+use embergram::gpu::Gpu;
 use embergram::llm::weights::WeightLoader;
+use embergram::program::{BlockEntry, Capacity, Row};
 
 use super::random::Random;
 
@@ -22,7 +22,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
     let mut plan = model.plan(gpu, capacity).unwrap();
     for block in 0..blocks {
-        plan.set_block(block % SLOTS, block / SLOTS, block as u32);
+        plan.set_block(BlockEntry { slot: (block % SLOTS) as u32, index: (block / SLOTS) as u32, block: block as u32 });
     }
     let mut random = Random(7);
     let tokens: Vec<[u32; LENGTH]> = (0..SLOTS).map(|_| [(); LENGTH].map(|()| random.below(vocab) as u32)).collect();
@@ -31,12 +31,13 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
         slot: slot as u32,
         position: position as u32,
         output: true,
+        prompt: false,
     };
 
     let mut alone = [(); SLOTS].map(|()| Vec::new());
     for (slot, alone) in alone.iter_mut().enumerate() {
         for position in 0..LENGTH {
-            alone.push(plan.step(&[row(slot, position)], true).await.unwrap());
+            alone.push(plan.run_rows(&[row(slot, position)], true).await.unwrap());
         }
     }
     for round in 0..rounds {
@@ -53,7 +54,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
             if rows.is_empty() {
                 continue;
             }
-            let step = plan.step(&rows, true).await.unwrap();
+            let step = plan.run_rows(&rows, true).await.unwrap();
             for (i, r) in rows.iter().enumerate() {
                 let expected = &alone[r.slot as usize][r.position as usize];
                 let got = &step.logits[i * vocab..(i + 1) * vocab];

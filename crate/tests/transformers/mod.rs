@@ -2,9 +2,9 @@
 //! `scripts/convert_hf.py` makes of them.
 
 use embergram::format::QuantType;
-use embergram::gpu::plan::Capacity;
-use embergram::gpu::{Gpu, Plan, Row};
+use embergram::gpu::{Gpu, Plan};
 use embergram::llm::weights::{Model, WeightLoader};
+use embergram::program::{BlockEntry, Capacity, Row};
 use serde::Deserialize;
 
 const BLOCK: usize = 8;
@@ -79,12 +79,12 @@ fn plan(gpu: &Gpu, model: &Model, positions: usize) -> Plan {
     let blocks = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
     let plan = model.plan(gpu, capacity).unwrap();
-    (0..blocks).for_each(|i| plan.set_block(0, i, (blocks - 1 - i) as u32));
+    (0..blocks).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: (blocks - 1 - i) as u32 }));
     plan
 }
 
 fn row(position: usize, token: u32) -> Row {
-    Row { token, slot: 0, position: position as u32, output: true }
+    Row { token, slot: 0, position: position as u32, output: true, prompt: false }
 }
 
 /// The last position's logits, relative to `transformers`', and every position's best token.
@@ -92,7 +92,7 @@ async fn logits(plan: &mut Plan, golden: &Golden) -> (f32, Vec<u32>) {
     let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t)).collect();
     let (mut best, mut last) = (Vec::new(), Vec::new());
     for rows in rows.chunks(8) {
-        let step = plan.step(rows, true).await.unwrap();
+        let step = plan.run_rows(rows, true).await.unwrap();
         best.extend(step.tokens);
         last = step.logits[step.logits.len() - golden.logits_last.len()..].to_vec();
     }
@@ -114,12 +114,12 @@ pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny,
     assert_eq!(best, golden.logits_argmax, "{what}");
 
     let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t)).collect();
-    plan.step(&rows[..8], false).await.unwrap();
-    let mut token = *plan.step(&rows[8..12], false).await.unwrap().tokens.last().unwrap();
+    plan.run_rows(&rows[..8], false).await.unwrap();
+    let mut token = *plan.run_rows(&rows[8..12], false).await.unwrap().tokens.last().unwrap();
     let mut greedy = golden.token_ids[..12].to_vec();
     greedy.push(token);
     for position in 12..golden.greedy_from_first_12.len() - 1 {
-        token = plan.step(&[row(position, token)], false).await.unwrap().tokens[0];
+        token = plan.run_rows(&[row(position, token)], false).await.unwrap().tokens[0];
         greedy.push(token);
     }
     assert_eq!(greedy, golden.greedy_from_first_12, "{what}");

@@ -1,0 +1,120 @@
+//! What a step's samples mean for its sequences: verify the draft, append, draft anew, count, let go of what ended.
+
+use web_time::Instant;
+
+use super::Engine;
+use super::sequence::SequenceOutput;
+use crate::metrics::IterationStats;
+use crate::program::{CORRUPTED, StepOutput};
+use crate::speculate::verify;
+
+impl Engine {
+    /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended.
+    pub(super) fn commit(&mut self, mut step: StepOutput) -> Vec<SequenceOutput> {
+        let mut stats = IterationStats::default();
+        let mut outputs = Vec::with_capacity(self.running.len());
+        let mut first_row = 0;
+        let now = self.now();
+        for index in 0..self.running.len() {
+            let share = self.shares[index];
+            if share.outputs == 0 {
+                self.advance_prefill(index, share.rows);
+                continue;
+            }
+            self.finish_prefill(index, &mut stats);
+            outputs.push(self.take_samples(index, &mut step, first_row, now, &mut stats));
+            first_row += share.outputs;
+        }
+        self.metrics.on_iteration(&stats);
+        for output in &mut outputs {
+            let Some(reason) = output.finish_reason else { continue };
+            let Some(index) = self.running.iter().position(|s| s.id == output.id) else { continue };
+            let sequence = self.take_running(index);
+            output.metrics = Some(self.count_finished(&sequence.request, &sequence.recorder, reason));
+        }
+        outputs
+    }
+
+    /// When this step computed a part of a prompt that is not its end: lets others use the blocks as soon as all that can
+    /// be shared are there.
+    fn advance_prefill(&mut self, index: usize, rows: usize) {
+        let sequence = &mut self.running[index];
+        let shareable = self.kv.shareable(sequence.prompt_len);
+        let before = sequence.computed;
+        sequence.computed += rows;
+        if (before..sequence.computed).contains(&(shareable.wrapping_sub(1))) {
+            self.kv.remember_prompt(&sequence.tokens[..sequence.computed], &sequence.blocks);
+        }
+    }
+
+    /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it.
+    fn finish_prefill(&mut self, index: usize, stats: &mut IterationStats) {
+        let sequence = &self.running[index];
+        if sequence.computed < sequence.prompt_len {
+            stats.prompt_tokens += sequence.prompt_len;
+            stats.cached_prompt_tokens += sequence.cached;
+            self.kv.remember_prompt(&sequence.tokens[..sequence.prompt_len], &sequence.blocks);
+        }
+    }
+
+    /// Verifies a sequence's draft against the samples of its rows, which begin at `first_row` of the step's outputs;
+    /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
+    fn take_samples(
+        &mut self,
+        index: usize,
+        step: &mut StepOutput,
+        first_row: usize,
+        now: f64,
+        stats: &mut IterationStats,
+    ) -> SequenceOutput {
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
+        let sequence = &mut running[index];
+        let mut output = SequenceOutput { id: sequence.id, ..Default::default() };
+
+        let (guess, depth) = sequence.take_guess();
+        let num_accepted = verify(&guess[..depth], tokens, |row| {
+            let row = first_row + row;
+            if step.tokens[row] == CORRUPTED {
+                return None;
+            }
+            if sequence.counts.is_none() {
+                return Some(step.tokens[row]);
+            }
+            let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
+            Some(sequence.sample(logits, sampler, tokenizer, &mut output))
+        });
+        let corrupted = tokens.len() == num_accepted;
+        if !guess.is_empty() {
+            metrics.on_depth(depth);
+        }
+        metrics.on_draft(depth, num_accepted);
+        sequence.recorder.on_draft(depth, num_accepted);
+        sequence.give_back(guess, tokens, acceptance);
+        sequence.computed = sequence.tokens.len() + num_accepted;
+
+        for (i, &token) in tokens.iter().enumerate() {
+            output.draft_positions.push((i < num_accepted).then_some(i as u32));
+            sequence.append(token, tokenizer, &mut output);
+            if output.finish_reason.is_some() {
+                break;
+            }
+        }
+        if corrupted && output.finish_reason.is_none() {
+            sequence.end_corrupted(&mut output);
+            // Where the keys and values are to blame, no other prompt is to have them.
+            sequence.blocks.iter().for_each(|block| kv.forget(*block));
+            stats.corrupted_requests += 1;
+        }
+        output.cut_logprobs();
+        if let Some(latency) = sequence.recorder.on_tokens(now, output.token_ids.len()) {
+            metrics.on_tokens(latency);
+        }
+        stats.generation_tokens += output.token_ids.len();
+        if let (None, Some(speculation)) = (output.finish_reason, &mut sequence.speculation) {
+            let started = Instant::now();
+            speculation.propose(sequence.tokens.len(), *longest, self.capacity.positions);
+            metrics.on_proposal(started.elapsed().as_secs_f64());
+        }
+        output
+    }
+}

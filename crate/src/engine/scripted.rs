@@ -1,0 +1,93 @@
+//! A runner that knows what will be said: recorded tokens take the model's place. Scheduler, requests, speculation and
+//! metrics run on it as on any device.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::program::{Batch, Capacity, Runner, Running, StepOutput};
+
+/// The batches that a runner was given, in order.
+pub type Log = Rc<RefCell<Vec<Batch>>>;
+
+/// Its KV cache holds tokens, so it sees of a sequence what a model would: what the block tables lead to.
+pub struct Scripted {
+    capacity: Capacity,
+    /// Prompts with all that follows them.
+    texts: Vec<Vec<u32>>,
+    /// By block, position in it.
+    cache: HashMap<(u32, u32), u32>,
+    /// By slot, index.
+    tables: HashMap<(u32, u32), u32>,
+    log: Log,
+}
+
+impl Scripted {
+    /// A runner that continues these texts, each a prompt and what follows; a context that is none of their beginnings is
+    /// followed by [`u32::MAX`] - 1. It has no logits.
+    pub fn new(capacity: Capacity, texts: Vec<Vec<u32>>) -> Self {
+        Self { capacity, texts, cache: HashMap::new(), tables: HashMap::new(), log: Log::default() }
+    }
+
+    /// Where it notes every batch.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Where a position of a slot lies.
+    fn place(&self, slot: u32, position: u32) -> (u32, u32) {
+        let size = self.capacity.block_size as u32;
+        (self.tables[&(slot, position / size)], position % size)
+    }
+
+    /// What follows the first tokens of a slot.
+    fn next(&self, slot: u32, last: u32) -> u32 {
+        let context: Vec<u32> = (0..=last).map(|position| self.cache[&self.place(slot, position)]).collect();
+        let text = self.texts.iter().find(|text| text.len() > context.len() && text.starts_with(&context));
+        text.map_or(u32::MAX - 1, |text| text[context.len()])
+    }
+}
+
+impl Runner for Scripted {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
+    fn launches(&self) -> usize {
+        0
+    }
+
+    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+        assert!(!batch.want_logits, "recorded tokens have no logits");
+        self.tables.extend(batch.tables.iter().map(|entry| ((entry.slot, entry.index), entry.block)));
+        for row in &batch.rows {
+            self.cache.insert(self.place(row.slot, row.position), row.token);
+        }
+        let outputs = batch.rows.iter().filter(|row| row.output);
+        let tokens = outputs.map(|row| self.next(row.slot, row.position)).collect();
+        self.log.borrow_mut().push(batch.clone());
+        Box::pin(std::future::ready(Ok(StepOutput { tokens, ..Default::default() })))
+    }
+
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+
+    fn row_checks(&self) -> usize {
+        0
+    }
+
+    fn check_rows(&mut self, _part: usize, _scratch: u32) -> Running<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    fn single_kernel_path(&self) -> bool {
+        false
+    }
+
+    fn set_single_kernel_path(&mut self, _single: bool) {}
+}
