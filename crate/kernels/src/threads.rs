@@ -33,10 +33,10 @@ pub struct Control {
 /// In place of a step: workers end.
 pub const QUIT: u32 = u32::MAX;
 
-/// Looks at a word before a thread goes to sleep. A look takes some nanoseconds; operations follow each other within
-/// microseconds, and steps of one sequence within a hundred.
-const SPINS_AT_BARRIER: u32 = 20_000;
-const SPINS_BETWEEN_STEPS: u32 = 50_000;
+/// Looks at a word before a thread goes to sleep. In WebAssembly a look takes a nanosecond or two, natively some tens, since the
+/// processor is told that it waits. Operations follow each other within microseconds, and steps of one sequence within a hundred.
+const SPINS_AT_BARRIER: u32 = if cfg!(target_arch = "wasm32") { 20_000 } else { 1_000 };
+const SPINS_BETWEEN_STEPS: u32 = 3 * SPINS_AT_BARRIER;
 
 fn sleep_until_changed(word: &AtomicU32, old: u32, sleepers: &AtomicU32, spins: u32, host: &impl Host) {
     for _ in 0..spins {
