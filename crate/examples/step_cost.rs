@@ -25,7 +25,7 @@ fn main() {
         loader.read(std::fs::File::open(path).unwrap()).unwrap();
         let model = loader.finish().unwrap();
         let capacity = Capacity { rows: 16, outputs: 16, slots: 1, positions: 256, blocks: 16, block_size: 16 };
-        let mut plan = model.plan(&gpu, capacity).unwrap();
+        let mut plan = model.runner(&gpu, capacity).unwrap();
         (0..16).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: i as u32 }));
         let rows = |n: usize| -> Vec<Row> {
             let row = |position| Row { token: position, slot: 0, position, output: true, prompt: false };

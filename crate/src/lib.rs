@@ -1,10 +1,11 @@
 //! Embergram: large language models inside a web page, with lossless n-gram speculation.
 //!
 //! The rooms, each knowing only those after it:
-//! [`llm`] -> [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`]; [`format`](mod@format) and [`text`] feed
+//! [`llm`] -> [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`], [`cpu`]; [`format`](mod@format) and [`text`] feed
 //! a model at load time.
 
 pub mod config;
+pub mod cpu;
 pub mod engine;
 pub mod error;
 pub mod format;

@@ -1,5 +1,6 @@
 //! The model as a user has it: load it from the bytes of a GGUF, generate, read the metrics.
 
+pub mod backend;
 mod capacity;
 mod facts;
 pub mod inspect;
@@ -16,6 +17,7 @@ use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
 use crate::text::Message;
 use crate::{Error, ErrorCode, Result};
+pub use backend::Cpu;
 pub use loader::LlmLoader;
 use serde::Serialize;
 use templates::Templates;

@@ -16,13 +16,13 @@ fn burn() -> Device {
 }
 
 /// The plan's logits of every row, `[tokens, vocab]`, its parameters loaded by `loader`; and the plan.
-async fn logits(gpu: &Gpu, mut loader: WeightLoader, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
+async fn logits(gpu: &Gpu, mut loader: WeightLoader<Gpu>, file: &[u8], tokens: &[u32]) -> (Vec<f32>, Plan) {
     loader.read(file).unwrap();
     let model = loader.finish().unwrap();
     let n = tokens.len();
     let blocks = n.div_ceil(BLOCK);
     let capacity = Capacity { rows: n, outputs: n, slots: 1, positions: n, blocks, block_size: BLOCK };
-    let mut plan = model.plan(gpu, capacity).unwrap();
+    let mut plan = model.runner(gpu, capacity).unwrap();
     (0..blocks).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: (blocks - 1 - i) as u32 }));
     let rows: Vec<Row> = (0..)
         .zip(tokens)

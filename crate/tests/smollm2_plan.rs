@@ -27,7 +27,7 @@ async fn plan(rows: usize, slots: usize, positions: usize, tuning: Option<Tuning
     }
     let per_slot = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows, outputs: rows, slots, positions, blocks: slots * per_slot, block_size: BLOCK };
-    let plan = model.plan(&gpu, capacity).unwrap();
+    let plan = model.runner(&gpu, capacity).unwrap();
     for slot in 0..slots {
         for i in 0..per_slot {
             plan.set_block(BlockEntry { slot: slot as u32, index: i as u32, block: (slot * per_slot + i) as u32 });

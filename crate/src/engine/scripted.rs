@@ -61,6 +61,8 @@ impl Runner for Scripted {
         0
     }
 
+    fn set_ropes(&mut self, _tables: &[Vec<f32>]) {}
+
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
         assert!(!batch.want_logits, "recorded tokens have no logits");
         self.tables.extend(batch.tables.iter().map(|entry| ((entry.slot, entry.index), entry.block)));

@@ -2,12 +2,14 @@
 
 mod convert;
 mod dequantize;
+mod panels;
 mod planes;
 #[cfg(test)]
 mod tests;
 
 pub use convert::Converter;
 pub use dequantize::dequantize;
+pub use panels::{PanelLayout, PanelWriter};
 pub use planes::{PlaneLayout, PlaneSplitter, WritePlane};
 
 /// How a tensor's weights are stored. The names are ggml's.

@@ -50,7 +50,7 @@ pub struct Plan {
 
 impl Plan {
     /// Allocates the buffers, binds the parameters, which may still be on their way, and records the program. Before the
-    /// first step they must have arrived, and [`set_ropes`](Self::set_ropes) been called.
+    /// first step they must have arrived, and [`set_ropes`](Runner::set_ropes) been called.
     ///
     /// # Errors
     /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits, or memory ran out.
@@ -100,13 +100,6 @@ impl Plan {
             memory_bytes,
             _memory: kept,
         })
-    }
-
-    /// Writes the rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
-    pub fn set_ropes(&self, tables: &[Vec<f32>]) {
-        for (words, table) in self.ropes.iter().zip(tables) {
-            words.write(&self.gpu, 0, bytemuck::cast_slice(table));
-        }
     }
 
     /// Writes an entry of a block table.
@@ -268,6 +261,12 @@ impl Runner for Plan {
 
     fn launches(&self) -> usize {
         self.dispatches.len()
+    }
+
+    fn set_ropes(&mut self, tables: &[Vec<f32>]) {
+        for (words, table) in self.ropes.iter().zip(tables) {
+            words.write(&self.gpu, 0, bytemuck::cast_slice(table));
+        }
     }
 
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {

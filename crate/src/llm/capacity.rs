@@ -1,7 +1,7 @@
 //! How much a plan is to hold: what the options ask for, as far as model and adapter allow it.
 
+use super::backend::Backend;
 use crate::config::LlmConfig;
-use crate::gpu::Gpu;
 use crate::model::ModelConfig;
 use crate::program::Capacity;
 use crate::{Error, ErrorCode, Result};
@@ -17,7 +17,7 @@ pub(super) fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
 
 /// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
 /// be too large is refused here, before anything is made of it.
-pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Result<Capacity> {
+pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, backend: &impl Backend) -> Result<Capacity> {
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
     let bytes = block_bytes(model, config.block_size);
     let affordable = config.kv_cache_memory_bytes / bytes;
@@ -43,20 +43,19 @@ pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Re
     // Each sequence needs a sample; long steps are a prompt's, which needs few.
     let rows = config.max_num_batched_tokens;
     let outputs = rows.min(LlmConfig::default().max_num_batched_tokens.max(config.max_num_seqs));
-    // A step has a workgroup for each row, or for each eight heads of a row.
-    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize / model.heads.div_ceil(8);
+    let most = backend.most_rows(model.heads);
     if rows > most {
         let message = format!(
             "max_num_batched_tokens or max_num_seqs asks for {rows} rows a step, but this model on adapter '{}' can have \
              {most}; lower it",
-            gpu.adapter.name
+            backend.name()
         );
         return Err(Error::new(ErrorCode::AdapterTooSmall, message));
     }
     let table = positions.div_ceil(config.block_size) as u64;
     let wanted = config.max_num_seqs as u64 * table;
     let fits = |count: usize, words: u64, what: &str, remedy: &str| {
-        gpu.fits((count as u64).saturating_mul(words * 4), what, remedy)
+        backend.fits((count as u64).saturating_mul(words * 4), what, remedy)
     };
     let widest = model.ff.max(model.d).max(model.q_d()) as u64;
     fits(rows, widest, "the activations of a step's rows", "lower max_num_batched_tokens or max_num_seqs")?;
@@ -65,7 +64,7 @@ pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, gpu: &Gpu) -> Re
     fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
     let blocks = wanted.min(affordable);
     let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
-    gpu.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
+    backend.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
     Ok(Capacity {
         rows,
         outputs,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::capacity::block_bytes;
 use crate::config::LlmConfig;
 use crate::error::{Error, ErrorCode, Result};
-use crate::model::{Limits, ModelConfig, Reader};
+use crate::model::{Arrangement, Limits, ModelConfig, Reader};
 
 /// What is known of a model by its headers alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,7 +15,7 @@ pub struct Inspection {
     pub architecture: &'static str,
     /// Weights, an embedding that is the output matrix too counted once.
     pub parameters: u64,
-    /// Bytes of weights on the GPU.
+    /// Bytes of weights in the backend's memory.
     pub weight_bytes: u64,
     /// Bytes that a token takes in the KV cache.
     pub kv_bytes_per_token: u64,
@@ -30,16 +30,20 @@ pub struct Inspection {
 /// Takes headers as [`LlmLoader`](super::LlmLoader) does, and no weights. It needs no device.
 pub struct Inspector {
     reader: Reader,
-    limits: Limits,
+    /// Bytes of an adapter's binding; none for the CPU, which has one memory.
+    binding: Option<u64>,
     config: LlmConfig,
 }
 
 impl Inspector {
-    /// An inspector for an adapter with such bindings, and for these options of a load.
-    pub fn new(max_binding_bytes: u64, config: LlmConfig) -> Self {
-        // How many rows a dispatch multiplies with is the kernels' affair, and no vocabulary is refused for it.
-        let limits = Limits { bytes: max_binding_bytes.max(1), rows: u64::from(u32::MAX) & !3 };
-        Self { reader: Reader::new(limits, config.quantization), limits, config }
+    /// An inspector for an adapter with such bindings, in bytes, or for the CPU; and for these options of a load.
+    pub fn new(binding: Option<u64>, config: LlmConfig) -> Self {
+        let arrangement = match binding {
+            // How many rows a dispatch multiplies with is the kernels' affair, and no vocabulary is refused for it.
+            Some(bytes) => Arrangement::Planes(Limits { bytes: bytes.max(1), rows: u64::from(u32::MAX) & !3 }),
+            None => Arrangement::Panels,
+        };
+        Self { reader: Reader::new(arrangement, config.quantization), binding, config }
     }
 
     /// Takes a folder's `config.json`; the headers that follow are those of its safetensors.
@@ -64,7 +68,7 @@ impl Inspector {
     /// What makes a load fail at the header, but for the tokenizer: `unsupported_model`, `invalid_tensor`,
     /// `unsupported_quantization`, `invalid_file`; and `adapter_too_small` for a parameter that one binding cannot hold.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Inspection>> {
-        let Limits { bytes: limit, .. } = self.limits;
+        let limit = self.binding.unwrap_or(u64::MAX);
         self.reader.header(bytes)?;
         let Some(described) = self.reader.described() else { return Ok(None) };
         let buffers = &described.layout.buffers;

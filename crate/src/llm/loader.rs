@@ -1,24 +1,24 @@
 //! From the bytes of a model's files to an [`Llm`]. When the headers are complete, everything that they tell is checked and
-//! made, down to the plan's buffers; of the bytes after them nothing is asked but that they are all there.
+//! made, down to the runner's memory; of the bytes after them nothing is asked but that they are all there.
 
-use super::capacity::{block_bytes, capacity};
+use super::backend::Backend;
+use super::capacity::block_bytes;
 use super::facts::{Facts, Folder};
 use super::templates::Templates;
-use super::weights::{Model, WeightLoader, read};
+use super::weights::{Load, WeightLoader, read};
 use super::{Llm, ModelInfo};
 use crate::config::LlmConfig;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
-use crate::gpu::{Gpu, Plan};
 use crate::metrics::{CacheConfig, Registry};
+use crate::program::Runner;
 use crate::speculate::SpeculativeConfig;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// Takes a GGUF file piece by piece and becomes an [`Llm`].
 pub struct LlmLoader {
-    gpu: Gpu,
     config: LlmConfig,
-    loader: WeightLoader,
+    weights: Box<dyn Load>,
     /// The small files of a folder.
     folder: Option<Folder>,
     /// What the headers told, once they are complete.
@@ -29,21 +29,22 @@ pub struct LlmLoader {
 struct Prepared {
     tokenizer: Tokenizer,
     templates: Templates,
-    plan: Plan,
+    runner: Box<dyn Runner>,
     name: String,
 }
 
 impl LlmLoader {
-    /// A loader onto this device. Checks what can be checked before any byte has come.
+    /// A loader onto this backend. Checks what can be checked before any byte has come.
     ///
     /// # Errors
     /// `invalid_config` for a bad `speculative_config` or `chat_template`.
-    pub fn new(gpu: Gpu, config: LlmConfig) -> Result<Self> {
+    pub fn new(backend: &(impl Backend + 'static), config: LlmConfig) -> Result<Self> {
         speculation(&config)?;
         if let Some(source) = &config.chat_template {
             ChatTemplate::new(source, "", "").map_err(|e| Error::new(ErrorCode::InvalidConfig, e.message))?;
         }
-        Ok(Self { loader: WeightLoader::new(&gpu, config.quantization), gpu, config, folder: None, prepared: None })
+        let weights = Box::new(WeightLoader::new(backend, config.quantization));
+        Ok(Self { config, weights, folder: None, prepared: None })
     }
 
     /// Takes a small file of a Hugging Face folder whole: `config.json` first, then `tokenizer.json`, `tokenizer_config.json`,
@@ -55,19 +56,19 @@ impl LlmLoader {
         let folder = self.folder.get_or_insert_default();
         folder.add(name, bytes)?;
         if name == "config.json" {
-            self.loader.folder(&folder.json(name)?)?;
+            self.weights.reader().folder(&folder.json(name)?)?;
         }
         Ok(())
     }
 
     /// Takes the header of a further part of a split file; see [`Reader::announce`](crate::model::Reader::announce).
     pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
-        self.loader.announce(bytes)
+        self.weights.reader().announce(bytes)
     }
 
-    /// Ends one part of a split file; see [`WeightLoader::next_part`].
+    /// Ends one part of a split file; see [`Reader::next_part`](crate::model::Reader::next_part).
     pub fn next_part(&mut self) -> Result<()> {
-        self.loader.next_part()
+        self.weights.reader().next_part()
     }
 
     /// Takes the next bytes, in pieces of any size.
@@ -79,11 +80,11 @@ impl LlmLoader {
     /// `adapter_too_small` for a model or options that ask for more than the adapter has. Later `device_lost`, and
     /// `adapter_too_small` where memory ran out.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let used = self.loader.header(bytes)?;
+        let used = self.weights.reader().header(bytes)?;
         if self.prepared.is_none() {
             self.prepared = self.prepare()?;
         }
-        self.loader.push(&bytes[used..])
+        self.weights.push(&bytes[used..])
     }
 
     /// Takes a whole source, such as an open file, in pieces of 1 MiB.
@@ -96,7 +97,7 @@ impl LlmLoader {
 
     /// Makes what the headers tell of, once they are complete: first what costs no memory of the device.
     fn prepare(&mut self) -> Result<Option<Prepared>> {
-        let Some(described) = self.loader.described() else { return Ok(None) };
+        let Some(described) = self.weights.reader().described() else { return Ok(None) };
         let mut metadata = std::mem::take(&mut described.metadata);
         let model = described.config.clone();
         let facts = match self.folder.take() {
@@ -106,9 +107,8 @@ impl LlmLoader {
         let templates = Templates::new(&facts, self.config.chat_template.as_deref())?;
         let Facts { tokenizer, name, .. } = facts;
         let name = self.config.served_model_name.clone().unwrap_or(name);
-        let capacity = capacity(&self.config, &model, &self.gpu)?;
-        let plan = Plan::new(&self.gpu, &self.loader.allocate()?.program(&model), capacity)?;
-        Ok(Some(Prepared { tokenizer, templates, plan, name }))
+        let runner = self.weights.prepare(&model, &self.config)?;
+        Ok(Some(Prepared { tokenizer, templates, runner, name }))
     }
 
     /// Ends the file.
@@ -116,10 +116,10 @@ impl LlmLoader {
     /// # Errors
     /// `truncated_file` when something is missing of it; `invalid_tensor` for a `rope_freqs` that holds no factors.
     pub fn finish(self) -> Result<Llm> {
-        let Model { config: model, ropes, .. } = self.loader.finish()?;
-        let Prepared { tokenizer, templates, plan, name } = self.prepared.expect("the headers were complete");
-        let capacity = plan.capacity;
-        plan.set_ropes(&ropes.tables(capacity.positions));
+        let (model, ropes) = self.weights.finish()?;
+        let Prepared { tokenizer, templates, mut runner, name } = self.prepared.expect("the headers were complete");
+        let capacity = runner.capacity();
+        runner.set_ropes(&ropes.tables(capacity.positions));
         let mut metrics = Registry::new(name.clone(), capacity.positions);
         metrics.set_cache_config(CacheConfig {
             block_size: capacity.block_size,
@@ -129,8 +129,7 @@ impl LlmLoader {
             cache_dtype: "float32".to_string(),
             sliding_window: None,
         });
-        let mut engine =
-            Engine::new(Box::new(plan), tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
+        let mut engine = Engine::new(runner, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
         engine.set_max_num_waiting(self.config.max_num_waiting);
         let info = ModelInfo {

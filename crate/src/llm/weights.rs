@@ -1,49 +1,50 @@
-//! A model's bytes, as they arrive, to its parameters on the GPU.
+//! A model's bytes, as they arrive, to its parameters in a backend's memory.
 
 use std::io::{ErrorKind, Read};
 
+use super::backend::Backend;
+use super::capacity::capacity;
+use crate::config::LlmConfig;
 use crate::format::quant::QuantType;
-use crate::gpu::weights::DeviceWords;
-use crate::gpu::{Gpu, Plan};
-use crate::model::{BufferLayout, Decoder, Described, Limits, ModelConfig, Reader, Ropes};
-use crate::program::{Capacity, Parameter};
+use crate::model::{BufferLayout, Decoder, ModelConfig, Reader, Ropes};
+use crate::program::{Capacity, Parameter, Runner};
 use crate::{Error, ErrorCode, Result};
 
 /// Most bytes of tensors that wait to be submitted.
 const MAX_QUEUED: usize = 32 << 20;
 
-/// Parameters on a device.
-pub type Parameters = Decoder<Parameter<DeviceWords>>;
+/// Parameters in a backend's memory.
+pub type Parameters<B> = Decoder<Parameter<<B as Backend>::Words>>;
 
 /// A model whose bytes have all arrived.
-pub struct Model {
+pub struct Model<B: Backend> {
     /// Its shape.
     pub config: ModelConfig,
     /// Its parameters.
-    pub parameters: Parameters,
+    pub parameters: Parameters<B>,
     /// What its rotary tables are made of.
     pub ropes: Ropes,
 }
 
-impl Model {
-    /// A plan of it that holds so much.
+impl<B: Backend> Model<B> {
+    /// A runner of it that holds so much.
     ///
     /// # Errors
-    /// See [`Plan::new`].
-    pub fn plan(&self, gpu: &Gpu, capacity: Capacity) -> Result<Plan> {
-        let plan = Plan::new(gpu, &self.parameters.program(&self.config), capacity)?;
-        plan.set_ropes(&self.ropes.tables(capacity.positions));
-        Ok(plan)
+    /// See [`Backend::runner`].
+    pub fn runner(&self, backend: &B, capacity: Capacity) -> Result<B::Runner> {
+        let mut runner = backend.runner(&self.parameters.program(&self.config), capacity)?;
+        runner.set_ropes(&self.ropes.tables(capacity.positions));
+        Ok(runner)
     }
 }
 
 /// Takes a GGUF file piece by piece; or a split one, part by part, after the headers of all parts but the first.
-pub struct WeightLoader {
-    gpu: Gpu,
+pub struct WeightLoader<B: Backend> {
+    backend: B,
     reader: Reader,
     /// The memory of the layout's buffers, once it is taken, and the parameters in it.
-    buffers: Vec<DeviceWords>,
-    parameters: Option<Parameters>,
+    buffers: Vec<B::Words>,
+    parameters: Option<Parameters<B>>,
     /// Bytes that wait on the queue.
     queued: usize,
 }
@@ -67,13 +68,12 @@ pub(super) fn read(mut source: impl Read, mut push: impl FnMut(&[u8]) -> Result<
     }
 }
 
-impl WeightLoader {
-    /// A loader that uploads to this device; see [`Reader::new`] for `quantization`.
-    pub fn new(gpu: &Gpu, quantization: Option<QuantType>) -> Self {
-        let limits = Limits { bytes: gpu.binding_limit, rows: gpu.row_limit() };
+impl<B: Backend> WeightLoader<B> {
+    /// A loader into this backend's memory; see [`Reader::new`] for `quantization`.
+    pub fn new(backend: &B, quantization: Option<QuantType>) -> Self {
         Self {
-            gpu: gpu.clone(),
-            reader: Reader::new(limits, quantization),
+            backend: backend.clone(),
+            reader: Reader::new(backend.arrangement(), quantization),
             buffers: Vec::new(),
             parameters: None,
             queued: 0,
@@ -88,40 +88,25 @@ impl WeightLoader {
         read(source, |piece| self.push(piece))
     }
 
-    /// Says that the parts are a folder's; see [`Reader::folder`].
-    pub fn folder(&mut self, config: &serde_json::Value) -> Result<()> {
-        self.reader.folder(config)
-    }
-
-    /// Takes the header of a further part of a split file; see [`Reader::announce`].
-    pub fn announce(&mut self, bytes: &[u8]) -> Result<bool> {
-        self.reader.announce(bytes)
-    }
-
-    /// Takes what belongs to a header from the next bytes of the file, and no more; see [`Reader::header`].
-    pub fn header(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.reader.header(bytes)
-    }
-
-    /// What the headers say, once all of them are complete.
-    pub fn described(&mut self) -> Option<&mut Described> {
-        self.reader.described()
+    /// What takes the headers.
+    pub fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
     }
 
     /// Takes the memory of all parameters; the headers must be complete.
     ///
     /// # Errors
     /// `adapter_too_small` when a tensor does not fit the adapter, or memory ran out.
-    pub fn allocate(&mut self) -> Result<&Parameters> {
+    pub fn allocate(&mut self) -> Result<&Parameters<B>> {
         let layout = &self.reader.described().expect("the headers are complete").layout;
         let what = |parameter: &str| format!("parameter '{parameter}'");
         // Everything is checked before any memory is taken.
         for buffer in &layout.buffers {
-            self.gpu.fits(buffer.bytes, &what(&buffer.parameter), "use a smaller model or quantisation")?;
+            self.backend.fits(buffer.bytes, &what(&buffer.parameter), "use a smaller model or quantisation")?;
         }
-        let empty = |buffer: &BufferLayout| DeviceWords::empty(&self.gpu, buffer.bytes, &what(&buffer.parameter));
-        self.buffers = layout.buffers.iter().map(empty).collect::<Result<_>>()?;
-        self.gpu.check()?;
+        let memory = |buffer: &BufferLayout| self.backend.allocate(buffer.bytes, &what(&buffer.parameter));
+        self.buffers = layout.buffers.iter().map(memory).collect::<Result<_>>()?;
+        self.backend.check()?;
         let parameters = layout.decoder.map(|parameter| parameter.map(|index| self.buffers[*index].clone()));
         Ok(self.parameters.insert(parameters))
     }
@@ -131,7 +116,7 @@ impl WeightLoader {
     /// # Errors
     /// What the reader refuses; `adapter_too_small` when a tensor does not fit the adapter or memory ran out; `device_lost`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.gpu.check()?;
+        self.backend.check()?;
         let used = self.reader.header(bytes)?;
         if self.parameters.is_none() {
             if self.reader.described().is_none() {
@@ -144,29 +129,59 @@ impl WeightLoader {
         self.queued += bytes.len();
         if self.queued > MAX_QUEUED {
             self.queued = 0;
-            self.gpu.queue.submit([]);
+            self.backend.submit();
         }
-        let Self { gpu, reader, buffers, .. } = self;
+        let Self { backend, reader, buffers, .. } = self;
         reader.push(bytes, &mut |buffer, offset, data| {
-            buffers[buffer].write(gpu, offset, data);
+            backend.write(&buffers[buffer], offset, data);
             Ok(())
         })
-    }
-
-    /// Ends one part of a split file; see [`Reader::next_part`].
-    pub fn next_part(&mut self) -> Result<()> {
-        self.reader.next_part()
     }
 
     /// Ends the file: everything that it promised has arrived.
     ///
     /// # Errors
     /// See [`Reader::finish`].
-    pub fn finish(mut self) -> Result<Model> {
+    pub fn finish(mut self) -> Result<Model<B>> {
         let described = self.reader.described().map(|described| described.config.clone());
         let ropes = self.reader.finish()?;
         let config = described.expect("the reader has ended");
         let parameters = self.parameters.expect("memory was taken when the first header was complete");
         Ok(Model { config, parameters, ropes })
+    }
+}
+
+/// A load whose backend is not told.
+pub(super) trait Load {
+    /// See [`WeightLoader::reader`].
+    fn reader(&mut self) -> &mut Reader;
+
+    /// See [`WeightLoader::push`].
+    fn push(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Takes the memory of all parameters and makes the model's runner; the headers must be complete.
+    fn prepare(&mut self, model: &ModelConfig, config: &LlmConfig) -> Result<Box<dyn Runner>>;
+
+    /// See [`WeightLoader::finish`].
+    fn finish(self: Box<Self>) -> Result<(ModelConfig, Ropes)>;
+}
+
+impl<B: Backend> Load for WeightLoader<B> {
+    fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.push(bytes)
+    }
+
+    fn prepare(&mut self, model: &ModelConfig, config: &LlmConfig) -> Result<Box<dyn Runner>> {
+        let capacity = capacity(config, model, &self.backend)?;
+        let backend = self.backend.clone();
+        Ok(Box::new(backend.runner(&self.allocate()?.program(model), capacity)?))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(ModelConfig, Ropes)> {
+        (*self).finish().map(|Model { config, ropes, .. }| (config, ropes))
     }
 }

@@ -6,7 +6,7 @@ use super::ModelConfig;
 use super::decoder::{Decoder, Halves, Piece, Spec};
 use crate::error::{Error, ErrorCode, Result, excerpt};
 use crate::format::gguf::TensorInfo;
-use crate::format::quant::{PlaneLayout, QuantType};
+use crate::format::quant::{PanelLayout, PlaneLayout, QuantType};
 use crate::program::{Matrix, Parameter, Part};
 
 /// What one buffer of a parameter may hold at most.
@@ -16,6 +16,62 @@ pub struct Limits {
     pub bytes: u64,
     /// Rows of a matrix that one dispatch can multiply with; a multiple of four.
     pub rows: u64,
+}
+
+/// How a runner keeps matrices.
+#[derive(Clone, Copy, Debug)]
+pub enum Arrangement {
+    /// As planes, in buffers within these limits.
+    Planes(Limits),
+    /// As panels of four rows, each parameter in one buffer.
+    Panels,
+}
+
+impl From<Limits> for Arrangement {
+    fn from(limits: Limits) -> Self {
+        Self::Planes(limits)
+    }
+}
+
+/// Where a matrix or a vector lies in its buffer, from where it starts.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Planes(PlaneLayout),
+    Panels(PanelLayout),
+}
+
+impl Place {
+    /// The place of so many rows of this width. A vector, whose rows are single values, has one plane.
+    fn new(arrangement: Arrangement, ty: QuantType, width: u64, rows: u64) -> Self {
+        match arrangement {
+            Arrangement::Panels if width > 1 => Self::Panels(PanelLayout::new(ty, width, rows)),
+            _ => Self::Planes(PlaneLayout::new(ty, width * rows)),
+        }
+    }
+
+    /// Its size, a multiple of 16.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Planes(planes) => planes.total_bytes,
+            Self::Panels(panels) => panels.total_bytes,
+        }
+    }
+
+    /// Where its planes start, or its panels, in words of a buffer in which it starts at byte `base`.
+    fn words(&self, base: u64) -> Vec<u32> {
+        match self {
+            Self::Planes(planes) => planes.offsets.iter().map(|o| ((base + o) / 4) as u32).collect(),
+            Self::Panels(_) => vec![(base / 4) as u32],
+        }
+    }
+
+    /// The file's type of its values as it keeps them.
+    pub fn ty(&self) -> QuantType {
+        match self {
+            Self::Planes(planes) => planes.ty,
+            Self::Panels(panels) => panels.ty,
+        }
+    }
 }
 
 /// A buffer that a parameter needs.
@@ -39,7 +95,7 @@ pub(super) struct Target {
     /// Added to every value.
     pub offset: f32,
     /// The matrix that it is a part of, and where that starts in the buffer.
-    pub matrix: PlaneLayout,
+    pub matrix: Place,
     pub base: u64,
     /// Its first block in the matrix.
     pub first: u64,
@@ -143,11 +199,11 @@ impl Layout {
     pub(super) fn new(
         config: &ModelConfig,
         index: &Index,
-        limits: Limits,
+        arrangement: Arrangement,
         quantization: Option<QuantType>,
     ) -> Result<Self> {
         let uses = index.parts.iter().map(|tensors| vec![Use::None; tensors.len()]).collect();
-        let mut planner = Planner { config, index, limits, quantization, buffers: Vec::new(), uses };
+        let mut planner = Planner { config, index, arrangement, quantization, buffers: Vec::new(), uses };
         for rope in &config.ropes {
             for name in rope.tensors() {
                 let (tensor, (part, i)) = index.find(name, [rope.dims / 2, 1], config.arch)?;
@@ -217,15 +273,10 @@ impl Found<'_> {
 struct Planner<'a> {
     config: &'a ModelConfig,
     index: &'a Index<'a>,
-    limits: Limits,
+    arrangement: Arrangement,
     quantization: Option<QuantType>,
     buffers: Vec<BufferLayout>,
     uses: Vec<Vec<Use>>,
-}
-
-/// Where planes start in a buffer whose matrix begins at byte `base`, in words.
-fn planes(matrix: &PlaneLayout, base: u64) -> Vec<u32> {
-    matrix.offsets.iter().map(|o| ((base + o) / 4) as u32).collect()
 }
 
 impl Planner<'_> {
@@ -258,9 +309,9 @@ impl Planner<'_> {
         let mut base = 0;
         for same in pieces.chunk_by(|a, b| a.ty == b.ty && a.piece.is_vector() == b.piece.is_vector()) {
             let ty = same[0].ty;
-            let matrix = PlaneLayout::new(ty, same.iter().map(Found::elements).sum());
             let rows = same.iter().map(|found| found.piece.rows.len()).sum();
-            let described = Matrix { ty, first: 0, rows, planes: planes(&matrix, base) };
+            let matrix = Place::new(self.arrangement, ty, same[0].width() as u64, rows as u64);
+            let described = Matrix { ty, first: 0, rows, planes: matrix.words(base) };
             match same[0].piece.is_vector() {
                 true => part.vector = Some(described),
                 false => part.matrices.push(described),
@@ -282,7 +333,7 @@ impl Planner<'_> {
                 self.send(found, target);
                 first += found.elements() / ty.block_len() as u64;
             }
-            base += matrix.total_bytes;
+            base += matrix.bytes();
         }
         self.buffers.push(BufferLayout { parameter: name.into(), bytes: base });
         Parameter { parts: vec![part] }
@@ -292,18 +343,23 @@ impl Planner<'_> {
     fn in_parts(&mut self, found: &Found) -> Parameter<usize> {
         let Found { piece, tensor, ty, .. } = *found;
         let (width, rows) = (piece.shape[0] as u64, piece.shape[1] as u64);
-        let bytes = PlaneLayout::new(ty, width * rows).total_bytes;
-        let count = bytes.div_ceil(self.limits.bytes).max(rows.div_ceil(self.limits.rows));
+        let count = match self.arrangement {
+            Arrangement::Planes(limits) => {
+                let bytes = PlaneLayout::new(ty, width * rows).total_bytes;
+                bytes.div_ceil(limits.bytes).max(rows.div_ceil(limits.rows))
+            }
+            Arrangement::Panels => 1,
+        };
         // Products make four outputs at a time.
         let each = rows.div_ceil(count).next_multiple_of(4);
         let mut parts = Vec::new();
         for first in (0..rows).step_by(each as usize) {
             let rows = each.min(rows - first);
-            let matrix = PlaneLayout::new(ty, rows * width);
-            let matrices = vec![Matrix { ty, first: first as usize, rows: rows as usize, planes: planes(&matrix, 0) }];
+            let matrix = Place::new(self.arrangement, ty, width, rows);
+            let matrices = vec![Matrix { ty, first: first as usize, rows: rows as usize, planes: matrix.words(0) }];
             let buffer = self.buffers.len();
             parts.push(Part { words: buffer, matrices, vector: None });
-            self.buffers.push(BufferLayout { parameter: piece.tensor.clone(), bytes: matrix.total_bytes });
+            self.buffers.push(BufferLayout { parameter: piece.tensor.clone(), bytes: matrix.bytes() });
             let (start, from) = (tensor.ty.bytes_for(first * width), tensor.ty);
             let (base, elements) = (0, rows * width);
             let target = Target { buffer, start, from, offset: 0.0, matrix, base, first: 0, elements, halves: None };

@@ -16,5 +16,5 @@ mod writer;
 
 pub use config::ModelConfig;
 pub use decoder::Decoder;
-pub use layout::{BufferLayout, Layout, Limits};
+pub use layout::{Arrangement, BufferLayout, Layout, Limits};
 pub use reader::{Described, Reader, Ropes};

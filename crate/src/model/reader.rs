@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::config::{Divisors, Rope};
-use super::layout::{Index, Layout, Limits, Target, Use};
+use super::layout::{Arrangement, Index, Layout, Target, Use};
 use super::writer::Writer;
 use super::{ModelConfig, arch, rope};
 use crate::error::{Error, ErrorCode, Result};
@@ -143,7 +143,7 @@ enum State {
 /// Takes a GGUF file piece by piece; or a split one, or a folder's safetensors, part by part, after the headers of all parts but
 /// the first.
 pub struct Reader {
-    limits: Limits,
+    arrangement: Arrangement,
     /// The type that memory keeps float matrices in, if not their own.
     quantization: Option<QuantType>,
     /// The shape of a folder's model, which its parts do not tell.
@@ -167,11 +167,11 @@ fn invalid(message: String) -> Error {
 }
 
 impl Reader {
-    /// A reader for buffers within these limits; `quantization` is the type that memory keeps float matrices in, if not their
+    /// A reader for matrices that lie like this, or as planes within limits; `quantization` is the type that memory keeps float matrices in, if not their
     /// own: Q8_0 or Q4_0.
-    pub fn new(limits: Limits, quantization: Option<QuantType>) -> Self {
+    pub fn new(arrangement: impl Into<Arrangement>, quantization: Option<QuantType>) -> Self {
         Self {
-            limits,
+            arrangement: arrangement.into(),
             quantization,
             folder: None,
             state: State::Header(HeaderParser::new(None)),
@@ -257,7 +257,7 @@ impl Reader {
             Some(config) => config.clone(),
             None => arch::read(&metadata, &|name| index.has(name))?,
         };
-        let layout = Layout::new(&config, &index, self.limits, self.quantization)?;
+        let layout = Layout::new(&config, &index, self.arrangement, self.quantization)?;
         self.described = Some(Described { config, metadata, layout });
         Ok(())
     }

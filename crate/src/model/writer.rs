@@ -1,13 +1,36 @@
-//! A tensor's rows on their way into memory: converted where memory keeps another type, heads put in order, planes split.
+//! A tensor's rows on their way into memory: converted where memory keeps another type, heads put in order, split into planes
+//! or gathered to panels.
 
 use super::decoder::Halves;
-use super::layout::Target;
+use super::layout::{Place, Target};
 use crate::Result;
-use crate::format::quant::{Converter, PlaneSplitter, WritePlane};
+use crate::format::quant::{Converter, PanelWriter, PlaneSplitter, WritePlane};
+
+/// How rows become what memory keeps.
+enum Packer {
+    Planes(PlaneSplitter),
+    Panels(PanelWriter),
+}
+
+impl Packer {
+    fn push(&mut self, rows: &[u8], write: WritePlane<'_>) -> Result<()> {
+        match self {
+            Self::Planes(splitter) => splitter.push(rows, write),
+            Self::Panels(writer) => writer.push(rows, write),
+        }
+    }
+
+    fn finish(&mut self, write: WritePlane<'_>) -> Result<()> {
+        match self {
+            Self::Planes(splitter) => splitter.finish(write),
+            Self::Panels(writer) => writer.finish(write),
+        }
+    }
+}
 
 /// Takes the bytes of one target as they arrive.
 pub(super) struct Writer {
-    splitter: PlaneSplitter,
+    packer: Packer,
     converter: Option<Converter>,
     heads: Option<HeadRows>,
     /// Bytes of the file that have not arrived.
@@ -18,8 +41,11 @@ impl Writer {
     pub fn new(target: &Target) -> Self {
         let Target { matrix, first, elements, halves, from, offset, .. } = target;
         Self {
-            splitter: PlaneSplitter::part(matrix.clone(), *first, *elements),
-            converter: Converter::new(*from, matrix.ty, *offset),
+            packer: match matrix {
+                Place::Planes(planes) => Packer::Planes(PlaneSplitter::part(planes.clone(), *first, *elements)),
+                Place::Panels(panels) => Packer::Panels(PanelWriter::part(panels, *first, *elements)),
+            },
+            converter: Converter::new(*from, matrix.ty(), *offset),
             heads: halves.map(|(halves, row_bytes)| HeadRows { halves, row_bytes, head: Vec::new() }),
             left: from.bytes_for(*elements),
         }
@@ -33,8 +59,8 @@ impl Writer {
     /// Takes the next bytes, at most [`left`](Self::left); the last ones finish the target.
     pub fn push(&mut self, bytes: &[u8], write: WritePlane<'_>) -> Result<()> {
         self.left -= bytes.len() as u64;
-        let Self { splitter, converter, heads, .. } = self;
-        let mut split = |rows: &[u8]| splitter.push(rows, write);
+        let Self { packer, converter, heads, .. } = self;
+        let mut split = |rows: &[u8]| packer.push(rows, write);
         let mut order = |rows: &[u8]| match heads {
             Some(heads) => heads.push(rows, &mut split),
             None => split(rows),
@@ -43,7 +69,7 @@ impl Writer {
             Some(converter) => converter.push(bytes, order)?,
             None => order(bytes)?,
         }
-        if self.left == 0 { self.splitter.finish(write) } else { Ok(()) }
+        if self.left == 0 { self.packer.finish(write) } else { Ok(()) }
     }
 }
 

@@ -104,6 +104,9 @@ pub trait Runner {
     /// Launches per step: dispatches on a GPU, operations on a CPU.
     fn launches(&self) -> usize;
 
+    /// Writes the rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
+    fn set_ropes(&mut self, tables: &[Vec<f32>]);
+
     /// Runs one step.
     ///
     /// # Panics

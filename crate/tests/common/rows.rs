@@ -20,7 +20,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
     let vocab = model.config.vocab;
     let blocks = SLOTS * LENGTH / BLOCK;
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
-    let mut plan = model.plan(gpu, capacity).unwrap();
+    let mut plan = model.runner(gpu, capacity).unwrap();
     for block in 0..blocks {
         plan.set_block(BlockEntry { slot: (block % SLOTS) as u32, index: (block / SLOTS) as u32, block: block as u32 });
     }

@@ -1,63 +1,14 @@
-//! Tiny models of every architecture, whose logits `transformers` computed in float32 (tests/golden/models), as the GGUFs that
-//! `scripts/convert_hf.py` makes of them.
+//! The tiny models of `models.rs` on the plan.
+
+mod models;
 
 use embergram::format::QuantType;
 use embergram::gpu::{Gpu, Plan};
 use embergram::llm::weights::{Model, WeightLoader};
 use embergram::program::{BlockEntry, Capacity, Row};
-use serde::Deserialize;
+pub use models::{ALL, Golden, Tiny, difference};
 
 const BLOCK: usize = 8;
-
-/// A model's name, its files and what `transformers` said.
-pub struct Tiny {
-    pub name: &'static str,
-    /// As a GGUF.
-    pub file: &'static [u8],
-    /// As the folder it is.
-    pub config: &'static str,
-    pub safetensors: &'static [u8],
-    golden: &'static str,
-}
-
-macro_rules! tiny {
-    ($($name:literal)*) => {
-        [$(Tiny {
-            name: $name,
-            file: include_bytes!(concat!(env!("EMBERGRAM_CONVERTED"), "/", $name, ".gguf")),
-            config: include_str!(concat!("../../../tests/golden/models/", $name, "/config.json")),
-            safetensors: include_bytes!(concat!("../../../tests/golden/models/", $name, "/model.safetensors")),
-            golden: include_str!(concat!("../../../tests/golden/models/", $name, "/golden.json")),
-        }),*]
-    };
-}
-
-/// One of each. `EMBERGRAM_CONVERTED` names the folder of the GGUFs; `npm test` makes it.
-pub const ALL: [Tiny; 9] = tiny!["llama3" "mistral" "qwen2" "qwen3" "gemma3" "phi3" "smollm3" "granite" "olmo2"];
-
-/// What `transformers` said.
-#[derive(Deserialize)]
-pub struct Golden {
-    pub token_ids: Vec<u32>,
-    pub logits_last: Vec<f32>,
-    logits_argmax: Vec<u32>,
-    /// Twelve tokens that were given, and what it said to them.
-    greedy_from_first_12: Vec<u32>,
-}
-
-impl Tiny {
-    pub fn golden(&self) -> Golden {
-        serde_json::from_str(self.golden).unwrap()
-    }
-}
-
-/// The largest difference of two rows of logits, relative to the largest logit.
-pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    assert!(ours.iter().all(|v| v.is_finite()));
-    let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    ours.iter().zip(theirs).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs())) / largest
-}
 
 /// The model as a GGUF.
 pub fn of_gguf(gpu: &Gpu, tiny: &Tiny) -> Model {
@@ -69,7 +20,7 @@ pub fn of_gguf(gpu: &Gpu, tiny: &Tiny) -> Model {
 /// The model as the folder it is.
 pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Model {
     let mut loader = WeightLoader::new(gpu, quantization);
-    loader.folder(&serde_json::from_str(tiny.config).unwrap()).unwrap();
+    loader.reader().folder(&serde_json::from_str(tiny.config).unwrap()).unwrap();
     loader.read(tiny.safetensors).unwrap();
     loader.finish().unwrap()
 }
@@ -78,7 +29,7 @@ pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Mod
 fn plan(gpu: &Gpu, model: &Model, positions: usize) -> Plan {
     let blocks = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
-    let plan = model.plan(gpu, capacity).unwrap();
+    let plan = model.runner(gpu, capacity).unwrap();
     (0..blocks).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i as u32, block: (blocks - 1 - i) as u32 }));
     plan
 }

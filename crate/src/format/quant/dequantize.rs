@@ -57,12 +57,12 @@ pub fn dequantize(ty: QuantType, bytes: &[u8], out: &mut Vec<f32>) -> Result<()>
 }
 
 /// The f16 at byte `at`.
-fn half_at(block: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
 /// Visits the 4-bit quants of `packed` with their indices: all low nibbles first, then all high ones.
-fn nibbles(packed: &[u8], mut visit: impl FnMut(usize, u8)) {
+pub(super) fn nibbles(packed: &[u8], mut visit: impl FnMut(usize, u8)) {
     for (i, byte) in packed.iter().enumerate() {
         visit(i, byte & 15);
     }
@@ -72,7 +72,7 @@ fn nibbles(packed: &[u8], mut visit: impl FnMut(usize, u8)) {
 }
 
 /// Bit `i` of a 32-bit mask, moved to bit 4.
-fn fifth_bit(mask: &[u8], i: usize) -> u8 {
+pub(super) fn fifth_bit(mask: &[u8], i: usize) -> u8 {
     (mask[i / 8] >> (i % 8) & 1) << 4
 }
 
@@ -91,7 +91,7 @@ fn k_groups(block: &[u8], quants: &[u8], high: impl Fn(usize, usize) -> u8, out:
 
 /// The 6-bit scale and minimum of one of eight groups. Groups 0 to 3 lie in the low six bits of bytes 0..4 and 4..8;
 /// groups 4 to 7 have their low four bits in bytes 8..12 and their upper two atop the bytes of groups 0 to 3.
-fn k_scale_min(packed: &[u8], group: usize) -> (u8, u8) {
+pub(super) fn k_scale_min(packed: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         return (packed[group] & 63, packed[group + 4] & 63);
     }

@@ -1,0 +1,77 @@
+//! Models on the CPU runner, natively.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use embergram::cpu::{CpuRunner, Kernels, NativeKernels, reserve};
+use embergram::format::QuantType;
+use embergram::model::{Arrangement, Decoder, ModelConfig, Reader};
+use embergram::program::{Batch, BlockEntry, Capacity, Parameter, Row, Runner, StepOutput};
+
+/// A model's parameters in the memory of kernels.
+pub struct Loaded {
+    pub kernels: Box<dyn Kernels>,
+    pub config: ModelConfig,
+    pub parameters: Decoder<Parameter<u32>>,
+    pub ropes: Vec<Vec<f32>>,
+}
+
+/// Loads a GGUF, or with a `config` the safetensors of a folder, in pieces of this size.
+pub fn load(
+    bytes: &[u8],
+    config: Option<&str>,
+    quantization: Option<QuantType>,
+    (threads, piece): (u32, usize),
+    positions: usize,
+) -> Loaded {
+    let mut kernels: Box<dyn Kernels> = Box::new(NativeKernels::new(threads));
+    let mut reader = Reader::new(Arrangement::Panels, quantization);
+    if let Some(config) = config {
+        reader.folder(&serde_json::from_str(config).unwrap()).unwrap();
+    }
+    let (mut buffers, mut parameters): (Vec<u32>, Option<Decoder<Parameter<u32>>>) = (Vec::new(), None);
+    for bytes in bytes.chunks(piece) {
+        let used = reader.header(bytes).unwrap();
+        if parameters.is_none() {
+            let Some(described) = reader.described() else { continue };
+            let layout = &described.layout;
+            buffers = layout.buffers.iter().map(|b| reserve(&mut *kernels, b.bytes, &b.parameter).unwrap()).collect();
+            parameters = Some(layout.decoder.map(|parameter| parameter.map(|index| buffers[*index])));
+        }
+        let mut write = |buffer: usize, offset: u64, data: &[u8]| {
+            kernels.write(buffers[buffer] + offset as u32, data);
+            Ok(())
+        };
+        reader.push(&bytes[used..], &mut write).unwrap();
+    }
+    let config = reader.described().unwrap().config.clone();
+    let ropes = reader.finish().unwrap().tables(positions);
+    Loaded { kernels, config, parameters: parameters.unwrap(), ropes }
+}
+
+impl Loaded {
+    pub fn runner(self, capacity: Capacity) -> CpuRunner {
+        let mut runner = CpuRunner::new(self.kernels, &self.parameters.program(&self.config), capacity).unwrap();
+        runner.set_ropes(&self.ropes);
+        runner
+    }
+}
+
+/// Runs a step at once; every slot's blocks must be there.
+pub fn step(runner: &mut CpuRunner, rows: &[Row]) -> StepOutput {
+    run(runner, Batch { rows: rows.to_vec(), tables: Vec::new(), want_logits: true })
+}
+
+pub fn run(runner: &mut CpuRunner, batch: Batch) -> StepOutput {
+    pollster::block_on(runner.step(&batch)).unwrap()
+}
+
+/// Gives every slot its blocks, all of the capacity, mixed up.
+pub fn set_blocks(runner: &mut CpuRunner) {
+    let capacity = runner.capacity();
+    let each = capacity.table_len();
+    let entry = |i: usize| {
+        let block = (capacity.slots * each - 1 - i) as u32;
+        BlockEntry { slot: (i / each) as u32, index: (i % each) as u32, block }
+    };
+    let tables = (0..capacity.slots * each).map(entry).collect();
+    run(runner, Batch { tables, ..Batch::default() });
+}
