@@ -247,6 +247,7 @@ describe("with a tiny model", () => {
     const host = await serve({ "/a-folder/": folder }, { headers: { "access-control-allow-origin": "*" } });
     expect(await user.loadAddress(`${host.url}/a-folder/`)).toMatch(/^Ready/);
     const row = page.locator("#cached-list li", { hasText: "a-folder" });
+    await row.waitFor();
     const size = readdirSync(folder).map((name) => statSync(join(folder, name))).filter((file) => file.isFile()).reduce((sum, file) => sum + file.size, 0);
     expect(await row.locator(".hint").innerText()).toMatch(new RegExp(`^${bytes(size)}\\s+used \\d\\d:\\d\\d$`));
     expect(await user.loadAddress(`models/${basename(TINY)}`)).toMatch(/^Ready/);
@@ -255,7 +256,7 @@ describe("with a tiny model", () => {
     expect(await user.alertCode()).toBe(null);
     expect(await user.text("#fact-name")).toBe("a-folder");
     // What was used last comes first.
-    expect(await page.locator("#cached-list .name").first().innerText()).toBe("a-folder");
+    await expect.poll(() => page.locator("#cached-list .name").first().innerText()).toBe("a-folder");
     await page.press("[aria-label='Delete a-folder']", "Enter");
     await row.waitFor({ state: "detached" });
     expect(await page.evaluate(async () => (await navigator.storage.getDirectory()).getDirectoryHandle("embergram").then((all) => all.getDirectoryHandle("models")).then(async (all) => {

@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { root } from "../../scripts/setup.mjs";
 import { harmless, printable } from "../../scripts/terminal.mjs";
+import { hfFolder } from "../support/hf-folder.mjs";
 import { hub } from "../support/hub.mjs";
 import { serve } from "../support/server.mjs";
 
@@ -43,6 +44,23 @@ test("a model by its repository and quantization, from the hub that HF_ENDPOINT 
   } finally {
     await server.close();
   }
+}, 300_000);
+
+test("a folder in the Hugging Face layout, quantised, raw and as a chat", async () => {
+  const folder = hfFolder("llama3", { shards: 2 });
+  const run = async (...options) => {
+    const args = [join(root, "scripts/generate.mjs"), "--model", folder, "--max-tokens", "8", "--ignore-eos", "--json", ...options, "the river"];
+    return JSON.parse((await promisify(execFile)(process.execPath, args, { cwd: root })).stdout);
+  };
+  const [plain, quantised, chat] = [await run(), await run("--quantization", "q8_0"), await run("--chat")];
+  for (const { model, outputs } of [plain, quantised, chat]) {
+    expect(model).toBe("llama3");
+    expect(outputs[0].outputs[0].token_ids).toHaveLength(8);
+  }
+  const memory = ({ metrics }) => metrics.find(({ name }) => name === "embergram:gpu_memory_bytes").value;
+  expect(memory(quantised)).toBeLessThan(memory(plain));
+  // The template writes who speaks.
+  expect(chat.outputs[0].prompt_token_ids.length).toBeGreaterThan(plain.outputs[0].prompt_token_ids.length);
 }, 300_000);
 
 test("what is left as it is, and what is made of the rest", () => {

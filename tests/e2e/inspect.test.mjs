@@ -67,8 +67,8 @@ test("what it tells is what a load finds", async () => {
 });
 
 test("a split model, by an address and as files", async () => {
-  const first = syntheticModel("tiny-split.gguf", ["--shape", "tiny", "--split", "8"], "tiny-split-00001-of-00003.gguf");
-  const names = readdirSync(dirname(first)).filter((name) => /^tiny-split-\d+-of/.test(name));
+  const first = syntheticModel("tiny-parts.gguf", ["--shape", "tiny", "--split", "8"], "tiny-parts-00001-of-00003.gguf");
+  const names = readdirSync(dirname(first)).filter((name) => /^tiny-parts-\d+-of/.test(name));
   for (const name of names) server.file(`/${name}`, readFileSync(join(dirname(first), name)));
   const whole = (await inspect("/tiny.gguf")).value;
   const split = (await inspect(`${server.origin}/${names[1]}`)).value;
