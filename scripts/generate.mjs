@@ -13,6 +13,7 @@ const HELP = `npm run generate -- [options] [prompt ...]
   --quantization TYPE  q8_0 or q4_0: what float weights become while they load
   --chat               the prompt is a user's message; default is raw completion
   --system TEXT        with --chat: the system message
+  --chat-template FILE with --chat: the template, as Jinja, in place of the model's
   --prompts FILE       more prompts: one a line, or JSON: an array of texts or of arrays of token ids
   --max-tokens N       default 100
   --temperature T      default 0 (greedy)
@@ -36,7 +37,7 @@ function options() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      model: text, quantization: text, chat: flag, system: text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
+      model: text, quantization: text, chat: flag, system: text, "chat-template": text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
       "top-p": text, "min-p": text, seed: text, "ignore-eos": flag, speculate: text, lookup: text,
       "max-model-len": text, "max-num-seqs": text, json: flag, dev: flag, help: flag,
     },
@@ -118,6 +119,7 @@ async function main() {
       hfEndpoint: process.env.HF_ENDPOINT || undefined,
       engine: {
         max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), quantization: values.quantization,
+        chat_template: values["chat-template"] && readFileSync(values["chat-template"], "utf8"),
         speculative_config: ngram(values.speculate ?? 0, values.lookup),
       },
       work: values.chat
