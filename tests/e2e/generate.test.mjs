@@ -1,6 +1,7 @@
 // The command line: what a model writes is shown by the terminal and not obeyed.
 import { execFile, execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
@@ -61,9 +62,14 @@ test("a folder in the Hugging Face layout, quantised, raw and as a chat", async 
   expect(memory(quantised)).toBeLessThan(memory(plain));
   // The template writes who speaks.
   expect(chat.outputs[0].prompt_token_ids.length).toBeGreaterThan(plain.outputs[0].prompt_token_ids.length);
-  const template = join(folder, "template.jinja");
-  writeFileSync(template, "{{ bos_token }}{{ messages[0].content }}");
-  expect((await run("--chat", "--chat-template", template)).outputs[0].prompt_token_ids).toEqual(plain.outputs[0].prompt_token_ids);
+  const place = mkdtempSync(join(tmpdir(), "embergram-template-"));
+  try {
+    const template = join(place, "template.jinja");
+    writeFileSync(template, "{{ bos_token }}{{ messages[0].content }}");
+    expect((await run("--chat", "--chat-template", template)).outputs[0].prompt_token_ids).toEqual(plain.outputs[0].prompt_token_ids);
+  } finally {
+    rmSync(place, { recursive: true });
+  }
 }, 300_000);
 
 test("what is left as it is, and what is made of the rest", () => {

@@ -1,28 +1,43 @@
 // A tiny model as a Hugging Face folder: one of tests/golden/models, with a tokenizer of its vocabulary's size.
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { root } from "../../scripts/setup.mjs";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { cache, root } from "../../scripts/setup.mjs";
+
+const FILES = ["config.json", "generation_config.json", "model.safetensors"];
+const TOKENIZER = ["tokenizer.json", "tokenizer_config.json"];
 
 /**
- * Makes such a folder in a place of its own, which goes when the process ends; returns its path.
+ * The path of such a folder, in the cache and made where it is not there. Nothing may write into it: tests share it.
  * @param {string} model which of the tiny models; also what the folder is called
  * @param {{shards?: number}} [options]
  */
 export function hfFolder(model = "llama3", { shards = 1 } = {}) {
-  const place = mkdtempSync(join(tmpdir(), "embergram-folder-"));
-  process.on("exit", () => rmSync(place, { recursive: true, force: true }));
-  const folder = join(place, model);
-  mkdirSync(join(folder, "original"), { recursive: true });
   const golden = join(root, "tests/golden/models", model);
-  for (const file of ["config.json", "generation_config.json"]) cpSync(join(golden, file), join(folder, file));
-  for (const file of ["tokenizer.json", "tokenizer_config.json"]) cpSync(join(root, "tests/fixtures/folder", file), join(folder, file));
+  const files = [...FILES.map((name) => join(golden, name)), ...TOKENIZER.map((name) => join(root, "tests/fixtures/folder", name)), fileURLToPath(import.meta.url)];
+  const hash = createHash("sha256");
+  for (const file of files) hash.update(readFileSync(file));
+  const place = join(cache, "folders", `${shards}-${hash.digest("hex").slice(0, 16)}`);
+  if (existsSync(place)) return join(place, model);
+  const made = `${place}.${process.pid}`;
+  const folder = join(made, model);
+  mkdirSync(join(folder, "original"), { recursive: true });
+  for (const file of files.slice(0, -1)) cpSync(file, join(folder, basename(file)));
   // What a repository holds besides, of another format, and of the same name.
   writeFileSync(join(folder, "original/config.json"), "{}");
-  const safetensors = join(golden, "model.safetensors");
-  if (shards === 1) cpSync(safetensors, join(folder, "model.safetensors"));
-  else writeShards(folder, readFileSync(safetensors), shards);
-  return folder;
+  if (shards > 1) {
+    rmSync(join(folder, "model.safetensors"));
+    writeShards(folder, readFileSync(join(golden, "model.safetensors")), shards);
+  }
+  try {
+    renameSync(made, place);
+  } catch (error) {
+    // Another test was first.
+    if (!existsSync(place)) throw error;
+    rmSync(made, { recursive: true });
+  }
+  return join(place, model);
 }
 
 /** The tensors of a safetensors file in so many shards, in turn, and their index. */
