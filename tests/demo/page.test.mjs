@@ -1,10 +1,11 @@
 // The demo page from end to end: the built page, the package's own worker and engine, real models, a real Chromium.
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { buildDemo } from "../../scripts/demo.mjs";
 import { serve } from "../../scripts/serve.mjs";
 import { root } from "../../scripts/setup.mjs";
+import { hfFolder } from "../support/hf-folder.mjs";
 import { hub } from "../support/hub.mjs";
 import { serve as serveFaulty } from "../support/server.mjs";
 import { bytes, fixed, percent, seconds } from "../../www/demo/src/format.ts";
@@ -13,6 +14,7 @@ import { open } from "./page.mjs";
 
 const TINY = process.env.EMBERGRAM_TINY_MODEL;
 const SMOLLM2 = process.env.EMBERGRAM_MODEL;
+const folder = hfFolder();
 const shots = join(root, "build/screenshots");
 
 let page, user, problems, close;
@@ -217,6 +219,54 @@ describe("with a tiny model", () => {
     expect(await user.alertCode()).toBe(null);
   });
 
+  test("takes a chosen folder in the Hugging Face layout, and quantises it", async () => {
+    await page.setInputFiles("#folder", folder);
+    expect(await user.text("#file-name")).toContain("6 files");
+    expect(await user.load()).toMatch(/^Ready/);
+    const plain = await user.metric("embergram:gpu_memory_bytes");
+    await page.$eval("#load details", (details) => (details.open = true));
+    await page.selectOption("[name=quantization]", "q8_0");
+    expect(await user.load()).toMatch(/^Ready/);
+    expect(await user.metric("embergram:gpu_memory_bytes")).toBeLessThan(plain);
+    expect(await user.text("#fact-name")).toBe(basename(folder));
+    expect((await user.complete("the tide and the moon")).text).not.toBe("");
+    await page.selectOption("[name=quantization]", "");
+  });
+
+  test("takes a dropped folder, without what lies deeper", async () => {
+    // A script cannot make a drop with folders: Chromium makes this one, as of the file manager.
+    const session = await page.context().newCDPSession(page);
+    const data = { items: [], files: [folder], dragOperationsMask: 1 };
+    for (const type of ["dragEnter", "dragOver", "drop"]) await session.send("Input.dispatchDragEvent", { type, x: 300, y: 300, data });
+    await page.waitForFunction(() => document.getElementById("file-name").textContent.includes("5 files"));
+    expect(await user.load()).toMatch(/^Ready/);
+    expect(await user.text("#fact-context")).toBe("256 tokens");
+  });
+
+  test("lists kept models, not files: name, size, when they were used; one click loads, one deletes", async () => {
+    const host = await serve({ "/a-folder/": folder }, { headers: { "access-control-allow-origin": "*" } });
+    expect(await user.loadAddress(`${host.url}/a-folder/`)).toMatch(/^Ready/);
+    const row = page.locator("#cached-list li", { hasText: "a-folder" });
+    await row.waitFor();
+    const size = readdirSync(folder).map((name) => statSync(join(folder, name))).filter((file) => file.isFile()).reduce((sum, file) => sum + file.size, 0);
+    expect(await row.locator(".hint").innerText()).toMatch(new RegExp(`^${bytes(size)}\\s+used \\d\\d:\\d\\d$`));
+    expect(await user.loadAddress(`models/${basename(TINY)}`)).toMatch(/^Ready/);
+    await page.press("[aria-label='Load a-folder']", "Enter");
+    await user.idle();
+    expect(await user.alertCode()).toBe(null);
+    expect(await user.text("#fact-name")).toBe("a-folder");
+    // What was used last comes first.
+    await expect.poll(() => page.locator("#cached-list .name").first().innerText()).toBe("a-folder");
+    await page.press("[aria-label='Delete a-folder']", "Enter");
+    await row.waitFor({ state: "detached" });
+    expect(await page.evaluate(async () => (await navigator.storage.getDirectory()).getDirectoryHandle("embergram").then((all) => all.getDirectoryHandle("models")).then(async (all) => {
+      let found = 0;
+      for await (const _ of all.keys()) found += 1;
+      return found;
+    }))).toBe(await page.locator("#cached-list li").count());
+    await host.close();
+  });
+
   test("takes a dropped file", async () => {
     const data = await page.evaluateHandle((base64) => {
       const transfer = new DataTransfer();
@@ -260,8 +310,9 @@ describe("with a tiny model", () => {
     const host = await serve({ "/elsewhere.gguf": TINY }, { headers: { "access-control-allow-origin": "*" } });
     expect(await user.loadAddress(`${host.url}/elsewhere.gguf`)).toMatch(/^Ready/);
     await host.close();
-    await page.press("[aria-label='Use elsewhere.gguf']", "Enter");
-    expect(await user.load()).toMatch(/^Ready/);
+    await page.press("[aria-label='Load elsewhere.gguf']", "Enter");
+    await user.idle();
+    expect(await user.text("#load-status")).toMatch(/^Ready/);
     await page.press("[aria-label='Delete elsewhere.gguf']", "Enter");
     await page.locator("[aria-label='Delete elsewhere.gguf']").waitFor({ state: "detached" });
     await user.load();

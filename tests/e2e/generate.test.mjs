@@ -1,11 +1,13 @@
 // The command line: what a model writes is shown by the terminal and not obeyed.
 import { execFile, execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { root } from "../../scripts/setup.mjs";
 import { harmless, printable } from "../../scripts/terminal.mjs";
+import { hfFolder } from "../support/hf-folder.mjs";
 import { hub } from "../support/hub.mjs";
 import { serve } from "../support/server.mjs";
 
@@ -42,6 +44,31 @@ test("a model by its repository and quantization, from the hub that HF_ENDPOINT 
     expect(server.requests.map(({ path }) => path)).toEqual([tree, file("model-Q8_0.gguf")]);
   } finally {
     await server.close();
+  }
+}, 300_000);
+
+test("a folder in the Hugging Face layout, quantised, raw and as a chat", async () => {
+  const folder = hfFolder("llama3", { shards: 2 });
+  const run = async (...options) => {
+    const args = [join(root, "scripts/generate.mjs"), "--model", folder, "--max-tokens", "8", "--ignore-eos", "--json", ...options, "the river"];
+    return JSON.parse((await promisify(execFile)(process.execPath, args, { cwd: root })).stdout);
+  };
+  const [plain, quantised, chat] = [await run(), await run("--quantization", "q8_0"), await run("--chat")];
+  for (const { model, outputs } of [plain, quantised, chat]) {
+    expect(model).toBe("llama3");
+    expect(outputs[0].outputs[0].token_ids).toHaveLength(8);
+  }
+  const memory = ({ metrics }) => metrics.find(({ name }) => name === "embergram:gpu_memory_bytes").value;
+  expect(memory(quantised)).toBeLessThan(memory(plain));
+  // The template writes who speaks.
+  expect(chat.outputs[0].prompt_token_ids.length).toBeGreaterThan(plain.outputs[0].prompt_token_ids.length);
+  const place = mkdtempSync(join(tmpdir(), "embergram-template-"));
+  try {
+    const template = join(place, "template.jinja");
+    writeFileSync(template, "{{ bos_token }}{{ messages[0].content }}");
+    expect((await run("--chat", "--chat-template", template)).outputs[0].prompt_token_ids).toEqual(plain.outputs[0].prompt_token_ids);
+  } finally {
+    rmSync(place, { recursive: true });
   }
 }, 300_000);
 

@@ -1,12 +1,13 @@
-// What the README's snippets say is so: all of them, one after another, in one page.
-import { readFileSync } from "node:fs";
+// What the snippets of the README and of docs/sources.md say is so: all of them, one after another, in one page.
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { root } from "../../scripts/setup.mjs";
+import { hfFolder } from "../support/hf-folder.mjs";
 import { open } from "./harness.mjs";
 
-const readme = readFileSync(join(root, "README.md"), "utf8");
-const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]);
+const snippetsOf = (page) => [...readFileSync(join(root, page), "utf8").matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]);
+const snippets = snippetsOf("README.md");
 const MODEL = "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 let browser;
@@ -32,7 +33,7 @@ test("the snippets run", async () => {
       let streamed = "";
       for await (const chunk of completion) streamed += chunk.choices[0]?.delta.content ?? "";
       globalThis.result = {
-        text: output.outputs[0].text, shown, answer: answer.outputs[0].text, streamed, metrics, stats: speculationStats(metrics),
+        text: output.outputs[0].text, shown, answer: answer.outputs[0].text, streamed, metrics, told, stats: speculationStats(metrics),
       };
     } catch (error) {
       globalThis.result = { error: String(error) };
@@ -48,4 +49,25 @@ test("the snippets run", async () => {
   expect(drafts.value).toBeGreaterThan(0);
   expect(of("vllm:spec_decode_num_accepted_tokens_per_pos").values).toHaveLength(5);
   expect(result.stats.num_drafts).toBe(drafts.value);
+  expect(result.told).toMatchObject({ backend: "webgpu", reason: null, model: { architecture: "llama" } });
+});
+
+test("those of docs/sources.md run", async () => {
+  const [folder, inspect, ...more] = snippetsOf("docs/sources.md");
+  expect(more).toEqual([]);
+  const { page } = browser;
+  await page.evaluate(() => document.body.insertAdjacentHTML("beforeend", '<input id="folder" type="file" webkitdirectory>'));
+  await page.setInputFiles("#folder", hfFolder());
+  const code = `${folder.replace("<HTMLInputElement>", "")}\n${inspect}`;
+  const { told, name } = await page.evaluate(`(async () => {
+    const { Llm } = embergram;
+    ${code}
+    const { name } = llm.model;
+    await llm.unload();
+    return { told, name };
+  })()`);
+  expect(name).toBe("llama3");
+  expect(told).toMatchObject({ backend: "webgpu", reason: null, download_bytes: statSync(process.env.EMBERGRAM_TINY_MODEL).size });
+  // The comment names every field.
+  for (const field of Object.keys(told.model)) expect(inspect).toContain(field);
 });

@@ -49,7 +49,7 @@ describe.each(["page", "dedicated", "shared"] as const)("in a %s context", (cont
       expect(second.progress.at(-1)).toMatchObject({ loaded: SIZE, total: SIZE });
       expect(second.largest).toBeLessThanOrEqual(4 * MIB);
       const list = (await run(tab, context, { do: "list" })).value as CachedModel[];
-      expect(list).toEqual([{ url: `${house.server.origin}/model.gguf`, key: expect.stringMatching(/^[0-9a-f]{40}$/), bytes: SIZE, complete: true, lastUsed: expect.any(Number), sha256: good[0]!.sha256 }]);
+      expect(list).toEqual([{ model: `${house.server.origin}/model.gguf`, url: `${house.server.origin}/model.gguf`, key: expect.stringMatching(/^[0-9a-f]{40}$/), bytes: SIZE, complete: true, lastUsed: expect.any(Number), sha256: good[0]!.sha256 }]);
       expect(Date.now() - list[0]!.lastUsed).toBeLessThan(60_000);
     } finally {
       await house.server.start();

@@ -1,15 +1,17 @@
 // Runs in a page, a dedicated worker and a shared worker alike: performs one job with the package's source room and
 // tells what came of it. In the page, `run(context, job)` carries a job to the context that shall do it.
 import { EmbergramError } from "../../www/embergram/error.js";
-import { modelCache, openModel, RestartLoad, type CachedModel, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
+import { modelCache, openHeads, openModel, RestartLoad, whole, type CachedModel, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
 
 export type Context = "page" | "dedicated" | "shared";
 
 export interface Job {
-  do: "load" | "list" | "size" | "clear" | "delete" | "damage" | "stored";
+  do: "load" | "heads" | "list" | "size" | "clear" | "delete" | "damage" | "stored";
   input?: string;
-  /** In place of input: files to make, each of so many bytes of the pattern. */
-  files?: { name?: string; size: number }[];
+  /** In place of input: files to make, each of so many bytes of the pattern, or of a text; where in a chosen folder. */
+  files?: { name?: string; size?: number; text?: string; path?: string }[];
+  /** Of heads: so many bytes of each part are read. */
+  most?: number;
   /** To delete in place of input. */
   listed?: CachedModel;
   options?: Omit<OpenOptions, "fetch" | "signal" | "onProgress">;
@@ -27,6 +29,10 @@ export interface Job {
 }
 
 export interface Result {
+  /** A folder's small files, as text. */
+  files?: [name: string, text: string][];
+  /** What names a folder. */
+  named?: string | undefined;
   parts: { name: string; size: number | undefined; bytes: number; sha256: string }[];
   error?: { name: string; code: string; message: string };
   progress: Progress[];
@@ -55,11 +61,41 @@ async function load(job: Job): Promise<Result> {
   if (job.fetch === "deaf") options.fetch = () => new Promise(() => {});
   let input: ModelInput | undefined = job.input;
   if (job.files) {
-    const made = job.files.map(({ name, size }) => (name === undefined ? new Blob([pattern(size)]) : new File([pattern(size)], name)));
+    const made = job.files.map(({ name, size = 0, text, path }) => {
+      const content = [text ?? pattern(size)];
+      const file = name === undefined ? new Blob(content) : new File(content, name);
+      return path === undefined ? file : Object.defineProperty(file, "webkitRelativePath", { value: path });
+    });
     input = made.length === 1 ? made[0]! : made;
+  }
+  const told = (error: unknown) => {
+    const e = error as EmbergramError;
+    result.error = { name: e.name, code: error instanceof EmbergramError ? e.code : "untyped", message: e.message };
+  };
+  if (job.do === "heads") {
+    try {
+      const heads = await openHeads(input!, options);
+      if (heads.config) result.files = [["config.json", new TextDecoder().decode(heads.config)]];
+      for (const part of heads.parts) {
+        const chunks: Uint8Array[] = [];
+        for await (const chunk of part.bytes()) {
+          chunks.push(chunk);
+          if (chunks.reduce((sum, { length }) => sum + length, 0) >= (job.most ?? 1)) break;
+        }
+        const whole = await new Blob(chunks as BlobPart[]).arrayBuffer();
+        result.parts.push({ name: part.name, size: undefined, bytes: whole.byteLength, sha256: hex(await crypto.subtle.digest("SHA-256", whole)) });
+      }
+      result.value = await heads.size();
+    } catch (error) {
+      told(error);
+    }
+    return result;
   }
   try {
     const source = await openModel(input!, options);
+    result.named = source.name;
+    result.files = [];
+    for (const file of source.files) result.files.push([file.name, new TextDecoder().decode(await whole(file))]);
     for (const part of source.parts) {
       for (;;) {
         const chunks: Uint8Array[] = [];
@@ -85,8 +121,7 @@ async function load(job: Job): Promise<Result> {
       }
     }
   } catch (error) {
-    const e = error as EmbergramError;
-    result.error = { name: e.name, code: error instanceof EmbergramError ? e.code : "untyped", message: e.message };
+    told(error);
   }
   result.ms = performance.now() - begin;
   return result;

@@ -82,11 +82,6 @@ describe("without a tag", () => {
     expect(error?.message.length).toBeLessThan(1000);
   });
 
-  test.each([["model.safetensors"], ["model-00001-of-00002.safetensors", "m.gguf"]])("a folder of safetensors is none yet (%s)", async (...more) => {
-    hub(house.server, REPO, named("config.json", ...more));
-    expect((await load(`hf:${REPO}`)).error).toMatchObject({ code: "unsupported_model", message: expect.stringContaining("safetensors") });
-  });
-
   test("nothing to load", async () => {
     hub(house.server, REPO, named("README.md", "mmproj-F16.gguf"));
     expect((await load(`hf:${REPO}`)).error).toMatchObject({ code: "unsupported_model", message: expect.stringContaining("no GGUF") });

@@ -1,6 +1,6 @@
 /** A model's bytes become an engine. */
 import { Device, Engine, Loader } from "./engine/engine.js";
-import { RestartLoad, type ModelSource } from "./source/index.js";
+import { RestartLoad, whole, type ModelSource } from "./source/index.js";
 import type { EngineOptions } from "./types.js";
 
 /** An engine, and the device that it alone is on. */
@@ -40,6 +40,7 @@ export function letGo(device: Device): void {
 
 async function fill(loader: Loader, source: ModelSource): Promise<void> {
   try {
+    for (const file of source.files) loader.file(file.name, await whole(file));
     // All headers must be known before the first tensor comes. What was read to see one is read again in its turn: a stream
     // left open would hold a connection and the file's lock until then.
     for (const part of source.parts.slice(1)) {

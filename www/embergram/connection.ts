@@ -7,7 +7,7 @@ import { atMost } from "./patience.js";
 /** The host's methods, which all return promises, so that a worker's look the same. */
 export type HostApi = Pick<
   EngineHost,
-  | "load" | "run" | "cancel" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
+  | "load" | "inspect" | "run" | "cancel" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
   | "setSpeculativeConfig" | "unload"
 >;
 

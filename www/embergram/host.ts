@@ -6,22 +6,23 @@ import { build, letGo, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
+import { inspect } from "./inspect.js";
 import { startModule } from "./module.js";
 import { atMost, nextTask, sleep } from "./patience.js";
 import { forget } from "./remember.js";
 import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
-import { adapterInfo } from "./supported.js";
-import { modelCache, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
+import { adapterInfo, supported } from "./supported.js";
+import { modelCache, openHeads, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
-  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
+  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
 export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
-  /** URL, file or `hf:` name of a GGUF model; of a split one any part, or all files. */
+  /** URL, file, files or `hf:` name of a model; of a split GGUF any part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** The caller's. */
@@ -129,7 +130,8 @@ export class EngineHost {
       signal,
       onProgress: (progress) => onProgress?.((last = progress)),
     });
-    const built = await build(source, options, () => onProgress?.({ ...last, phase: "build" }));
+    const named = source.name === undefined ? options : { served_model_name: source.name, ...options };
+    const built = await build(source, named, () => onProgress?.({ ...last, phase: "build" }));
     try {
       await nextTask();
       signal.throwIfAborted();
@@ -143,6 +145,27 @@ export class EngineHost {
     } catch (error) {
       free(built);
       throw error;
+    }
+  }
+
+  /** Tells what a model is by its headers; loads nothing. */
+  async inspect({ model, engine, version, wasmUrl, wasm, ...open }: LoadRequest, fetchPort?: FetchPort): Promise<Inspection> {
+    const abort = new AbortController();
+    const work = async () => {
+      checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
+      await startModule({ wasmUrl, wasm, timeout: open.timeout });
+      const heads = () => openHeads(model, { ...open, ...(fetchPort && { fetch: fetchThrough(fetchPort) }), signal: abort.signal });
+      return inspect(heads, engine, await supported());
+    };
+    const working = work();
+    this.#loading.set(abort, working);
+    try {
+      return await working;
+    } catch (error) {
+      throw asEmbergramError(error);
+    } finally {
+      this.#loading.delete(abort);
+      release(fetchPort);
     }
   }
 

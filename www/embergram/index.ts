@@ -1,4 +1,4 @@
-export { Llm, type CallOptions, type Chat, type ChatOptions, type LoadOptions } from "./llm.js";
+export { Llm, type CallOptions, type Chat, type ChatOptions, type InspectOptions, type LoadOptions } from "./llm.js";
 export { EmbergramError, type ErrorCode } from "./error.js";
 export {
   counterValue, gaugeValue, histogram, histogramMean, histogramQuantile, histogramSince, sortedBuckets, speculationStats,

@@ -8,10 +8,11 @@ import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
 import { unlessAborted } from "./patience.js";
 import { Queue } from "./queue.js";
+import { besideModel, type ModelInput } from "./source/index.js";
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
 import type {
-  ChatMessage, Delta, EngineOptions, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
+  ChatMessage, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
   SpeculativeConfig, Support,
 } from "./types.js";
 import { VERSION } from "./version.js";
@@ -25,6 +26,9 @@ export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadReq
   /** Ends the load; it rejects at once, with code `aborted`. */
   signal?: AbortSignal;
 }
+
+/** Options of {@link Llm.inspect}: those of a load, as far as they matter to it. */
+export type InspectOptions = Omit<LoadOptions, "model" | "onProgress" | "sha256">;
 
 /** Options of a call. */
 export interface CallOptions {
@@ -89,36 +93,33 @@ export class Llm {
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {
-    const {
-      worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
-      timeout, baseUrl = globalThis.location?.href, ...engine
-    } = options;
-    if (!isModel(model)) {
-      throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob");
-    }
-    const aborted = () => new EmbergramError("aborted", "the load was aborted");
-    if (signal?.aborted) throw aborted();
-    const connecting = closed().then(() => connect({ worker, workerUrl }));
-    const load = async () => {
-      const connection = await connecting;
-      const { wasm } = connection;
-      // A URL does not cross to a worker.
-      const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
-      const request = withoutUndefined({
-        model: text(model), engine, version: VERSION, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint),
-        baseUrl: text(baseUrl), retries, retryDelay, timeout,
-      });
+    const { onProgress, fetch, speculative_config = null } = options;
+    return inHost("the load was aborted", options, async (connection, request) => {
       const progress = onProgress && connection.callback(onProgress);
       const port = fetch && connection.callback(offerFetch(fetch));
       const info = await connection.call((host) => host.load(request, progress, port));
-      return new Llm(connection, info, options.speculative_config ?? null);
-    };
+      return new Llm(connection, info, speculative_config);
+    });
+  }
+
+  /**
+   * Tells what a model is, what a load with these options takes, and whether it runs here, by the headers of its files. Of
+   * remote files only these are fetched, by a few requests with `Range`, and nothing is kept.
+   *
+   * @throws {EmbergramError} `http`, `network`, `invalid_config`, `aborted`. What is wrong with the model, or is missing here, is
+   * no error but the result's `reason`.
+   */
+  static async inspect(model: ModelInput, options: InspectOptions = {}): Promise<Inspection> {
+    const { fetch } = options;
+    let opened: Connection | undefined;
     try {
-      return await unlessAborted(load(), signal, aborted);
-    } catch (error) {
-      // Whatever it waits for: a script, an adapter, bytes.
-      void connecting.then((connection) => connection.close(), () => {});
-      throw error;
+      return await inHost("the inspection was aborted", { ...options, model }, async (connection, request) => {
+        opened = connection;
+        const port = fetch && connection.callback(offerFetch(fetch));
+        return connection.call((host) => host.inspect(request, port));
+      });
+    } finally {
+      void opened?.close();
     }
   }
 
@@ -269,6 +270,43 @@ export class Llm {
   }
 }
 
+/** Connects to a host, and asks something of a model of it that `signal` ends. Where that fails, the host goes. */
+async function inHost<T>(
+  aborting: string,
+  options: LoadOptions,
+  ask: (connection: Connection, request: LoadRequest) => Promise<T>,
+): Promise<T> {
+  const {
+    worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
+    timeout, baseUrl = globalThis.location?.href, ...engine
+  } = options;
+  if (!isModel(model)) {
+    throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob, or a folder's files");
+  }
+  const aborted = () => new EmbergramError("aborted", aborting);
+  if (signal?.aborted) throw aborted();
+  // A URL and a FileList do not cross to a worker, nor everywhere does the place of a File in its folder.
+  const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
+  const crossing = typeof model === "string" || model instanceof URL || model instanceof Blob ? text(model) : besideModel([...model]);
+  const connecting = closed().then(() => connect({ worker, workerUrl }));
+  const work = async () => {
+    const connection = await connecting;
+    const { wasm } = connection;
+    const request = withoutUndefined({
+      model: crossing, engine, version: VERSION, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint),
+      baseUrl: text(baseUrl), retries, retryDelay, timeout,
+    });
+    return ask(connection, request);
+  };
+  try {
+    return await unlessAborted(work(), signal, aborted);
+  } catch (error) {
+    // Whatever it waits for: a script, an adapter, bytes.
+    void connecting.then((connection) => connection.close(), () => {});
+    throw error;
+  }
+}
+
 /** Runs a call of the host that `signal` ends. */
 async function abortable<T>(
   connection: Connection,
@@ -287,8 +325,9 @@ async function abortable<T>(
 }
 
 function isModel(model: unknown): boolean {
-  const one = (m: unknown) => m instanceof Blob;
-  return typeof model === "string" || model instanceof URL || one(model) || (Array.isArray(model) && model.length > 0 && model.every(one));
+  if (typeof model === "string" || model instanceof URL || model instanceof Blob) return true;
+  const several = Array.isArray(model) || ("FileList" in globalThis && model instanceof FileList);
+  return several && model.length > 0 && [...model].every((file) => file instanceof Blob);
 }
 
 function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {

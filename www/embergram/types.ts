@@ -58,6 +58,8 @@ export interface EngineOptions {
   served_model_name?: string;
   /** The chat template, as Jinja. Default: the file's. */
   chat_template?: string;
+  /** What F32, F16 and BF16 matrices become while they load. Default: they stay as they are. */
+  quantization?: "q8_0" | "q4_0" | null;
   /** Speculation. Default: none. */
   speculative_config?: SpeculativeConfig | null;
 }
@@ -327,4 +329,48 @@ export interface Support {
   limits: { maxBufferSize: number; maxStorageBufferBindingSize: number; maxStorageBuffersPerShaderStage: number } | null;
   /** Bytes of the largest single tensor; the memory of a GPU is more than that, and not told to pages. */
   max_tensor_bytes: number;
+}
+
+/** What computes. More may come. */
+export type Backend = "webgpu";
+
+/** What a model's headers tell. */
+export interface InspectedModel {
+  /** GGUF's name of the architecture, such as `qwen2`. */
+  architecture: string;
+  /** Weights; an embedding that is the output matrix too counts once. */
+  parameters: number;
+  /** Bytes of the weights on the GPU, with the `quantization` of the options. */
+  weight_bytes: number;
+  /** Bytes of the KV cache per token. */
+  kv_bytes_per_token: number;
+  /** Positions that the model was trained for. */
+  context: number;
+  /** The context that fits: positions, up to `context`, that the KV cache of the options holds. */
+  max_model_len: number;
+  /** Tokens of the vocabulary. */
+  vocab_size: number;
+}
+
+/** What a load of a model takes, and whether it runs here; see `Llm.inspect`. */
+export interface Inspection {
+  /** What would run it here; `null` where nothing would. */
+  backend: Backend | null;
+  /**
+   * Why it does not run here; `null` where it does. `no_webgpu`, `adapter_too_small`, `unsupported_model`,
+   * `unsupported_quantization`, `invalid_tensor`, `invalid_file`, `truncated_file`, or `invalid_config` for a `max_model_len`
+   * that does not fit. The tokenizer is not looked at.
+   */
+  reason: {
+    /** What kind of thing it is. */
+    code: ErrorCode;
+    /** What is wrong, and what to do. */
+    message: string;
+  } | null;
+  /** The adapter that a load would take; `null` without WebGPU. */
+  adapter: AdapterInfo | null;
+  /** Bytes of all files that a load takes; `null` where the server does not tell. */
+  download_bytes: number | null;
+  /** What the headers tell; `null` where they cannot be read, or are those of no model that the engine knows. */
+  model: InspectedModel | null;
 }

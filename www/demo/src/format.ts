@@ -41,3 +41,10 @@ export function rate(value: Maybe): string {
 export function count(value: Maybe): string {
   return known(value) ? value.toLocaleString("en") : NONE;
 }
+
+/** A moment, in milliseconds since 1970: the time of today, else the day. */
+export function time(value: number): string {
+  const date = new Date(value);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? date.toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hour12: false }) : date.toLocaleDateString("en", { dateStyle: "medium" });
+}

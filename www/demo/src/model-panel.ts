@@ -1,8 +1,10 @@
 /** Choosing, loading and unloading a model; the adapter; what the browser keeps. */
-import { Llm, modelCache, type LoadProgress, type ModelInput, type ModelInfo } from "embergram";
+import { Llm, type LoadProgress, type ModelInput, type ModelInfo } from "embergram";
 import { hideError, showError } from "./alert.js";
-import { byId, keepFocus, make, speak, valid } from "./dom.js";
+import { byId, keepFocus, speak, valid } from "./dom.js";
+import { droppedFiles } from "./dropped.js";
 import * as format from "./format.js";
+import { KeptList } from "./kept-list.js";
 import type { Monitor } from "./monitor.js";
 import type { Store } from "./store.js";
 
@@ -26,6 +28,11 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   let files: readonly File[] = [];
   let stop = new AbortController();
   let supported = true;
+  const keptList = new KeptList((model) => {
+    address.value = model;
+    choose("address");
+    void load();
+  });
 
   const source = () => new FormData(form).get("source");
 
@@ -34,9 +41,10 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     for (const part of form.querySelectorAll<HTMLElement>("div[data-source]")) part.hidden = part.dataset["source"] !== chosen;
   }
 
-  function chooseFiles(list: FileList | null | undefined): void {
-    if (!list?.length) return;
-    files = [...list];
+  function chooseFiles(list: Iterable<File>): void {
+    const chosen = [...list];
+    if (chosen.length === 0) return;
+    files = chosen;
     const total = files.reduce((sum, file) => sum + file.size, 0);
     const named = files.length > 1 ? `${files.length} files` : files[0]!.name;
     byId("file-name").textContent = `${named}, ${format.bytes(total)}`;
@@ -52,8 +60,8 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       return null;
     };
     if (source() === "server") return served.value;
-    if (source() === "address") return address.value.trim() || missing(address, "Give the address of a GGUF file, or hf:owner/repo:Q4_K_M.");
-    if (files.length === 0) return missing(byId<HTMLInputElement>("file"), "Choose a GGUF file.");
+    if (source() === "address") return address.value.trim() || missing(address, "Give the address of a GGUF file, hf:owner/repo, or hf:owner/repo:Q4_K_M.");
+    if (files.length === 0) return missing(byId<HTMLInputElement>("file"), "Choose a GGUF file or a folder.");
     return files.length > 1 ? files : files[0]!;
   }
 
@@ -74,6 +82,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       const begin = performance.now();
       const llm = await Llm.load({
         model, ...number("max_model_len"), ...number("max_num_seqs"), cache: data.has("cache"),
+        quantization: (data.get("quantization") || null) as "q8_0" | "q4_0" | null,
         onProgress: show, signal: stop.signal,
       });
       bar.value = 1;
@@ -88,7 +97,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       showError(error);
     } finally {
       store.set({ busy: null });
-      await listCached();
+      await keptList.refresh();
     }
   }
 
@@ -103,26 +112,6 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       status.textContent = `${from}: ${amount}${rate ? `, ${format.bytes(rate)}/s` : ""}${left}`;
     }
     if (known) bar.value = loaded / total;
-  }
-
-  async function listCached(): Promise<void> {
-    const all = await modelCache.list();
-    const total = all.reduce((sum, { bytes }) => sum + bytes, 0);
-    byId("cached-size").textContent = all.length > 0 ? `${all.length} file${all.length > 1 ? "s" : ""}, ${format.bytes(total)}` : "none";
-    byId("cached-list").replaceChildren(...all.map((cached) => {
-      const { url, bytes, complete } = cached;
-      const name = fileName(url);
-      const use = make("button", { type: "button", ariaLabel: `Use ${name}` }, "Use");
-      use.addEventListener("click", () => {
-        address.value = url;
-        choose("address");
-        address.focus();
-      });
-      const remove = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
-      remove.addEventListener("click", () => void modelCache.delete(cached).catch(showError).then(listCached));
-      const size = `${format.bytes(bytes)}${complete ? "" : ", incomplete"}`;
-      return make("li", {}, make("span", { className: "name", title: url }, name), make("span", { className: "hint numbers" }, size), use, remove);
-    }));
   }
 
   form.addEventListener("submit", (event) => {
@@ -140,7 +129,8 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     void monitor.restart(null);
   });
   const input = byId<HTMLInputElement>("file");
-  input.addEventListener("change", () => chooseFiles(input.files));
+  const folder = byId<HTMLInputElement>("folder");
+  for (const each of [input, folder]) each.addEventListener("change", () => chooseFiles(each.files ?? []));
   const dragging = (is: boolean) => document.body.toggleAttribute("data-dragging", is);
   addEventListener("dragover", (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
@@ -154,7 +144,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     dragging(false);
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    chooseFiles(event.dataTransfer.files);
+    void droppedFiles(event.dataTransfer).then(chooseFiles).catch(showError);
   });
 
   store.watch(({ llm, busy }) => {
@@ -166,6 +156,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       unload.hidden = !llm;
       unload.disabled = busy !== null;
     });
+    keptList.busy = busy !== null || !supported;
     showFacts(llm?.model);
   });
   monitor.watch((history) => {
@@ -175,7 +166,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     byId("fact-kv").textContent = format.percent(reading?.kvCacheUsage);
   });
 
-  void listCached().catch(showError);
+  void keptList.refresh().catch(showError);
   void servedModels().then((models) => {
     served.replaceChildren(...models.map(({ name, url, bytes }) => new Option(bytes ? `${name}, ${format.bytes(bytes)}` : name, url)));
     if (models.length > 0) return;
@@ -188,7 +179,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     byId("software").hidden = !adapter?.software;
     byId("unsupported").hidden = webgpu;
     byId("unsupported").textContent = reason ? `Models cannot run here: ${reason}.` : "";
-    button.disabled = !webgpu || store.state.busy !== null;
+    button.disabled = keptList.busy = !webgpu || store.state.busy !== null;
   });
 }
 
@@ -206,15 +197,5 @@ async function servedModels(): Promise<ServedModel[]> {
     return response.ok ? ((await response.json()) as ServedModel[]) : [];
   } catch {
     return [];
-  }
-}
-
-/** The last piece of an address, readable where it decodes. */
-function fileName(url: string): string {
-  const piece = new URL(url).pathname.split("/").at(-1)!;
-  try {
-    return decodeURIComponent(piece);
-  } catch {
-    return piece;
   }
 }

@@ -48,11 +48,13 @@ class Passing extends Error {
 /** Whether two answers can be about the same bytes: the strongest validator that both have decides. */
 export function sameFile(a: Identity, b: Identity): boolean {
   if (a.size !== undefined && b.size !== undefined && a.size !== b.size) return false;
-  if (a.etag !== undefined && b.etag !== undefined) return weak(a.etag) === weak(b.etag);
+  if (a.etag !== undefined && b.etag !== undefined) return sameTag(a.etag, b.etag);
   if (a.lastModified !== undefined && b.lastModified !== undefined) return a.lastModified === b.lastModified;
   return a.size !== undefined && a.size === b.size;
 }
 
+/** Whether two ETags are of one version. */
+export const sameTag = (a: string, b: string) => weak(a) === weak(b);
 const weak = (etag: string) => etag.replace(/^W\//, "");
 
 /** What is there of a file. */
@@ -149,6 +151,21 @@ export async function probe(url: URL, options: HttpOptions): Promise<Remote | un
 }
 
 /**
+ * The same of a file that need not be there: null where it is not. Some servers refuse what they do not have, and some answer
+ * any address with a page.
+ * @throws EmbergramError `http` from a server in trouble, `network`, `aborted`
+ */
+export async function probeOptional(url: URL, options: HttpOptions): Promise<Remote | null | undefined> {
+  return persistent(options, async (guard) => {
+    const response = await ask(url, { method: "HEAD" }, guard, options);
+    const { ok, status, headers } = response;
+    if (status === 403 || status === 404 || status === 410 || (ok && headers.get("content-type")?.startsWith("text/html"))) return null;
+    if (RETRIED.has(status)) throw await refused(url, response, guard);
+    return ok ? describe(response, 0).remote : undefined;
+  });
+}
+
+/**
  * A text of which the server has more pages, and the address of the next one (RFC 8288).
  * @throws EmbergramError `http`, `network`, `aborted`
  */
@@ -161,6 +178,32 @@ export async function readPage(url: URL, options: HttpOptions): Promise<{ text: 
       throw new Passing(broken(url, "broke"));
     });
     return { text, next: next === undefined ? undefined : new URL(next, url) };
+  });
+}
+
+/**
+ * So many bytes of a file from `at` on, fewer where it ends.
+ * @throws EmbergramError `http`, `network`, `aborted`
+ */
+export async function readRange(url: URL, at: number, length: number, options: HttpOptions): Promise<{ bytes: Uint8Array<ArrayBuffer>; remote: Remote }> {
+  return persistent(options, async (guard) => {
+    const range = `bytes=${at}-${at + length - 1}`;
+    const response = await ask(url, { headers: { range } }, guard, options);
+    if (response.status === 416) return { bytes: new Uint8Array(0), remote: { size: at } };
+    if (response.status !== 200 && response.status !== 206) throw await refused(url, response, guard);
+    const { remote, start } = describe(response, at);
+    if (start > at || (response.status === 206 && start !== at)) throw brokenRange(url, range, response);
+    // The length of such an answer is not that of the file.
+    if (response.status === 206 && !response.headers.has("content-range")) delete remote.size;
+    const chunks: Uint8Array<ArrayBuffer>[] = [];
+    let there = start;
+    // A server that ignores ranges sends all: the rest is left.
+    for await (const chunk of body(url, response, guard, options)) {
+      chunks.push(chunk.subarray(Math.max(0, at - there)));
+      there += chunk.length;
+      if (there >= at + length) break;
+    }
+    return { bytes: new Uint8Array(await new Blob(chunks).arrayBuffer()).subarray(0, length), remote };
   });
 }
 
@@ -274,7 +317,7 @@ async function get(url: URL, at: number, options: HttpOptions) {
     if (response.status !== 200 && response.status !== 206) throw await refused(url, response, guard);
     const described = describe(response, at);
     if (described.start > at || (response.status === 206 && described.start !== at)) {
-      throw new EmbergramError("http", `${shown(url)} answered Range ${range} with ${response.headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
+      throw brokenRange(url, range, response);
     }
     return { response, guard, ...described };
   } catch (error) {
@@ -338,6 +381,10 @@ async function* body(url: URL, response: Response, guard: Guard, { signal, timeo
 
 function broken(url: URL, how: string): EmbergramError {
   return new EmbergramError("network", `The connection to ${shown(url)} ${how}, also when tried again. Check the connection and load again: with the cache on, the download goes on where it broke.`);
+}
+
+function brokenRange(url: URL, range: string, { headers }: Response): EmbergramError {
+  return new EmbergramError("http", `${shown(url)} answered Range ${range} with ${headers.get("content-range")}. The server's range support is broken: mend it, or switch it off.`);
 }
 
 async function refused(url: URL, response: Response, guard: Guard): Promise<EmbergramError | Passing> {

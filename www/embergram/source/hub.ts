@@ -1,7 +1,11 @@
 /** Models by the name of their repository: which of its files are meant. */
 import { EmbergramError } from "../error.js";
-import { readPage, type HttpOptions, type Remote } from "./http.js";
-import { hubName, hubUrl, isHubName, keyOf, remoteFiles, SPLIT, splitOf, type HubName, type NameOptions, type RemoteFile } from "./names.js";
+import { CONFIG, folderFiles, INDEX, isFolder as areFolder, isFolderFile, isWeights, WEIGHTS, type ModelFiles } from "./folder.js";
+import { probeOptional, readPage, type HttpOptions, type Remote } from "./http.js";
+import {
+  folderAddress, folderKeyOf, hubName, hubUrl, isHubName, keyOf, remoteFiles, SPLIT, splitOf, type HubName,
+  type NameOptions, type RemoteFile,
+} from "./names.js";
 import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
 
@@ -31,25 +35,99 @@ const MOST_LISTED = 12;
 /** What llama.cpp passes over as well: images' projectors, quantization's statistics, and drafts for speculation. */
 const SIDECAR = /mmproj|imatrix|^(mtp|eagle3|dflash)-/i;
 
+/** Reads a folder's index, from the cache where it may. */
+type ReadText = (file: RemoteFile) => Promise<string>;
+
 /**
  * The files that a name stands for. A repository is asked for what it holds, unless the cache holds the one model that the
  * tag fits.
  * @throws EmbergramError `invalid_config`, `unsupported_model`, `invalid_file`, `http`, `network`, `aborted`
  */
-export async function findFiles(input: string | URL, options: NameOptions & { cache?: boolean }, http: HttpOptions): Promise<RemoteFile[]> {
+export async function findFiles(
+  input: string | URL, options: NameOptions & { cache?: boolean }, http: HttpOptions, text: ReadText,
+): Promise<ModelFiles<RemoteFile>> {
+  const address = folderAddress(input, options);
+  if (address !== undefined) return folderAt(address, options, http, text);
   const name = repository(input);
-  if (name === undefined) return remoteFiles(input, options);
+  if (name === undefined) return { weights: remoteFiles(input, options), small: [] };
   const kept = name.tag === undefined || options.cache === false ? [] : await keptModels(name, options, true);
-  const model = kept.length === 1 && isWhole(kept[0]!) ? kept[0]! : choose(name, await listFiles(name, options, http));
-  return remote(model, options);
+  if (kept.length === 1 && isWhole(kept[0]!)) return { weights: remote(kept[0]!, options), small: [] };
+  const files = await listFiles(name, options, http);
+  if (name.tag === undefined && isFolder(files)) return repositoryFolder(name, files, options, text);
+  return { weights: remote(choose(name, files), options), small: [] };
 }
 
-/** The files that a name stands for, as far as can be told without asking: of a repository those in the cache. */
+/** The files that a name stands for, as far as can be told without asking: of a repository or a folder those in the cache. */
 export async function knownFiles(input: string | URL, options: NameOptions): Promise<RemoteFile[]> {
+  const address = folderAddress(input, options);
+  if (address !== undefined) return keptFolder(address, options);
   const name = repository(input);
   if (name === undefined) return remoteFiles(input, options);
-  return (await keptModels(name, options, false)).flatMap((model) => remote(model, options));
+  const models = (await keptModels(name, options, false)).flatMap((model) => remote(model, options));
+  return name.tag === undefined ? [...models, ...(await keptFolder(hubUrl(name, "", "resolve", "/", options), options))] : models;
 }
+
+/** A repository that is a Hugging Face folder. */
+async function repositoryFolder(name: HubName, files: readonly HubFile[], options: NameOptions, text: ReadText): Promise<ModelFiles<RemoteFile>> {
+  const byName = new Map(files.map((file) => [file.path, file]));
+  const { owner, repo } = name;
+  const found = await folderFiles({
+    place: placeOf(name),
+    find: async (path) => {
+      const { url, told } = byName.get(path) ?? {};
+      return url && { url, key: folderKeyOf(url, options), ...(told && { told }) };
+    },
+    text,
+  });
+  return { ...found, name: `${owner}/${repo}` };
+}
+
+/** The Hugging Face folder at an address, which lists nothing: each file is asked for that the cache does not hold. */
+async function folderAt(address: URL, options: NameOptions & { cache?: boolean }, http: HttpOptions, text: ReadText): Promise<ModelFiles<RemoteFile>> {
+  const at = (name: string): RemoteFile => {
+    const url = new URL(address);
+    url.pathname += encodeURIComponent(name);
+    return { url, key: folderKeyOf(url, options) };
+  };
+  const kept = new Set(options.cache === false ? [] : (await keptFolder(address, options, true)).map(({ key }) => key));
+  const has = (name: string) => kept.has(at(name).key);
+  // Small files come before weights: where all weights are kept, what else is not is hardly there, and need not hold up a load.
+  let whole = true;
+  const find = async (name: string): Promise<RemoteFile | undefined> => {
+    const file = at(name);
+    if (has(name)) return file;
+    if (name === WEIGHTS && has(INDEX)) return undefined;
+    if (name === CONFIG || isWeights(name)) whole = false;
+    try {
+      const told = await probeOptional(file.url, whole ? { ...http, retries: 0 } : http);
+      return told === null ? undefined : { ...file, ...(told && { told }) };
+    } catch (error) {
+      if (whole && (error as Partial<EmbergramError>).code === "network") return undefined;
+      throw error;
+    }
+  };
+  const name = address.pathname.split("/").at(-2)!;
+  return { ...(await folderFiles({ place: shown(address), find, text })), ...(name && { name }) };
+}
+
+/** The files in the cache that lie in the folder at this address. */
+async function keptFolder(address: URL, options: NameOptions, complete = false): Promise<RemoteFile[]> {
+  const found: RemoteFile[] = [];
+  for (const { key, meta } of await Entry.all()) {
+    const name = meta?.url.slice(meta.url.lastIndexOf("/") + 1);
+    if (meta === undefined || !isFolderFile(name!) || (complete && !meta.complete)) continue;
+    const url = new URL(address);
+    url.pathname += name!;
+    const file = { url, key: folderKeyOf(url, options) };
+    if (key === (await Entry.keyOf(file.key))) found.push(file);
+  }
+  return found;
+}
+
+/** Whether a repository is a Hugging Face folder. */
+const isFolder = (files: readonly HubFile[]) => areFolder(files.map(({ path }) => path));
+
+const placeOf = ({ owner, repo, revision }: HubName) => `hf:${owner}/${repo}${revision === "main" ? "" : `@${revision}`}`;
 
 /** An `hf:` name that tells no file. */
 function repository(input: string | URL): HubName | undefined {
@@ -98,6 +176,7 @@ interface TreeEntry {
   type: string;
   path: string;
   size: number;
+  oid: string;
   lfs?: { oid: string; size: number };
 }
 
@@ -110,12 +189,14 @@ function parseTree(url: URL, text: string): { path: string; told: Remote }[] {
     throw new EmbergramError("http", `${shown(url)} answered with something else than a list of files. Check the option hfEndpoint, and that a proxy lets the hub's API through.`, { cause });
   }
   return entries.flatMap((entry) => {
-    const { type, path, size, lfs } = Object(entry) as typeof entry;
+    const { type, path, size, oid, lfs } = Object(entry) as typeof entry;
     if (type !== "file" || typeof path !== "string" || !isInside(path)) return [];
     const told: Remote = {};
     const bytes = lfs?.size ?? size;
     if (Number.isSafeInteger(bytes)) told.size = bytes!;
     if (/^[0-9a-f]{64}$/.test(lfs?.oid ?? "")) told.sha256 = lfs!.oid;
+    // What is not in LFS is answered with its git hash as ETag.
+    else if (typeof oid === "string") told.etag = `"${oid}"`;
     return [{ path, told }];
   });
 }
@@ -165,18 +246,15 @@ function fitting(models: readonly HubModel[], tag: string | undefined): HubModel
  * @throws EmbergramError `invalid_config`, `unsupported_model`, `invalid_file`
  */
 function choose(name: HubName, files: readonly HubFile[]): HubModel {
-  const { owner, repo, revision, tag } = name;
-  const place = `hf:${owner}/${repo}${revision === "main" ? "" : `@${revision}`}`;
+  const { tag } = name;
+  const place = placeOf(name);
   const models = modelsOf(files);
-  if (tag === undefined && files.some(({ path }) => path === "config.json") && files.some(({ path }) => /\.safetensors$/i.test(path))) {
-    throw new EmbergramError(
-      "unsupported_model",
-      `model: ${place} is a model in safetensors, which are not read yet. ` +
-        (models.length > 0 ? `For one of its GGUF files say which, as in ${place}:Q4_K_M: ${list(models)}.` : "Give a repository of GGUF files: many have the same name and end in -GGUF."),
-    );
-  }
   if (models.length === 0) {
-    throw new EmbergramError("unsupported_model", `model: ${place} holds no GGUF model. Give a repository of GGUF files: many have the model's name and end in -GGUF.`);
+    const folder = isFolder(files);
+    const instead = folder
+      ? `It is a Hugging Face folder: give ${place}, and quantization: "q8_0" or "q4_0" to have it smaller.`
+      : "Give a repository of GGUF files: many have the model's name and end in -GGUF.";
+    throw new EmbergramError("unsupported_model", `model: ${place} holds no GGUF model. ${instead}`);
   }
   const [model, ...others] = fitting(models, tag);
   if (model === undefined) {

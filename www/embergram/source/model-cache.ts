@@ -1,9 +1,12 @@
+import { isFolderFile } from "./folder.js";
 import { knownFiles } from "./hub.js";
-import type { NameOptions } from "./names.js";
+import { SPLIT, type NameOptions } from "./names.js";
 import { Entry } from "./store.js";
 
-/** One cached file; a split model has one for each part. */
+/** One cached file; a split model has one for each part, a Hugging Face folder one for each of its files. */
 export interface CachedModel {
+  /** What `Llm.load` loads it by: the file's address, that of a split model's first part, or the folder's. */
+  model: string;
   /** The address it was fetched from, without credentials and query. Two files may share it. */
   url: string;
   /** The cache's own name of the file. */
@@ -23,9 +26,16 @@ async function list(): Promise<CachedModel[]> {
   for (const { key, meta, lastUsed } of await Entry.all()) {
     if (meta === undefined) continue;
     const bytes = meta.pieces.reduce((sum, piece) => sum + piece.size, 0);
-    found.push({ url: meta.url, key, bytes, complete: meta.complete, lastUsed, ...(meta.sha256 === undefined ? {} : { sha256: meta.sha256 }) });
+    found.push({ model: modelOf(meta.url), url: meta.url, key, bytes, complete: meta.complete, lastUsed, ...(meta.sha256 === undefined ? {} : { sha256: meta.sha256 }) });
   }
   return found.sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** What a file is loaded by. */
+function modelOf(url: string): string {
+  const name = url.slice(url.lastIndexOf("/") + 1);
+  if (isFolderFile(name)) return url.slice(0, -name.length);
+  return url.replace(SPLIT, "-00001-of-$2$3");
 }
 
 /** The models kept in this origin's OPFS. In contexts without OPFS it is empty. */

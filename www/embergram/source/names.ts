@@ -3,11 +3,12 @@ import type { Remote } from "./http.js";
 import { shown, unsigned } from "./secrets.js";
 
 /**
- * What can be loaded: a URL, a name on the Hugging Face hub, a file, or all the files of a split model. A name is
- * `hf:owner/repo[@revision]:Q4_K_M` for the GGUF of that quantization, `hf:owner/repo[@revision]` where there is but one, or
+ * What can be loaded: a URL, a name on the Hugging Face hub, a file, or several files: all parts of a split GGUF, or a Hugging
+ * Face folder's. A URL that ends in `/` is that of such a folder. A name is `hf:owner/repo[@revision]:Q4_K_M` for the GGUF of
+ * that quantization, `hf:owner/repo[@revision]` for the repository's folder or its only GGUF, or
  * `hf:owner/repo/path/file.gguf[@revision]`.
  */
-export type ModelInput = string | URL | Blob | File | readonly Blob[];
+export type ModelInput = string | URL | Blob | File | readonly Blob[] | FileList;
 
 /** How names become addresses, and what the cache knows them by. */
 export interface NameOptions {
@@ -75,6 +76,21 @@ export function keyOf(url: URL, { cacheKey }: NameOptions): string {
   }
   const split = splitOf(url.pathname);
   return split === undefined ? `key:${cacheKey}` : `key:${cacheKey}#${split.part}`;
+}
+
+/** What the cache knows a folder's file by. */
+export function folderKeyOf(url: URL, options: NameOptions): string {
+  const key = keyOf(url, options);
+  return options.cacheKey === undefined ? key : `${key}/${fileName(url)}`;
+}
+
+/** The last piece of an address. */
+export const fileName = (url: URL) => url.pathname.slice(url.pathname.lastIndexOf("/") + 1);
+
+/** The address of a folder, where this is one; a name of the hub is none. */
+export function folderAddress(input: string | URL, options: NameOptions): URL | undefined {
+  const url = isHubName(input) ? undefined : absolute(input, options);
+  return url?.pathname.endsWith("/") ? url : undefined;
 }
 
 function partUrl(url: URL, part: number): URL {
@@ -149,27 +165,4 @@ function hubFile(text: string, options: NameOptions): RemoteAddress {
   const name = hubName(text);
   const at = (door: string) => hubUrl(name, "", door, `/${name.file ?? ""}`, options);
   return { url: at("resolve"), pointer: at("raw") };
-}
-
-/**
- * Files in the order of their parts.
- * @throws EmbergramError `invalid_config` where one is missing or belongs to another model
- */
-export function orderedFiles(files: readonly Blob[]): Blob[] {
-  const nameOf = (file: Blob | undefined) => (file as Partial<File> | undefined)?.name ?? "";
-  if (files.length === 0) throw new EmbergramError("invalid_config", "model: the list of files is empty.");
-  const split = splitOf(nameOf(files[0]));
-  if (split === undefined) {
-    if (files.length === 1) return [...files];
-    throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is not named as a part of a split GGUF (name-00001-of-00003.gguf), yet ${files.length} files were given.`);
-  }
-  const stem = nameOf(files[0]).replace(SPLIT, "");
-  const byPart = new Map(files.filter((f) => nameOf(f).replace(SPLIT, "") === stem).map((f) => [splitOf(nameOf(f))?.part, f]));
-  const ordered = Array.from({ length: split.parts }, (_, i) => byPart.get(i + 1));
-  const missing = ordered.flatMap((file, i) => (file === undefined ? [i + 1] : []));
-  if (missing.length > 0 || files.length !== split.parts) {
-    throw new EmbergramError("invalid_config", `model: "${nameOf(files[0])}" is one of ${split.parts} parts; give all ${split.parts} files as an array, and no others` +
-      (missing.length > 0 ? ` (part ${missing.join(", ")} is missing).` : "."));
-  }
-  return ordered.filter((file) => file !== undefined);
 }

@@ -1,10 +1,12 @@
 import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
 import { probe, readPointer, type HttpOptions, type Remote } from "./http.js";
+import { modelFiles, nameOf, unreadable } from "./files.js";
+import type { ModelFiles } from "./folder.js";
 import { findFiles } from "./hub.js";
-import { orderedFiles, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
+import { fileName, type ModelInput, type NameOptions, type RemoteFile } from "./names.js";
 import { ProgressMeter, type Progress } from "./progress.js";
-import { agree, remoteBytes, RestartLoad } from "./remote.js";
+import { agree, isOutdated, remoteBytes, RestartLoad } from "./remote.js";
 import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
@@ -20,7 +22,7 @@ export interface OpenOptions extends NameOptions {
    * recently give way. Files and Blobs are never cached.
    */
   cache?: boolean;
-  /** What the file's bytes must hash to (hex); for a split model one for each part. */
+  /** What the file's bytes must hash to (hex); for a split model one for each part, for a folder one for each file of safetensors. */
   sha256?: string | readonly string[];
   onProgress?: (progress: Progress) => void;
   /** Attempts after a failed one, in a row without a byte between them; default 5. */
@@ -49,9 +51,14 @@ export interface ModelPart {
   bytes(): AsyncGenerator<Uint8Array, void, undefined>;
 }
 
-/** A model's files in order: one, or all parts of a split GGUF. */
+/** A model's files. */
 export interface ModelSource {
+  /** Those with its weights, in order: one, all parts of a split GGUF, or a folder's safetensors. */
   readonly parts: readonly ModelPart[];
+  /** A Hugging Face folder's small files, `config.json` first; none of a GGUF. */
+  readonly files: readonly ModelPart[];
+  /** What metrics call a folder: its place on the hub, or its own name. */
+  readonly name?: string;
 }
 
 const RESTARTS = 2;
@@ -63,9 +70,23 @@ const RESTARTS = 2;
  */
 export async function openModel(input: ModelInput, options: OpenOptions = {}): Promise<ModelSource> {
   checkAborted(options.signal);
-  const files = input instanceof Blob ? [input] : Array.isArray(input) ? (input as readonly Blob[]) : undefined;
-  if (files !== undefined) return openFiles(orderedFiles(files), options);
-  const http: HttpOptions = {
+  const files = asFiles(input);
+  if (files !== undefined) return openFiles(await modelFiles(files), options);
+  const http = httpOptions(options);
+  const { onProgress, sha256, ...quiet } = options;
+  const text = async (file: RemoteFile) => new TextDecoder().decode(await whole((await openRemote({ weights: [file], small: [] }, quiet, http)).parts[0]!));
+  return openRemote(await findFiles(input as string | URL, options, http, text), options, http);
+}
+
+/** The files of an input that is no address. */
+export function asFiles(input: ModelInput): readonly Blob[] | undefined {
+  if (input instanceof Blob) return [input];
+  return typeof input === "string" || input instanceof URL ? undefined : [...input];
+}
+
+/** How to talk to the server, by the caller's options. */
+export function httpOptions(options: OpenOptions): HttpOptions {
+  return {
     fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     signal: options.signal,
     retries: options.retries ?? 5,
@@ -73,7 +94,19 @@ export async function openModel(input: ModelInput, options: OpenOptions = {}): P
     timeout: options.timeout ?? SILENCE,
     store: true,
   };
-  return openRemote(await findFiles(input as string | URL, options, http), options, http);
+}
+
+/** All bytes of a small file. */
+export async function whole(part: ModelPart): Promise<Uint8Array<ArrayBuffer>> {
+  for (;;) {
+    try {
+      const chunks: BlobPart[] = [];
+      for await (const bytes of part.bytes()) chunks.push(bytes as Uint8Array<ArrayBuffer>);
+      return new Uint8Array(await new Blob(chunks).arrayBuffer());
+    } catch (error) {
+      if (!(error instanceof RestartLoad)) throw error;
+    }
+  }
 }
 
 /** The caller's sha256 of each part. */
@@ -89,16 +122,21 @@ function expectedHashes(parts: number, sha256: OpenOptions["sha256"]): (string |
   });
 }
 
-function openFiles(files: readonly Blob[], options: OpenOptions): ModelSource {
-  const hashes = expectedHashes(files.length, options.sha256);
+function openFiles({ weights, small, name }: ModelFiles<Blob>, options: OpenOptions): ModelSource {
+  const hashes = expectedHashes(weights.length, options.sha256);
+  const files = [...weights, ...small];
   const meter = new ProgressMeter(files.length, options.onProgress);
   files.forEach((file, i) => meter.setSize(i, file.size));
-  return {
-    parts: files.map((file, i) => {
-      const name = (file as Partial<File>).name ?? "model.gguf";
-      return { name, size: file.size, bytes: () => fileBytes(file, name, hashes[i], options.signal, (n) => meter.set(i, n, "file", false)) };
-    }),
-  };
+  const parts = files.map((file, i) => {
+    const name = nameOf(file) || "model.gguf";
+    return { name, size: file.size, bytes: () => fileBytes(file, name, hashes[i], options.signal, (n) => meter.set(i, n, "file", false)) };
+  });
+  return split(parts, weights.length, name);
+}
+
+/** The first of these parts have the weights. */
+function split(parts: readonly ModelPart[], weights: number, name: string | undefined): ModelSource {
+  return { parts: parts.slice(0, weights), files: parts.slice(weights), ...(name !== undefined && { name }) };
 }
 
 async function* fileBytes(file: Blob, name: string, expected: string | undefined, signal: AbortSignal | undefined, onBytes: (loaded: number) => void) {
@@ -110,7 +148,7 @@ async function* fileBytes(file: Blob, name: string, expected: string | undefined
     for (;;) {
       checkAborted(signal);
       const { done, value } = await reader.read().catch((error: unknown) => {
-        throw new EmbergramError("invalid_file", `The file "${name}" could not be read (${String(error)}). If it was moved or changed, choose it again.`, { cause: error });
+        throw unreadable(name, error);
       });
       if (done) break;
       hasher?.update(value);
@@ -125,8 +163,9 @@ async function* fileBytes(file: Blob, name: string, expected: string | undefined
   if (sha256 !== expected) throw new EmbergramError("invalid_file", `The file "${name}" has the sha256 ${sha256}, not ${expected}. Choose the file that is meant, or correct the option sha256.`);
 }
 
-async function openRemote(files: readonly RemoteFile[], options: OpenOptions, http: HttpOptions): Promise<ModelSource> {
-  const hashes = expectedHashes(files.length, options.sha256);
+async function openRemote({ weights, small, name }: ModelFiles<RemoteFile>, options: OpenOptions, http: HttpOptions): Promise<ModelSource> {
+  const hashes = expectedHashes(weights.length, options.sha256);
+  const files = [...weights, ...small];
   const caching = options.cache ?? true;
   const meter = new ProgressMeter(files.length, options.onProgress);
   const cacheable = (url: URL) => caching && (url.protocol === "http:" || url.protocol === "https:");
@@ -139,7 +178,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions, ht
     let told: Remote | undefined = file.told;
     // Whoever asked the hub wants its version, whatever lies here.
     const expected = hashes[i] ?? told?.sha256;
-    const cached = meta?.complete === true && (expected === undefined || expected === meta.sha256);
+    const cached = meta?.complete === true && !isOutdated(meta, expected, told);
     if (!cached) {
       told ??= pointer && (await readPointer(pointer, http));
       agree(url, hashes[i], told?.sha256);
@@ -163,7 +202,7 @@ async function openRemote(files: readonly RemoteFile[], options: OpenOptions, ht
   // Each part is checked when its own download starts; a split model must fit as a whole.
   const missing = parts.reduce((sum, part) => sum + part.missing, 0);
   if (parts.length > 1 && missing > 0) await checkQuota(files[0]!.url, missing, entries);
-  return { parts: parts.map(({ part }) => part) };
+  return split(parts.map(({ part }) => part), weights.length, name);
 }
 
 class RemotePart implements ModelPart {
@@ -175,7 +214,7 @@ class RemotePart implements ModelPart {
     private readonly url: URL, private readonly meter: ProgressMeter, private readonly index: number,
     private readonly read: (onSize: (size: number | undefined) => void) => AsyncGenerator<Uint8Array, void, undefined>,
   ) {
-    this.name = url.pathname.slice(url.pathname.lastIndexOf("/") + 1) || "model.gguf";
+    this.name = fileName(url) || "model.gguf";
   }
 
   setSize(size: number | undefined): void {

@@ -1,6 +1,6 @@
 import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
-import { download, FileChanged, tailOf, type Begun, type HttpOptions, type Remote } from "./http.js";
+import { download, FileChanged, sameTag, tailOf, type Begun, type HttpOptions, type Remote } from "./http.js";
 import type { ProgressPhase } from "./progress.js";
 import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
@@ -63,9 +63,9 @@ async function* cachedBytes(request: RemoteRequest): AsyncGenerator<Uint8Array, 
     const meta = await entry.meta();
     if (meta !== undefined) {
       if (!continues(meta.pieces, given)) throw new RestartLoad(`${shown(url)}: the cached file was replaced`);
-      if (expected !== undefined && meta.sha256 !== undefined && meta.sha256 !== expected) {
+      if (isOutdated(meta, expected, request.told)) {
         await Entry.remove(entry.key);
-        if (offset > 0) throw new RestartLoad(`${shown(url)}: the cached file has another sha256`);
+        if (offset > 0) throw new RestartLoad(`${shown(url)}: the cached file is of another version`);
         continue;
       }
       known = meta;
@@ -103,6 +103,12 @@ async function* cachedBytes(request: RemoteRequest): AsyncGenerator<Uint8Array, 
   yield* fetched(request, handover());
 }
 
+/** Whether what is kept is not the file that is wanted, by its sha256 or by the ETag that the hub tells. */
+export function isOutdated(meta: Meta, expected: string | undefined, told: Remote | undefined): boolean {
+  if (expected !== undefined && meta.sha256 !== undefined) return meta.sha256 !== expected;
+  return meta.complete && told?.etag !== undefined && meta.etag !== undefined && !sameTag(told.etag, meta.etag);
+}
+
 /** Whether these pieces and those begin alike. */
 function continues(pieces: readonly Piece[], given: readonly Piece[]): boolean {
   return pieces.every((piece, i) => given[i] === undefined || given[i].sha256 === piece.sha256);
@@ -113,7 +119,7 @@ function changed(a: Meta | undefined, b: Meta | undefined): boolean {
 }
 
 /** Pieces from `start` on, the next one read while one is in use; ends early at a damaged one. */
-async function* pieces(entry: Entry, listed: readonly Piece[], start = 0) {
+export async function* pieces(entry: Entry, listed: readonly Piece[], start = 0) {
   const read = (i: number) => {
     const piece = listed[i];
     return piece === undefined ? Promise.resolve(undefined) : entry.read(i, piece);
