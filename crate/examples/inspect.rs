@@ -8,7 +8,7 @@ use embergram::llm::inspect::Inspector;
 fn main() {
     let path = std::env::args().nth(1).expect("the path of a GGUF");
     let mut file = std::fs::File::open(path).expect("the file opens");
-    let mut inspector = Inspector::new(1 << 30, LlmConfig::default());
+    let mut inspector = Inspector::new(Some(1 << 30), LlmConfig::default());
     let mut piece = vec![0; 1 << 20];
     let told = loop {
         let n = file.read(&mut piece).expect("the file can be read");

@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 fn load(gpu: &Gpu, config: Value, file: &[u8]) -> Result<Llm> {
-    let mut loader = LlmLoader::new(gpu.clone(), LlmConfig::from_json(&config)?)?;
+    let mut loader = LlmLoader::new(gpu, LlmConfig::from_json(&config)?)?;
     loader.read(file)?;
     loader.finish()
 }

@@ -50,7 +50,7 @@ async fn gpu() -> Gpu {
 
 /// Loads a file that comes in pieces of 10,000 bytes.
 async fn load(gpu: &Gpu, config: Value, file: &[u8]) -> Result<Llm> {
-    let mut loader = LlmLoader::new(gpu.clone(), LlmConfig::from_json(&config)?)?;
+    let mut loader = LlmLoader::new(gpu, LlmConfig::from_json(&config)?)?;
     for piece in file.chunks(10_000) {
         loader.push(piece)?;
     }

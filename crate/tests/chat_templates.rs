@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 fn load(template: &str, more: Value) -> Result<Llm> {
     let mut config = json!({ "max_model_len": 64, "max_num_seqs": 1 });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config)?)?;
+    let mut loader = LlmLoader::new(&gpu(), LlmConfig::from_json(&config)?)?;
     loader.read(&support::model(&["--chat-template", template])[..])?;
     loader.finish()
 }
@@ -38,7 +38,7 @@ fn a_template_that_does_not_parse_is_an_error_of_the_chat_and_not_of_the_load() 
     assert_eq!(chat(&llm, None).unwrap(), "mine: water");
 
     let config = LlmConfig::from_json(&json!({ "chat_template": "{% nonsense %}" })).unwrap();
-    let error = LlmLoader::new(gpu(), config).err().expect("refused before any byte has come");
+    let error = LlmLoader::new(&gpu(), config).err().expect("refused before any byte has come");
     assert!(error.code == ErrorCode::InvalidConfig && error.message.contains("nonsense"), "{error}");
 }
 

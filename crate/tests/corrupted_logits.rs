@@ -17,7 +17,7 @@ fn load(corrupt: Option<u32>) -> Llm {
     let mut args = vec!["--type", "F32", "--untied"];
     args.extend(corrupt.iter().flat_map(|token| ["--corrupt", token]));
     let config = json!({ "max_model_len": 128, "max_num_seqs": 4, "max_num_batched_tokens": 32 });
-    let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
+    let mut loader = LlmLoader::new(&gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
     loader.read(&support::model(&args)[..]).unwrap();
     loader.finish().unwrap()
 }

@@ -27,7 +27,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
 
 fn load(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>]) -> embergram::Result<Llm> {
     let config = LlmConfig::from_json(&json!({ "max_model_len": 128 })).unwrap();
-    let mut loader = LlmLoader::new(common::gpu(), config)?;
+    let mut loader = LlmLoader::new(&common::gpu(), config)?;
     for (name, bytes) in files {
         loader.file(name, bytes)?;
     }
@@ -136,7 +136,7 @@ fn what_is_wrong_with_a_folder_is_said() {
 #[test]
 fn headers_tell_what_a_model_is() {
     let inspect = |limit: u64, options: Value, folder: bool| {
-        let mut inspector = Inspector::new(limit, LlmConfig::from_json(&options).unwrap());
+        let mut inspector = Inspector::new(Some(limit), LlmConfig::from_json(&options).unwrap());
         if folder {
             inspector.folder(&serde_json::from_str(CONFIG).unwrap()).unwrap();
         }

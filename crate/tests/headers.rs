@@ -18,7 +18,7 @@ fn gpu() -> Gpu {
 }
 
 fn loader(gpu: &Gpu, config: Value) -> LlmLoader {
-    LlmLoader::new(gpu.clone(), LlmConfig::from_json(&config).unwrap()).unwrap()
+    LlmLoader::new(gpu, LlmConfig::from_json(&config).unwrap()).unwrap()
 }
 
 /// Loads parts as the web host does: the headers of all but the first, then all from the beginning.

@@ -75,7 +75,7 @@ fn loads_within_the_promised_heap_and_runs() {
         let config = LlmConfig::from_json(&json!({ "max_model_len": 256, "max_num_seqs": 2 })).unwrap();
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
 
-        let mut loader = LlmLoader::new(gpu, config).unwrap();
+        let mut loader = LlmLoader::new(&gpu, config).unwrap();
         let (_, reading) = peak(|| loader.read(File::open(&path).unwrap()).unwrap());
         let held = USED.load(Relaxed);
         let (mut llm, finishing) = peak(|| loader.finish().unwrap());

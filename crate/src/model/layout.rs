@@ -27,12 +27,6 @@ pub enum Arrangement {
     Panels,
 }
 
-impl From<Limits> for Arrangement {
-    fn from(limits: Limits) -> Self {
-        Self::Planes(limits)
-    }
-}
-
 /// Where a matrix or a vector lies in its buffer, from where it starts.
 #[derive(Clone, Debug)]
 pub(super) enum Place {

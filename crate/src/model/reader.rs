@@ -167,11 +167,11 @@ fn invalid(message: String) -> Error {
 }
 
 impl Reader {
-    /// A reader for matrices that lie like this, or as planes within limits; `quantization` is the type that memory keeps float matrices in, if not their
+    /// A reader for matrices that lie like this; `quantization` is the type that memory keeps float matrices in, if not their
     /// own: Q8_0 or Q4_0.
-    pub fn new(arrangement: impl Into<Arrangement>, quantization: Option<QuantType>) -> Self {
+    pub fn new(arrangement: Arrangement, quantization: Option<QuantType>) -> Self {
         Self {
-            arrangement: arrangement.into(),
+            arrangement,
             quantization,
             folder: None,
             state: State::Header(HeaderParser::new(None)),

@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::config::Pairs;
-use super::{Layout, Limits, ModelConfig, Reader, layout};
+use super::{Arrangement, Layout, Limits, ModelConfig, Reader, layout};
 use crate::error::{ErrorCode, Result};
 use crate::format::quant::QuantType;
 use crate::program::{Activation, Scales, Softcaps};
@@ -39,7 +39,7 @@ struct Memory(Vec<Option<u8>>);
 
 /// Reads parts as the web host does, in pieces of this length; gives what the buffers hold.
 fn read(announced: &[Vec<u8>], files: &[Vec<u8>], piece: usize, limits: Limits) -> Result<Vec<Memory>> {
-    let mut reader = Reader::new(limits, None);
+    let mut reader = Reader::new(Arrangement::Planes(limits), None);
     for file in announced {
         for piece in file.chunks(piece) {
             if reader.announce(piece)? {
@@ -147,7 +147,7 @@ fn a_vocabulary_lies_in_as_many_parts_as_limits_call_for() {
         let norm = tensor("output_norm.weight", &[32], QuantType::F32);
         let tensors = [embedding, norm];
         let index = layout::Index::new(vec![&tensors]).unwrap();
-        let layout = Layout::new(config, &index, limits, None).unwrap();
+        let layout = Layout::new(config, &index, Arrangement::Planes(limits), None).unwrap();
         layout.decoder.embedding.parts.iter().map(|part| (part.matrices[0].first, part.matrices[0].rows)).collect()
     };
     let limits = Limits { bytes: u64::MAX, rows: 65_535 * 8 };

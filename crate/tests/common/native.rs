@@ -23,7 +23,7 @@ pub fn load(variable: &str, config: Value) -> Llm {
 
 /// The model of this file.
 pub fn read(file: impl Read, config: Value) -> Llm {
-    let mut loader = LlmLoader::new(gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
+    let mut loader = LlmLoader::new(&gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
     loader.read(file).unwrap();
     loader.finish().unwrap()
 }

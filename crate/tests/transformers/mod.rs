@@ -11,14 +11,14 @@ pub use models::{ALL, Golden, Tiny, difference};
 const BLOCK: usize = 8;
 
 /// The model as a GGUF.
-pub fn of_gguf(gpu: &Gpu, tiny: &Tiny) -> Model {
+pub fn of_gguf(gpu: &Gpu, tiny: &Tiny) -> Model<Gpu> {
     let mut loader = WeightLoader::new(gpu, None);
     loader.read(tiny.file).unwrap();
     loader.finish().unwrap()
 }
 
 /// The model as the folder it is.
-pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Model {
+pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Model<Gpu> {
     let mut loader = WeightLoader::new(gpu, quantization);
     loader.reader().folder(&serde_json::from_str(tiny.config).unwrap()).unwrap();
     loader.read(tiny.safetensors).unwrap();
@@ -26,7 +26,7 @@ pub fn of_folder(gpu: &Gpu, tiny: &Tiny, quantization: Option<QuantType>) -> Mod
 }
 
 /// The plan of a model, one slot with its blocks in descending order.
-fn plan(gpu: &Gpu, model: &Model, positions: usize) -> Plan {
+fn plan(gpu: &Gpu, model: &Model<Gpu>, positions: usize) -> Plan {
     let blocks = positions.div_ceil(BLOCK);
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions, blocks, block_size: BLOCK };
     let plan = model.runner(gpu, capacity).unwrap();
@@ -51,13 +51,13 @@ async fn logits(plan: &mut Plan, golden: &Golden) -> (f32, Vec<u32>) {
 }
 
 /// The difference of the last position's logits.
-pub async fn last_difference(gpu: &Gpu, tiny: &Tiny, model: &Model) -> f32 {
+pub async fn last_difference(gpu: &Gpu, tiny: &Tiny, model: &Model<Gpu>) -> f32 {
     logits(&mut plan(gpu, model, 64), &tiny.golden()).await.0
 }
 
 /// The last position's logits within 1e-4 of the largest, every position's best token, and the greedy tokens. Gives the
 /// logits' difference.
-pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny, model: &Model) -> f32 {
+pub async fn gives_the_logits_and_tokens_of_transformers(gpu: &Gpu, tiny: &Tiny, model: &Model<Gpu>) -> f32 {
     let (golden, what) = (tiny.golden(), format!("{}, {:?}", tiny.name, gpu.tuning));
     let mut plan = plan(gpu, model, 64);
     let (difference, best) = logits(&mut plan, &golden).await;

@@ -9,7 +9,9 @@ mod trap;
 use std::borrow::Cow;
 
 use embergram::config::{LlmConfig, SamplingParams};
+use embergram::cpu::{PageKernels, PageMemory};
 use embergram::gpu::Gpu;
+use embergram::llm::Cpu;
 use embergram::speculate::SpeculativeConfig;
 use embergram::text::{Message, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
@@ -96,21 +98,34 @@ fn speculation(value: &JsValue) -> Result<Option<SpeculativeConfig>> {
 
 /// An open device, and what holds its memory: what is made on it may be in use, or have trapped, when it is destroyed.
 #[wasm_bindgen]
-pub struct Device(Gpu);
+pub struct Device(Backend);
+
+enum Backend {
+    Gpu(Gpu),
+    Cpu(Cpu),
+}
 
 #[wasm_bindgen]
 impl Device {
     /// Opens the GPU.
     pub async fn open() -> Thrown<Device> {
         match Guarded::open(Gpu::open()).await.map_err(thrown)? {
-            Guarded::Whole(gpu) => Ok(Self(gpu)),
+            Guarded::Whole(gpu) => Ok(Self(Backend::Gpu(gpu))),
             Guarded::Trapped(error) => Err(thrown(error)),
         }
     }
 
-    /// Gives all of its memory back. What waits for it fails with `device_lost`.
+    /// The CPU, by kernels that JavaScript has instantiated.
+    pub fn cpu(memory: PageMemory) -> Device {
+        Self(Backend::Cpu(Cpu::new(PageKernels::new(memory))))
+    }
+
+    /// Gives all of a GPU's memory back. What waits for it fails with `device_lost`. The CPU's memory is JavaScript's.
     pub fn destroy(&self) -> Thrown<()> {
-        attempt(|| self.0.device.destroy()).map_err(thrown)
+        match &self.0 {
+            Backend::Gpu(gpu) => attempt(|| gpu.device.destroy()).map_err(thrown),
+            Backend::Cpu(_) => Ok(()),
+        }
     }
 }
 
@@ -125,7 +140,11 @@ impl Loader {
     pub fn open(device: &Device, options: &JsValue) -> Thrown<Loader> {
         let open = || {
             let options = from_js(options, "the options of Llm.load", ErrorCode::InvalidConfig)?;
-            LlmLoader::new(device.0.clone(), LlmConfig::from_json(&options)?)
+            let config = LlmConfig::from_json(&options)?;
+            match &device.0 {
+                Backend::Gpu(gpu) => LlmLoader::new(gpu, config),
+                Backend::Cpu(cpu) => LlmLoader::new(cpu, config),
+            }
         };
         attempt(open).and_then(|opened| opened).map(|loader| Self(Guarded::Whole(loader))).map_err(thrown)
     }
@@ -163,11 +182,14 @@ pub struct Inspector(Guarded<embergram::llm::inspect::Inspector>);
 
 #[wasm_bindgen]
 impl Inspector {
-    /// For an adapter with such bindings, in bytes, and the options of `Llm.load`.
-    pub fn open(max_binding_bytes: f64, options: &JsValue) -> Thrown<Inspector> {
+    /// For an adapter with such bindings, in bytes, or without them for the CPU; and the options of `Llm.load`.
+    pub fn open(max_binding_bytes: Option<f64>, options: &JsValue) -> Thrown<Inspector> {
         let open = || {
             let options = from_js(options, "the options of Llm.inspect", ErrorCode::InvalidConfig)?;
-            Ok(embergram::llm::inspect::Inspector::new(max_binding_bytes as u64, LlmConfig::from_json(&options)?))
+            Ok(embergram::llm::inspect::Inspector::new(
+                max_binding_bytes.map(|bytes| bytes as u64),
+                LlmConfig::from_json(&options)?,
+            ))
         };
         attempt(open).and_then(|opened| opened).map(|inspector| Self(Guarded::Whole(inspector))).map_err(thrown)
     }
