@@ -2,6 +2,8 @@
 //! They arrive as JSON. Every key is checked, and nothing is replaced by a default in silence: an unknown key, a wrong
 //! type or a value out of range is an error that names the key, the value, and what would be right.
 
+mod chat;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -9,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::quant::QuantType;
+pub use chat::ChatOptions;
 
 /// Sizes end where positions, which are `u32`, end.
 const MAX_SIZE: i128 = u32::MAX as i128;

@@ -9,12 +9,12 @@ pub mod weights;
 
 use std::borrow::Cow;
 
-use crate::config::SamplingParams;
+use crate::config::{ChatOptions, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
 use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::Message;
+use crate::text::{LocalTime, Message};
 use crate::{Error, ErrorCode, Result};
 pub use loader::LlmLoader;
 use serde::Serialize;
@@ -136,18 +136,19 @@ impl Llm {
         self.engine.tokenizer().decode(ids, false)
     }
 
-    /// The prompt of a chat, by `chat_template` or else by the one of the load or the file.
+    /// The prompt of a chat, by the template of the options, or else by that of the load or the file.
     ///
     /// # Errors
     /// `unsupported_model` when there is no template or it does not parse, `invalid_params` when the given one does not,
     /// `invalid_prompt` when the template refuses the messages, `prompt_too_long` as for any prompt.
-    pub fn chat_prompt(&self, messages: &[Message], chat_template: Option<&str>) -> Result<Prompt> {
+    pub fn chat_prompt(&self, messages: &[Message], options: &ChatOptions) -> Result<Prompt> {
+        let ChatOptions { chat_template, render } = options;
         let text = match chat_template {
             Some(source) => {
                 let template = self.templates.of_caller(source, ErrorCode::InvalidParams)?;
-                template.render(messages, true)?
+                template.render(messages, render, LocalTime::now())?
             }
-            None => self.templates.own.as_ref().map_err(Error::clone)?.render(messages, true)?,
+            None => self.templates.for_tools(render.tools.is_some())?.render(messages, render, LocalTime::now())?,
         };
         self.check_prompt_text(text.len())?;
         // The template writes the special tokens itself.

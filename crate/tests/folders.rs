@@ -3,7 +3,7 @@
 mod common;
 
 use embergram::ErrorCode;
-use embergram::config::LlmConfig;
+use embergram::config::{ChatOptions, LlmConfig};
 use embergram::llm::inspect::Inspector;
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use embergram::text::Message;
@@ -90,18 +90,40 @@ fn its_tokenizer_and_template_are_the_folder_s() {
         assert_eq!(llm.tokenize(text).unwrap(), ids, "{text:?}");
     }
     let message: Message = serde_json::from_value(json!({ "role": "user", "content": "the river" })).unwrap();
-    let prompt = llm.chat_prompt(&[message], None).unwrap();
+    let prompt = llm.chat_prompt(&[message], &ChatOptions::default()).unwrap();
     let Prompt::Tokens(ids) = prompt else { panic!("a chat's prompt is ids") };
     assert_eq!(llm.detokenize(&ids), "<|bos|>user: the river<|eos|>");
 }
 
+/// The folder's small files with another in place of one.
+fn changed(name: &str, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = files();
+    files.iter_mut().find(|(other, _)| *other == name).unwrap().1 = bytes.to_vec();
+    files
+}
+
+#[test]
+fn a_model_with_a_template_for_tools_uses_it_for_them() {
+    let mut config: Value = serde_json::from_slice(TOKENIZER_CONFIG).unwrap();
+    config["chat_template"] = json!([
+        { "name": "default", "template": "river" },
+        { "name": "tool_use", "template": "{{ tools[0].name }}" },
+    ]);
+    let files = changed("tokenizer_config.json", config.to_string().as_bytes());
+    let llm = load(&files, &[SAFETENSORS.to_vec()]).unwrap();
+    let chat = |options: &str| {
+        let options = ChatOptions::from_json(&serde_json::from_str(options).unwrap()).unwrap();
+        let Prompt::Tokens(ids) = llm.chat_prompt(&[Message::new("user", "x")], &options).unwrap() else {
+            unreachable!()
+        };
+        llm.detokenize(&ids)
+    };
+    assert_eq!(chat("{}"), "river");
+    assert_eq!(chat(r#"{"tools": [{"name": "water"}]}"#), "water");
+}
+
 #[test]
 fn what_is_wrong_with_a_folder_is_said() {
-    let changed = |name: &str, bytes: &[u8]| {
-        let mut files = files();
-        files.iter_mut().find(|(other, _)| *other == name).unwrap().1 = bytes.to_vec();
-        files
-    };
     let config = |key: &str, value: Value| {
         let mut config: Value = serde_json::from_str(CONFIG).unwrap();
         config[key] = value;

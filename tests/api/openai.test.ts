@@ -115,13 +115,31 @@ describe("chat.completions.create", () => {
     expect((await chat.create({ messages, model: "gpt" })).model).toBe("gpt");
   });
 
+  test("gives the template what vLLM's server gives it", async () => {
+    const { chat, seen } = fake();
+    const template = {
+      documents: [{ title: "t", text: "x" }], chat_template_kwargs: { enable_thinking: false }, add_generation_prompt: false,
+      continue_final_message: true,
+    };
+    await chat.create({ messages, ...template });
+    expect(seen.work).toEqual({ chats: [messages], template });
+    await chat.create({ messages, documents: null, chat_template_kwargs: null, add_generation_prompt: null });
+    expect(seen.work).toEqual({ chats: [messages], template: {} });
+    await expect(chat.create({ messages, tools: [] } as never)).rejects.toMatchObject(refusal("invalid_params", "tools"));
+    const chat_template = "{{ messages }}";
+    await expect(chat.create({ messages, chat_template } as never)).rejects.toMatchObject(
+      refusal("invalid_params", "chat_template is not supported yet"),
+    );
+  });
+
   test("takes text parts, and an answer's message as it came", async () => {
     const { chat, seen } = fake();
     const { choices } = await chat.create({ messages });
     await chat.create({
       messages: [choices[0]!.message, { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }],
     });
-    expect(seen.work).toEqual({ chats: [[{ role: "assistant", content: "Hello" }, { role: "user", content: "a\nb" }]] });
+    const chats = [[{ role: "assistant", content: "Hello" }, { role: "user", content: "a\nb" }]];
+    expect(seen.work).toEqual({ chats, template: {} });
   });
 
   test("names tokens by text and bytes", async () => {

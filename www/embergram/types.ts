@@ -102,14 +102,39 @@ export interface SamplingParams {
   skip_special_tokens?: boolean;
 }
 
+/** What a chat's template gets beside the messages, with the names of vLLM's `LLM.chat`. */
+export interface ChatTemplateOptions {
+  /** The chat template for this call, as Jinja. Default: that of the load, or the model's. */
+  chat_template?: string;
+  /** Whether the prompt ends where the assistant begins to answer. Default true. */
+  add_generation_prompt?: boolean;
+  /**
+   * Whether the prompt ends with the final message, for the model to continue; needs `add_generation_prompt: false`. Default
+   * false.
+   */
+  continue_final_message?: boolean;
+  /**
+   * The tools that the model may call, in OpenAI's shape: `{ type: "function", function: { name, description, parameters } }`.
+   * They reach the template with their keys in this order. What the model answers comes as text. Default: none.
+   */
+  tools?: readonly object[] | null;
+  /** The documents that the model may refer to, such as `{ title, text }`. Default: none. */
+  documents?: readonly object[] | null;
+  /** Further variables of the template, such as `{ enable_thinking: false }`. Default: none. */
+  chat_template_kwargs?: Readonly<Record<string, unknown>> | null;
+}
+
 /** A prompt as text or as token ids. */
 export type Prompt = string | readonly number[] | Uint32Array;
 
-/** One turn of a conversation. Other keys, such as `name` or `tool_calls`, reach the model's template as they are. */
+/**
+ * One turn of a conversation. Other keys, such as `name` or `tool_calls`, reach the model's template as they are; the
+ * `arguments` of tool calls, which OpenAI has as JSON text, as objects.
+ */
 export interface ChatMessage {
   /** Who speaks; what roles there are is for the model's template to say. */
-  role: "system" | "user" | "assistant" | (string & {});
-  /** What is said. */
+  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  /** What is said; empty where a message only calls tools. */
   content: string;
   [key: string]: unknown;
 }

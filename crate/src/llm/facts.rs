@@ -1,4 +1,4 @@
-//! What a model's files say besides its weights and shape: name, tokenizer, chat template.
+//! What a model's files say besides its weights and shape: name, tokenizer, chat templates.
 
 use std::collections::HashMap;
 
@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub tokenizer: Tokenizer,
     /// The chat template's source.
     pub template: Option<String>,
+    /// That of one for conversations with tools, where the model has two.
+    pub tool_template: Option<String>,
     /// What a template writes for the token that begins a text, and for the one that ends it.
     pub bos: String,
     pub eos: String,
@@ -31,12 +33,13 @@ impl Facts {
     pub fn of_gguf(m: &mut Metadata) -> Result<Self> {
         let name = excerpt(m.opt_str("general.name")?.unwrap_or("model")).to_string();
         let template = m.opt_str("tokenizer.chat_template")?.map(str::to_owned);
+        let tool_template = m.opt_str("tokenizer.chat_template.tool_use")?.map(str::to_owned);
         let source = tokenizer_source(m)?;
         let (bos, eos) = (source.bos, source.eos);
         let tokenizer = Tokenizer::new(source)?;
         let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
         let (bos, eos) = (text(bos), text(eos));
-        Ok(Self { name, tokenizer, template, bos, eos })
+        Ok(Self { name, tokenizer, template, tool_template, bos, eos })
     }
 }
 
@@ -117,16 +120,27 @@ impl Folder {
         let eos = token_text(&tokenizing, "eos_token");
         let tokenizer = Tokenizer::from_json(&tokenizer, ends.unwrap_or_default(), &eos)?;
         let jinja = self.files.remove("chat_template.jinja").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let template = jinja.or_else(|| tokenizing.get("chat_template")?.as_str().map(str::to_owned));
+        let tool_template = named_template(&tokenizing, "tool_use").filter(|_| jinja.is_none());
+        let template = jinja.or_else(|| named_template(&tokenizing, "default"));
         let name = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
         Ok(Facts {
             name: excerpt(name.unwrap_or("model")).to_string(),
             tokenizer,
             template,
+            tool_template,
             bos: token_text(&tokenizing, "bos_token"),
             eos,
         })
     }
+}
+
+/// A template of `tokenizer_config.json`: of several the one of this name; the only one is the default.
+fn named_template(config: &Value, name: &str) -> Option<String> {
+    let template = match config.get("chat_template")? {
+        Value::Array(all) => all.iter().find(|one| one["name"] == name)?.get("template")?,
+        only => Some(only).filter(|_| name == "default")?,
+    };
+    template.as_str().map(str::to_owned)
 }
 
 /// One id or several.
@@ -142,4 +156,21 @@ fn token_ids(value: &Value) -> Option<Vec<u32>> {
 fn token_text(config: &Value, key: &str) -> String {
     let text = config.get(key).and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
     text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_template_is_found_by_its_name() {
+        let one = json!({ "chat_template": "a" });
+        assert_eq!(named_template(&one, "default").as_deref(), Some("a"));
+        assert_eq!(named_template(&one, "tool_use"), None);
+        let two = json!({ "chat_template": [{ "name": "tool_use", "template": "b" }] });
+        assert_eq!(named_template(&two, "tool_use").as_deref(), Some("b"));
+        assert_eq!(named_template(&two, "default"), None);
+        assert_eq!(named_template(&json!({}), "default"), None);
+    }
 }

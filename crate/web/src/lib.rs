@@ -8,10 +8,10 @@ mod trap;
 
 use std::borrow::Cow;
 
-use embergram::config::{LlmConfig, SamplingParams};
+use embergram::config::{ChatOptions, LlmConfig, SamplingParams};
 use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::{Message, well_formed};
+use embergram::text::{Message, TemplateValue, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
 use js_sys::{JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
@@ -270,16 +270,17 @@ impl Engine {
         self.call(|llm| Ok(llm.detokenize(&ids.to_vec())))
     }
 
-    /// The token ids of a chat, by the given template or the model's.
+    /// The token ids of a chat, with the options of `llm.chat` that concern the template; null for none.
     #[wasm_bindgen(js_name = chatPrompt)]
-    pub fn chat_prompt(&mut self, messages: &JsValue, chat_template: &JsValue) -> Thrown<Vec<u32>> {
+    pub fn chat_prompt(&mut self, messages: &JsValue, options: &JsValue) -> Thrown<Vec<u32>> {
         self.call(|llm| {
             // JSON takes at most six characters for a byte; what a template leaves out has room beside that.
             let most = llm.max_prompt_bytes().saturating_mul(8).saturating_add(1 << 20);
             let what = "the messages (each with role and content)";
             let messages: Vec<Message> = from_js_of(messages, what, ErrorCode::InvalidPrompt, most)?;
-            let chat_template: Option<String> = from_js(chat_template, "chat_template", ErrorCode::InvalidParams)?;
-            let prompt = llm.chat_prompt(&messages, chat_template.as_deref())?;
+            let what = "the options of the chat";
+            let options: TemplateValue = from_js_of(options, what, ErrorCode::InvalidParams, most)?;
+            let prompt = llm.chat_prompt(&messages, &ChatOptions::from_json(&options)?)?;
             llm.prompt_tokens(&prompt).map(Cow::into_owned)
         })
     }

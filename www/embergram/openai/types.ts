@@ -1,6 +1,6 @@
 /** OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. */
 import type { CallOptions } from "../llm.js";
-import type { RequestSpeculation, SamplingParams } from "../types.js";
+import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
 
 /** Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. */
 export interface CreateParams {
@@ -77,6 +77,14 @@ export interface ChatCompletionCreateParams extends CreateParams {
   logprobs?: boolean | null | undefined;
   /** How many most likely tokens to report for each, 0 to 20; needs `logprobs: true`. Default 0. */
   top_logprobs?: number | null | undefined;
+  /** vLLM's: whether the prompt ends where the assistant begins to answer. Default true. */
+  add_generation_prompt?: ChatTemplateOptions["add_generation_prompt"] | null;
+  /** vLLM's: whether the model continues the final message; needs `add_generation_prompt: false`. Default false. */
+  continue_final_message?: ChatTemplateOptions["continue_final_message"] | null;
+  /** vLLM's: documents for the chat template. Default: none. */
+  documents?: ChatTemplateOptions["documents"];
+  /** vLLM's: further variables of the chat template, such as `{ enable_thinking: false }`. Default: none. */
+  chat_template_kwargs?: ChatTemplateOptions["chat_template_kwargs"];
   /** Only text. */
   response_format?: { type: "text" } | undefined;
   /** Whether to answer in chunks. Default false. */
