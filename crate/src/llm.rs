@@ -9,7 +9,7 @@ pub mod weights;
 
 use std::borrow::Cow;
 
-use crate::config::{ChatOptions, SamplingParams};
+use crate::config::{ChatOptions, SamplingDefaults, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
 use crate::sample::request_seed;
@@ -48,6 +48,9 @@ pub struct ModelInfo {
     /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
     /// `chat_prompt` then tells.
     pub has_chat_template: bool,
+    /// Sampling parameters that the model recommends; a request takes those that it leaves out. Empty with
+    /// `generation_config: "vllm"`.
+    pub defaults: SamplingDefaults,
 }
 
 /// A loaded model.
@@ -134,6 +137,14 @@ impl Llm {
     /// The text of these ids, special tokens included, with U+FFFD for bytes that are no UTF-8.
     pub fn detokenize(&self, ids: &[u32]) -> String {
         self.engine.tokenizer().decode(ids, false)
+    }
+
+    /// A request's parameters: its own, then the model's defaults, then vLLM's.
+    ///
+    /// # Errors
+    /// `invalid_params`, see [`SamplingParams::from_json`].
+    pub fn sampling_params(&self, given: &serde_json::Value) -> Result<SamplingParams> {
+        self.info.defaults.params(given)
     }
 
     /// The prompt of a chat, by the template of the options, or else by that of the load or the file.

@@ -26,7 +26,11 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn load(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>]) -> embergram::Result<Llm> {
-    let config = LlmConfig::from_json(&json!({ "max_model_len": 128 })).unwrap();
+    load_with(files, shards, json!({ "max_model_len": 128 }))
+}
+
+fn load_with(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>], options: Value) -> embergram::Result<Llm> {
+    let config = LlmConfig::from_json(&options).unwrap();
     let mut loader = LlmLoader::new(common::gpu(), config)?;
     for (name, bytes) in files {
         loader.file(name, bytes)?;
@@ -120,6 +124,31 @@ fn a_model_with_a_template_for_tools_uses_it_for_them() {
     };
     assert_eq!(chat("{}"), "river");
     assert_eq!(chat(r#"{"tools": [{"name": "water"}]}"#), "water");
+}
+
+#[test]
+fn requests_take_the_folder_s_sampling_defaults() {
+    let generation = |more: Value| {
+        let mut generation = json!({ "eos_token_id": [2, 7] });
+        generation.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        changed("generation_config.json", generation.to_string().as_bytes())
+    };
+    let whole = [SAFETENSORS.to_vec()];
+    let files = generation(json!({ "do_sample": true, "temperature": 0.7, "top_k": 20, "max_new_tokens": 100 }));
+    let llm = load(&files, &whole).unwrap();
+    let told = json!({ "temperature": 0.7, "top_k": 20, "max_tokens": 100 });
+    assert_eq!(serde_json::to_value(&llm.info().defaults).unwrap(), told);
+    let params = llm.sampling_params(&json!({ "top_k": 5 })).unwrap();
+    assert_eq!((params.temperature, params.top_k, params.max_tokens), (0.7, 5, Some(100)));
+
+    let llm = load_with(&files, &whole, json!({ "max_model_len": 128, "generation_config": "vllm" })).unwrap();
+    assert_eq!(serde_json::to_value(&llm.info().defaults).unwrap(), json!({}));
+    assert_eq!(llm.sampling_params(&json!({})).unwrap(), Default::default());
+
+    let wrong = generation(json!({ "top_p": 0 }));
+    let error = load(&wrong, &whole).err().expect("refused");
+    assert!(error.code == ErrorCode::InvalidFile && error.message.contains("generation_config.json"), "{error}");
+    assert!(load_with(&wrong, &whole, json!({ "max_model_len": 128, "generation_config": "vllm" })).is_ok());
 }
 
 #[test]

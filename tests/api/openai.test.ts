@@ -4,7 +4,7 @@ import { EmbergramError } from "../../www/embergram/error.js";
 import type { Work } from "../../www/embergram/host.js";
 import { chatCompletions, completions, type Backend } from "../../www/embergram/openai/index.js";
 import type {
-  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingParams,
+  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingDefaults, SamplingParams,
 } from "../../www/embergram/types.js";
 
 const WORDS = ["Hel", "lo", "\u{fffd}", "<eos>"];
@@ -19,7 +19,7 @@ const metrics = (accepted: number[], cached = 0) =>
   }) as unknown as RequestMetrics;
 
 /** Each choice: "Hel", then "lo", then an end. */
-function fake() {
+function fake(defaults: SamplingDefaults = {}) {
   const seen: { work?: Work; params?: SamplingParams; signal?: AbortSignal | undefined; asked: number[][]; left: boolean } = {
     asked: [], left: false,
   };
@@ -37,6 +37,7 @@ function fake() {
     });
   const backend: Backend = {
     name: "the-model",
+    defaults,
     async run(work, params, { signal }) {
       Object.assign(seen, { work, params, signal });
       return outputs(work, params);
@@ -113,6 +114,16 @@ describe("chat.completions.create", () => {
     await chat.create({ messages, max_completion_tokens: 9, temperature: 0 });
     expect(seen.params).toEqual({ n: 1, max_tokens: 9, temperature: 0 });
     expect((await chat.create({ messages, model: "gpt" })).model).toBe("gpt");
+  });
+
+  test("leaves what is left out to the model's defaults, whose max_tokens comes before the room left", async () => {
+    const { chat, text, seen } = fake({ temperature: 0.6, max_tokens: 100 });
+    await chat.create({ messages });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 100 });
+    await chat.create({ messages, max_tokens: 5, temperature: 1 });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 5, temperature: 1 });
+    await text.create({ prompt: "a", max_tokens: null });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 100 });
   });
 
   test("gives the template what vLLM's server gives it", async () => {

@@ -69,6 +69,7 @@ export class Llm {
     this.#speculativeConfig = speculativeConfig;
     const door = {
       name: model.name,
+      defaults: model.defaults,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),

@@ -58,11 +58,19 @@ export interface EngineOptions {
   served_model_name?: string;
   /** The chat template, as Jinja. Default: the file's. */
   chat_template?: string;
+  /**
+   * What a request samples with where it leaves a parameter out: `"auto"`, what the model recommends ({@link SamplingDefaults})
+   * and else vLLM's defaults; `"vllm"`, vLLM's defaults alone. Default `"auto"`.
+   */
+  generation_config?: "auto" | "vllm";
   /** Speculation. Default: none. */
   speculative_config?: SpeculativeConfig | null;
 }
 
-/** Parameters of a request, with vLLM's `SamplingParams` names, ranges and defaults. */
+/**
+ * Parameters of a request, with vLLM's `SamplingParams` names, ranges and defaults. Where a model recommends another default
+ * (`llm.model.defaults`), a request that leaves the parameter out takes that one.
+ */
 export interface SamplingParams {
   /** Sequences to generate, at most 128; sequence i samples with `seed + i`. Default 1. */
   n?: number;
@@ -101,6 +109,17 @@ export interface SamplingParams {
   /** Whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: boolean;
 }
+
+/**
+ * The sampling parameters that a model recommends, out of a folder's `generation_config.json` or a GGUF's `general.sampling.*`,
+ * as vLLM's `get_diff_sampling_param`. What a model does not speak of is absent.
+ */
+export type SamplingDefaults = Pick<
+  SamplingParams, "temperature" | "top_k" | "top_p" | "min_p" | "repetition_penalty"
+> & {
+  /** The model's `max_new_tokens`. */
+  max_tokens?: number;
+};
 
 /** What a chat's template gets beside the messages, with the names of vLLM's `LLM.chat`. */
 export interface ChatTemplateOptions {
@@ -336,6 +355,8 @@ export interface ModelInfo {
   vocab_size: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
+  /** What it recommends to sample with; empty with `generation_config: "vllm"`. */
+  defaults: SamplingDefaults;
   /** What it runs on. */
   adapter: AdapterInfo;
 }

@@ -1,11 +1,12 @@
-//! What a model's files say besides its weights and shape: name, tokenizer, chat templates.
+//! What a model's files say besides its weights and shape: name, tokenizer, chat templates, sampling defaults.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::config::SamplingDefaults;
 use crate::error::{Error, ErrorCode, Result, excerpt};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{self, Metadata};
 use crate::text::{Tokenizer, TokenizerSource};
 
 /// Most bytes of one of a folder's small files; the largest real ones, vocabularies, have some 30 MB.
@@ -20,6 +21,8 @@ pub(super) struct Facts {
     pub template: Option<String>,
     /// That of one for conversations with tools, where the model has two.
     pub tool_template: Option<String>,
+    /// What the model recommends to sample with, or what is wrong with that.
+    pub sampling: Result<SamplingDefaults>,
     /// What a template writes for the token that begins a text, and for the one that ends it.
     pub bos: String,
     pub eos: String,
@@ -34,13 +37,24 @@ impl Facts {
         let name = excerpt(m.opt_str("general.name")?.unwrap_or("model")).to_string();
         let template = m.opt_str("tokenizer.chat_template")?.map(str::to_owned);
         let tool_template = m.opt_str("tokenizer.chat_template.tool_use")?.map(str::to_owned);
+        let sampling = SamplingDefaults::of_gguf(|key| m.get(key).map(json_number));
         let source = tokenizer_source(m)?;
         let (bos, eos) = (source.bos, source.eos);
         let tokenizer = Tokenizer::new(source)?;
         let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
         let (bos, eos) = (text(bos), text(eos));
-        Ok(Self { name, tokenizer, template, tool_template, bos, eos })
+        Ok(Self { name, tokenizer, template, tool_template, sampling, bos, eos })
     }
+}
+
+/// A number of a GGUF as JSON. What is none becomes a text, which no parameter takes.
+fn json_number(value: &gguf::Value) -> Value {
+    let number = match value {
+        // The shortest that is the same f32: 0.8, not 0.800000011920929.
+        gguf::Value::F32(x) => x.to_string().parse().ok(),
+        other => other.as_number(),
+    };
+    number.and_then(serde_json::Number::from_f64).map_or_else(|| "no number".into(), Value::Number)
 }
 
 fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
@@ -128,6 +142,7 @@ impl Folder {
             tokenizer,
             template,
             tool_template,
+            sampling: SamplingDefaults::of_generation_config(&generation),
             bos: token_text(&tokenizing, "bos_token"),
             eos,
         })
@@ -162,6 +177,22 @@ fn token_text(config: &Value, key: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn numbers_of_a_gguf_are_told_as_they_were_written() {
+        for (value, expected) in [
+            (gguf::Value::F32(0.8), json!(0.8)),
+            (gguf::Value::F64(0.95), json!(0.95)),
+            (gguf::Value::I32(40), json!(40.0)),
+            (gguf::Value::F32(f32::NAN), json!("no number")),
+            (gguf::Value::String("0.8".into()), json!("no number")),
+        ] {
+            assert_eq!(json_number(&value), expected);
+        }
+        let given = |key: &str| (key == "general.sampling.top_k").then(|| json_number(&gguf::Value::I32(40)));
+        let params = SamplingDefaults::of_gguf(given).unwrap().params(&Value::Null).unwrap();
+        assert_eq!(params.top_k, 40);
+    }
 
     #[test]
     fn a_template_is_found_by_its_name() {

@@ -8,7 +8,7 @@ mod trap;
 
 use std::borrow::Cow;
 
-use embergram::config::{ChatOptions, LlmConfig, SamplingParams};
+use embergram::config::{ChatOptions, LlmConfig};
 use embergram::gpu::Gpu;
 use embergram::speculate::SpeculativeConfig;
 use embergram::text::{Message, TemplateValue, well_formed};
@@ -229,7 +229,7 @@ impl Engine {
     pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<JsValue> {
         self.call(|llm| {
             let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
-            let params = SamplingParams::from_json(&params)?;
+            let params = llm.sampling_params(&params)?;
             let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
             to_js(&llm.add(&Prompt::Tokens(tokens), &params)?)
         })

@@ -1,7 +1,7 @@
 /** OpenAI's request bodies as the engine's prompts and sampling parameters. */
 import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
-import type { ChatMessage, ChatTemplateOptions, Prompt, SamplingParams } from "../types.js";
+import type { ChatMessage, ChatTemplateOptions, Prompt, SamplingDefaults, SamplingParams } from "../types.js";
 import type { ChatCompletionCreateParams, CompletionCreateParams, CreateParams } from "./types.js";
 
 /** What to run, and how to answer. */
@@ -33,7 +33,7 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   structured_outputs: [], chat_template: [],
 };
 
-export function chatRequest(body: ChatCompletionCreateParams): Request {
+export function chatRequest(body: ChatCompletionCreateParams, defaults: SamplingDefaults): Request {
   checkKeys(body, CHAT);
   const { response_format: format, logprobs, top_logprobs: top, max_completion_tokens: newer, max_tokens: older } = body;
   if (format != null && format.type !== "text") {
@@ -51,12 +51,12 @@ export function chatRequest(body: ChatCompletionCreateParams): Request {
   }
   const template: ChatTemplateOptions = given(body, TEMPLATE);
   const work = { chats: [body.messages.map(message)], template };
-  return request(body, work, newer ?? older, logprobs ? (top ?? 0) : null);
+  return request(body, work, newer ?? older ?? defaults.max_tokens, logprobs ? (top ?? 0) : null);
 }
 
-export function completionRequest(body: CompletionCreateParams): Request {
+export function completionRequest(body: CompletionCreateParams, defaults: SamplingDefaults): Request {
   checkKeys(body, COMPLETION);
-  return request(body, { prompts: prompts(body.prompt) }, body.max_tokens, body.logprobs);
+  return request(body, { prompts: prompts(body.prompt) }, body.max_tokens ?? defaults.max_tokens, body.logprobs);
 }
 
 /** What a body has of these keys. OpenAI writes null for a default; the engine takes null only where the default is "none". */

@@ -2,13 +2,16 @@
 import type { CallOptions } from "../llm.js";
 import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
 
-/** Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. */
+/**
+ * Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. As there, a model's own sampling
+ * defaults (`llm.model.defaults`) stand for those that are left out.
+ */
 export interface CreateParams {
   /** Echoed in the answer; the loaded model answers. Default: its name. */
   model?: string | undefined;
   /** Choices for each prompt. Default 1. */
   n?: number | null | undefined;
-  /** Most tokens to generate. Default: the room that is left in `max_model_len`. */
+  /** Most tokens to generate. Default: the model's own, or else the room that is left in `max_model_len`. */
   max_tokens?: number | null | undefined;
   /** 0 is greedy. Default 1. */
   temperature?: number | null | undefined;
@@ -260,7 +263,7 @@ export interface ChatCompletions {
 /** `llm.completions`. */
 export interface Completions {
   /**
-   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the room left, not 16.
+   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the model's, or else the room left, not 16.
    *
    * @throws {EmbergramError} as {@link ChatCompletions.create}
    */
