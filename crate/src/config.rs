@@ -2,6 +2,9 @@
 //! They arrive as JSON. Every key is checked, and nothing is replaced by a default in silence: an unknown key, a wrong
 //! type or a value out of range is an error that names the key, the value, and what would be right.
 
+mod chat;
+mod defaults;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -9,6 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::quant::QuantType;
+pub use chat::ChatOptions;
+pub use defaults::{GenerationConfig, SamplingDefaults};
 
 /// Sizes end where positions, which are `u32`, end.
 const MAX_SIZE: i128 = u32::MAX as i128;
@@ -40,6 +45,8 @@ pub struct LlmConfig {
     pub served_model_name: Option<String>,
     /// The chat template, as Jinja. Default: the file's.
     pub chat_template: Option<String>,
+    /// Whose sampling parameters a request takes for those that it leaves out. Default `"auto"`: the model's, then vLLM's.
+    pub generation_config: GenerationConfig,
     /// The type that float matrices are quantised to while they are loaded: Q8_0 or Q4_0. Default: none, they stay as they are.
     pub quantization: Option<QuantType>,
     /// Speculation, an object that the proposer checks. Default: none.
@@ -59,6 +66,7 @@ impl Default for LlmConfig {
             seed: None,
             served_model_name: None,
             chat_template: None,
+            generation_config: GenerationConfig::Auto,
             quantization: None,
             speculative_config: None,
         }
@@ -66,7 +74,7 @@ impl Default for LlmConfig {
 }
 
 impl LlmConfig {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 13] = [
         "max_model_len",
         "max_num_seqs",
         "max_num_waiting",
@@ -77,6 +85,7 @@ impl LlmConfig {
         "seed",
         "served_model_name",
         "chat_template",
+        "generation_config",
         "quantization",
         "speculative_config",
     ];
@@ -104,6 +113,16 @@ impl LlmConfig {
                 v.as_str().filter(|s| !s.is_empty()).map(str::to_owned)
             })?,
             chat_template: keys.optional("chat_template", "a string", |v| v.as_str().map(str::to_owned))?,
+            generation_config: keys.read(
+                "generation_config",
+                default.generation_config,
+                "\"auto\" or \"vllm\"",
+                |v| match v.as_str()? {
+                    "auto" => Some(GenerationConfig::Auto),
+                    "vllm" => Some(GenerationConfig::Vllm),
+                    _ => None,
+                },
+            )?,
             quantization: keys.optional("quantization", "\"q8_0\" or \"q4_0\"", |v| match v.as_str()? {
                 "q8_0" => Some(QuantType::Q8_0),
                 "q4_0" => Some(QuantType::Q4_0),
@@ -468,7 +487,7 @@ mod tests {
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
             "kv_cache_memory_bytes": 5_000_000_000_u64, "enable_prefix_caching": false, "seed": u64::MAX,
             "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
-            "chat_template": "x", "quantization": "q4_0",
+            "chat_template": "x", "generation_config": "vllm", "quantization": "q4_0",
         });
         assert_eq!(value.as_object().unwrap().len(), LlmConfig::KEYS.len());
         let expected = LlmConfig {
@@ -482,6 +501,7 @@ mod tests {
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
             chat_template: Some("x".into()),
+            generation_config: GenerationConfig::Vllm,
             quantization: Some(QuantType::Q4_0),
             speculative_config: Some(json!({ "method": "ngram" })),
         };
@@ -565,6 +585,7 @@ mod tests {
             ("max_num_seqs", vec![json!(0), json!(null), json!(true)], size),
             ("max_num_waiting", vec![json!(0), json!(null)], size),
             ("chat_template", vec![json!(1)], "a string"),
+            ("generation_config", vec![json!(null), json!("none")], "\"auto\" or \"vllm\""),
             ("max_num_batched_tokens", vec![json!(0), json!([])], size),
             ("max_num_batched_tokens", vec![json!(7)], "at least max_num_seqs, 8"),
             ("block_size", vec![json!(4), json!(24), json!(256), json!(null), json!("16")], "8, 16, 32, 64 or 128"),

@@ -10,12 +10,12 @@ pub mod weights;
 
 use std::borrow::Cow;
 
-use crate::config::SamplingParams;
+use crate::config::{ChatOptions, SamplingDefaults, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
 use crate::sample::request_seed;
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::Message;
+use crate::text::{LocalTime, Message};
 use crate::{Error, ErrorCode, Result};
 pub use backend::Cpu;
 pub use loader::LlmLoader;
@@ -50,6 +50,9 @@ pub struct ModelInfo {
     /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
     /// `chat_prompt` then tells.
     pub has_chat_template: bool,
+    /// Sampling parameters that the model recommends; a request takes those that it leaves out. Empty with
+    /// `generation_config: "vllm"`.
+    pub defaults: SamplingDefaults,
 }
 
 /// A loaded model.
@@ -138,18 +141,27 @@ impl Llm {
         self.engine.tokenizer().decode(ids, false)
     }
 
-    /// The prompt of a chat, by `chat_template` or else by the one of the load or the file.
+    /// A request's parameters: its own, then the model's defaults, then vLLM's.
+    ///
+    /// # Errors
+    /// `invalid_params`, see [`SamplingParams::from_json`].
+    pub fn sampling_params(&self, given: &serde_json::Value) -> Result<SamplingParams> {
+        self.info.defaults.params(given)
+    }
+
+    /// The prompt of a chat, by the template of the options, or else by that of the load or the file.
     ///
     /// # Errors
     /// `unsupported_model` when there is no template or it does not parse, `invalid_params` when the given one does not,
     /// `invalid_prompt` when the template refuses the messages, `prompt_too_long` as for any prompt.
-    pub fn chat_prompt(&self, messages: &[Message], chat_template: Option<&str>) -> Result<Prompt> {
+    pub fn chat_prompt(&self, messages: &[Message], options: &ChatOptions) -> Result<Prompt> {
+        let ChatOptions { chat_template, render } = options;
         let text = match chat_template {
             Some(source) => {
                 let template = self.templates.of_caller(source, ErrorCode::InvalidParams)?;
-                template.render(messages, true)?
+                template.render(messages, render, LocalTime::now())?
             }
-            None => self.templates.own.as_ref().map_err(Error::clone)?.render(messages, true)?,
+            None => self.templates.for_tools(render.tools.is_some())?.render(messages, render, LocalTime::now())?,
         };
         self.check_prompt_text(text.len())?;
         // The template writes the special tokens itself.

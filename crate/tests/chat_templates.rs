@@ -4,7 +4,7 @@ mod common;
 mod support;
 
 use common::gpu;
-use embergram::config::LlmConfig;
+use embergram::config::{ChatOptions, LlmConfig};
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use embergram::text::Message;
 use embergram::{ErrorCode, Result};
@@ -19,7 +19,8 @@ fn load(template: &str, more: Value) -> Result<Llm> {
 }
 
 fn chat(llm: &Llm, template: Option<&str>) -> Result<String> {
-    let Prompt::Tokens(ids) = llm.chat_prompt(&[Message::new("user", "water")], template)? else { unreachable!() };
+    let options = ChatOptions { chat_template: template.map(str::to_owned), ..Default::default() };
+    let Prompt::Tokens(ids) = llm.chat_prompt(&[Message::new("user", "water")], &options)? else { unreachable!() };
     Ok(llm.detokenize(&ids))
 }
 
@@ -58,7 +59,7 @@ fn a_text_that_cannot_fit_is_not_tokenized() {
     let p = common::params(json!({}));
     let error = llm.add(&Prompt::Text(long.clone()), &p).unwrap_err();
     assert!(error.code == ErrorCode::PromptTooLong && error.message.contains("bytes of text"), "{error}");
-    let error = llm.chat_prompt(&[Message::new("user", &long)], None).unwrap_err();
+    let error = llm.chat_prompt(&[Message::new("user", &long)], &ChatOptions::default()).unwrap_err();
     assert!(error.code == ErrorCode::PromptTooLong && error.message.contains("bytes of text"), "{error}");
     let error = llm.tokenize(&long).unwrap_err();
     assert!(error.code == ErrorCode::PromptTooLong && error.message.contains("1048576"), "{error}");

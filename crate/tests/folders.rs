@@ -3,7 +3,7 @@
 mod common;
 
 use embergram::ErrorCode;
-use embergram::config::LlmConfig;
+use embergram::config::{ChatOptions, LlmConfig};
 use embergram::llm::inspect::Inspector;
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use embergram::text::Message;
@@ -26,7 +26,11 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn load(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>]) -> embergram::Result<Llm> {
-    let config = LlmConfig::from_json(&json!({ "max_model_len": 128 })).unwrap();
+    load_with(files, shards, json!({ "max_model_len": 128 }))
+}
+
+fn load_with(files: &[(&str, Vec<u8>)], shards: &[Vec<u8>], options: Value) -> embergram::Result<Llm> {
+    let config = LlmConfig::from_json(&options).unwrap();
     let mut loader = LlmLoader::new(&common::gpu(), config)?;
     for (name, bytes) in files {
         loader.file(name, bytes)?;
@@ -90,18 +94,65 @@ fn its_tokenizer_and_template_are_the_folder_s() {
         assert_eq!(llm.tokenize(text).unwrap(), ids, "{text:?}");
     }
     let message: Message = serde_json::from_value(json!({ "role": "user", "content": "the river" })).unwrap();
-    let prompt = llm.chat_prompt(&[message], None).unwrap();
+    let prompt = llm.chat_prompt(&[message], &ChatOptions::default()).unwrap();
     let Prompt::Tokens(ids) = prompt else { panic!("a chat's prompt is ids") };
     assert_eq!(llm.detokenize(&ids), "<|bos|>user: the river<|eos|>");
 }
 
+/// The folder's small files with another in place of one.
+fn changed(name: &str, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = files();
+    files.iter_mut().find(|(other, _)| *other == name).unwrap().1 = bytes.to_vec();
+    files
+}
+
+#[test]
+fn a_model_with_a_template_for_tools_uses_it_for_them() {
+    let mut config: Value = serde_json::from_slice(TOKENIZER_CONFIG).unwrap();
+    config["chat_template"] = json!([
+        { "name": "default", "template": "river" },
+        { "name": "tool_use", "template": "{{ tools[0].name }}" },
+    ]);
+    let files = changed("tokenizer_config.json", config.to_string().as_bytes());
+    let llm = load(&files, &[SAFETENSORS.to_vec()]).unwrap();
+    let chat = |options: &str| {
+        let options = ChatOptions::from_json(&serde_json::from_str(options).unwrap()).unwrap();
+        let Prompt::Tokens(ids) = llm.chat_prompt(&[Message::new("user", "x")], &options).unwrap() else {
+            unreachable!()
+        };
+        llm.detokenize(&ids)
+    };
+    assert_eq!(chat("{}"), "river");
+    assert_eq!(chat(r#"{"tools": [{"name": "water"}]}"#), "water");
+}
+
+#[test]
+fn requests_take_the_folder_s_sampling_defaults() {
+    let generation = |more: Value| {
+        let mut generation = json!({ "eos_token_id": [2, 7] });
+        generation.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        changed("generation_config.json", generation.to_string().as_bytes())
+    };
+    let whole = [SAFETENSORS.to_vec()];
+    let files = generation(json!({ "do_sample": true, "temperature": 0.7, "top_k": 20, "max_new_tokens": 100 }));
+    let llm = load(&files, &whole).unwrap();
+    let told = json!({ "temperature": 0.7, "top_k": 20, "max_tokens": 100 });
+    assert_eq!(serde_json::to_value(&llm.info().defaults).unwrap(), told);
+    let params = llm.sampling_params(&json!({ "top_k": 5 })).unwrap();
+    assert_eq!((params.temperature, params.top_k, params.max_tokens), (0.7, 5, Some(100)));
+
+    let llm = load_with(&files, &whole, json!({ "max_model_len": 128, "generation_config": "vllm" })).unwrap();
+    assert_eq!(serde_json::to_value(&llm.info().defaults).unwrap(), json!({}));
+    assert_eq!(llm.sampling_params(&json!({})).unwrap(), Default::default());
+
+    let wrong = generation(json!({ "top_p": 0 }));
+    let error = load(&wrong, &whole).err().expect("refused");
+    assert!(error.code == ErrorCode::InvalidFile && error.message.contains("generation_config.json"), "{error}");
+    assert!(load_with(&wrong, &whole, json!({ "max_model_len": 128, "generation_config": "vllm" })).is_ok());
+}
+
 #[test]
 fn what_is_wrong_with_a_folder_is_said() {
-    let changed = |name: &str, bytes: &[u8]| {
-        let mut files = files();
-        files.iter_mut().find(|(other, _)| *other == name).unwrap().1 = bytes.to_vec();
-        files
-    };
     let config = |key: &str, value: Value| {
         let mut config: Value = serde_json::from_str(CONFIG).unwrap();
         config[key] = value;

@@ -423,7 +423,7 @@ fn prefixes(llm: &mut Llm) {
     let mut without = tiny(without);
     let mut cached = Vec::new();
     for turn in 0..3 {
-        let prompt = llm.chat_prompt(&chat, None).unwrap();
+        let prompt = llm.chat_prompt(&chat, &Default::default()).unwrap();
         let len = llm.prompt_tokens(&prompt).unwrap().len();
         let before = ["vllm:prefix_cache_hits", "vllm:prompt_tokens_cached"].map(|name| counter(llm, name, None));
         let rows = histogram(llm, "embergram:rows_per_step").1;

@@ -28,3 +28,14 @@ export const bodies = {
 
 // @ts-expect-error: tools are refused by the types too
 void llm.chat.completions.create({ messages: [], tools: [] });
+
+/** What a chat takes beside its messages, and what a model recommends. */
+export async function templates(): Promise<number | undefined> {
+  const tools: OpenAI.Chat.ChatCompletionTool[] = [{ type: "function", function: { name: "f", parameters: {} } }];
+  const messages = [{ role: "tool", content: "5", tool_call_id: "1" }];
+  await llm.chat(messages, {}, { tools, documents: null, chat_template_kwargs: { enable_thinking: false } });
+  await llm.chat.completions.create({ messages: [], chat_template_kwargs: { enable_thinking: false } });
+  // @ts-expect-error: a misspelt option
+  await llm.chat(messages, {}, { template_kwargs: {} });
+  return llm.model.defaults.temperature;
+}

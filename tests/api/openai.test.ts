@@ -4,7 +4,7 @@ import { EmbergramError } from "../../www/embergram/error.js";
 import type { Work } from "../../www/embergram/host.js";
 import { chatCompletions, completions, type Backend } from "../../www/embergram/openai/index.js";
 import type {
-  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingParams,
+  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingDefaults, SamplingParams,
 } from "../../www/embergram/types.js";
 
 const WORDS = ["Hel", "lo", "\u{fffd}", "<eos>"];
@@ -19,7 +19,7 @@ const metrics = (accepted: number[], cached = 0) =>
   }) as unknown as RequestMetrics;
 
 /** Each choice: "Hel", then "lo", then an end. */
-function fake() {
+function fake(defaults: SamplingDefaults = {}) {
   const seen: { work?: Work; params?: SamplingParams; signal?: AbortSignal | undefined; asked: number[][]; left: boolean } = {
     asked: [], left: false,
   };
@@ -37,6 +37,7 @@ function fake() {
     });
   const backend: Backend = {
     name: "the-model",
+    defaults,
     async run(work, params, { signal }) {
       Object.assign(seen, { work, params, signal });
       return outputs(work, params);
@@ -115,13 +116,41 @@ describe("chat.completions.create", () => {
     expect((await chat.create({ messages, model: "gpt" })).model).toBe("gpt");
   });
 
+  test("leaves what is left out to the model's defaults, whose max_tokens comes before the room left", async () => {
+    const { chat, text, seen } = fake({ temperature: 0.6, max_tokens: 100 });
+    await chat.create({ messages });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 100 });
+    await chat.create({ messages, max_tokens: 5, temperature: 1 });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 5, temperature: 1 });
+    await text.create({ prompt: "a", max_tokens: null });
+    expect(seen.params).toEqual({ n: 1, max_tokens: 100 });
+  });
+
+  test("gives the template what vLLM's server gives it", async () => {
+    const { chat, seen } = fake();
+    const template = {
+      documents: [{ title: "t", text: "x" }], chat_template_kwargs: { enable_thinking: false }, add_generation_prompt: false,
+      continue_final_message: true,
+    };
+    await chat.create({ messages, ...template });
+    expect(seen.work).toEqual({ chats: [messages], template });
+    await chat.create({ messages, documents: null, chat_template_kwargs: null, add_generation_prompt: null });
+    expect(seen.work).toEqual({ chats: [messages], template: {} });
+    await expect(chat.create({ messages, tools: [] } as never)).rejects.toMatchObject(refusal("invalid_params", "tools"));
+    const chat_template = "{{ messages }}";
+    await expect(chat.create({ messages, chat_template } as never)).rejects.toMatchObject(
+      refusal("invalid_params", "chat_template is not supported yet"),
+    );
+  });
+
   test("takes text parts, and an answer's message as it came", async () => {
     const { chat, seen } = fake();
     const { choices } = await chat.create({ messages });
     await chat.create({
       messages: [choices[0]!.message, { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }],
     });
-    expect(seen.work).toEqual({ chats: [[{ role: "assistant", content: "Hello" }, { role: "user", content: "a\nb" }]] });
+    const chats = [[{ role: "assistant", content: "Hello" }, { role: "user", content: "a\nb" }]];
+    expect(seen.work).toEqual({ chats, template: {} });
   });
 
   test("names tokens by text and bytes", async () => {

@@ -15,7 +15,8 @@ import { release } from "./rpc.js";
 import { adapterInfo, supported } from "./supported.js";
 import { modelCache, openHeads, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
-  ChatMessage, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress, Metric, ModelInfo, OutputError, Prompt,
+  ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress, Metric, ModelInfo,
+  OutputError, Prompt,
   RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
@@ -33,8 +34,10 @@ export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" |
   wasm?: Blob;
 }
 
-/** Prompts of one call: texts or ids, or conversations for the model's template. */
-export type Work = { prompts: readonly Prompt[] } | { chats: readonly (readonly ChatMessage[])[]; chat_template?: string };
+/** Prompts of one call: texts or ids, or conversations for the model's template and what else that gets. */
+export type Work =
+  | { prompts: readonly Prompt[] }
+  | { chats: readonly (readonly ChatMessage[])[]; template: ChatTemplateOptions };
 
 /** Told of every delta: which prompt of the call, and what was added. */
 export type OnDelta = (prompt: number, delta: Delta) => unknown;
@@ -208,7 +211,7 @@ export class EngineHost {
   async #tokenized(work: Work, signal: AbortSignal): Promise<[text: string | null, tokens: number[]][]> {
     const prompts: [string | null, number[]][] = [];
     const tokenize = (engine: Engine, i: number): [string | null, Iterable<number>] => {
-      if ("chats" in work) return [null, engine.chatPrompt(work.chats[i], work.chat_template ?? null)];
+      if ("chats" in work) return [null, engine.chatPrompt(work.chats[i], work.template)];
       const prompt = work.prompts[i];
       return typeof prompt === "string" ? [prompt, engine.promptTokens(prompt)] : [null, checkedIds(prompt)];
     };

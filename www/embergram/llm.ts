@@ -12,7 +12,8 @@ import { besideModel, type ModelInput } from "./source/index.js";
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
 import type {
-  ChatMessage, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput, SamplingParams,
+  ChatMessage, ChatTemplateOptions, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput,
+  SamplingParams,
   SpeculativeConfig, Support,
 } from "./types.js";
 import { VERSION } from "./version.js";
@@ -37,10 +38,7 @@ export interface CallOptions {
 }
 
 /** Options of a conversation. */
-export interface ChatOptions extends CallOptions {
-  /** The chat template for this call, as Jinja. Default: that of the load, or the model's. */
-  chat_template?: string;
-}
+export interface ChatOptions extends CallOptions, ChatTemplateOptions {}
 
 /** Answers a conversation, or several, by the model's chat template: `llm.chat(messages)`. */
 export interface Chat {
@@ -76,6 +74,7 @@ export class Llm {
     this.#speculativeConfig = speculativeConfig;
     const door = {
       name: model.name,
+      defaults: model.defaults,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
@@ -336,8 +335,8 @@ function asPrompts(prompts: Prompt | readonly Prompt[]): readonly Prompt[] {
   throw new EmbergramError("invalid_prompt", "give a prompt (a string, or an array of token ids) or an array of prompts");
 }
 
-function chatWork(chats: readonly (readonly ChatMessage[])[], { chat_template }: ChatOptions): Work {
-  return { chats, ...(chat_template !== undefined && { chat_template }) };
+function chatWork(chats: readonly (readonly ChatMessage[])[], { signal: _, ...template }: ChatOptions): Work {
+  return { chats, template: withoutUndefined(template) };
 }
 
 function asConversations(

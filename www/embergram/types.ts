@@ -60,11 +60,19 @@ export interface EngineOptions {
   chat_template?: string;
   /** What F32, F16 and BF16 matrices become while they load. Default: they stay as they are. */
   quantization?: "q8_0" | "q4_0" | null;
+  /**
+   * What a request samples with where it leaves a parameter out: `"auto"`, what the model recommends ({@link SamplingDefaults})
+   * and else vLLM's defaults; `"vllm"`, vLLM's defaults alone. Default `"auto"`.
+   */
+  generation_config?: "auto" | "vllm";
   /** Speculation. Default: none. */
   speculative_config?: SpeculativeConfig | null;
 }
 
-/** Parameters of a request, with vLLM's `SamplingParams` names, ranges and defaults. */
+/**
+ * Parameters of a request, with vLLM's `SamplingParams` names, ranges and defaults. Where a model recommends another default
+ * (`llm.model.defaults`), a request that leaves the parameter out takes that one.
+ */
 export interface SamplingParams {
   /** Sequences to generate, at most 128; sequence i samples with `seed + i`. Default 1. */
   n?: number;
@@ -104,14 +112,50 @@ export interface SamplingParams {
   skip_special_tokens?: boolean;
 }
 
+/**
+ * The sampling parameters that a model recommends, out of a folder's `generation_config.json` or a GGUF's `general.sampling.*`,
+ * as vLLM's `get_diff_sampling_param`. What a model does not speak of is absent.
+ */
+export type SamplingDefaults = Pick<
+  SamplingParams, "temperature" | "top_k" | "top_p" | "min_p" | "repetition_penalty"
+> & {
+  /** The model's `max_new_tokens`. */
+  max_tokens?: number;
+};
+
+/** What a chat's template gets beside the messages, with the names of vLLM's `LLM.chat`. */
+export interface ChatTemplateOptions {
+  /** The chat template for this call, as Jinja. Default: that of the load, or the model's. */
+  chat_template?: string;
+  /** Whether the prompt ends where the assistant begins to answer. Default true. */
+  add_generation_prompt?: boolean;
+  /**
+   * Whether the prompt ends with the final message, for the model to continue; needs `add_generation_prompt: false`. Default
+   * false.
+   */
+  continue_final_message?: boolean;
+  /**
+   * The tools that the model may call, in OpenAI's shape: `{ type: "function", function: { name, description, parameters } }`.
+   * They reach the template with their keys in this order. What the model answers comes as text. Default: none.
+   */
+  tools?: readonly object[] | null;
+  /** The documents that the model may refer to, such as `{ title, text }`. Default: none. */
+  documents?: readonly object[] | null;
+  /** Further variables of the template, such as `{ enable_thinking: false }`. Default: none. */
+  chat_template_kwargs?: Readonly<Record<string, unknown>> | null;
+}
+
 /** A prompt as text or as token ids. */
 export type Prompt = string | readonly number[] | Uint32Array;
 
-/** One turn of a conversation. Other keys, such as `name` or `tool_calls`, reach the model's template as they are. */
+/**
+ * One turn of a conversation. Other keys, such as `name` or `tool_calls`, reach the model's template as they are; the
+ * `arguments` of tool calls, which OpenAI has as JSON text, as objects.
+ */
 export interface ChatMessage {
   /** Who speaks; what roles there are is for the model's template to say. */
-  role: "system" | "user" | "assistant" | (string & {});
-  /** What is said. */
+  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  /** What is said; empty where a message only calls tools. */
   content: string;
   [key: string]: unknown;
 }
@@ -313,6 +357,8 @@ export interface ModelInfo {
   vocab_size: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
+  /** What it recommends to sample with; empty with `generation_config: "vllm"`. */
+  defaults: SamplingDefaults;
   /** What it runs on. */
   adapter: AdapterInfo;
 }

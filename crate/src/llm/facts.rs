@@ -1,11 +1,12 @@
-//! What a model's files say besides its weights and shape: name, tokenizer, chat template.
+//! What a model's files say besides its weights and shape: name, tokenizer, chat templates, sampling defaults.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::config::SamplingDefaults;
 use crate::error::{Error, ErrorCode, Result, excerpt};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{self, Metadata};
 use crate::text::{Tokenizer, TokenizerSource};
 
 /// Most bytes of one of a folder's small files; the largest real ones, vocabularies, have some 30 MB.
@@ -18,6 +19,10 @@ pub(super) struct Facts {
     pub tokenizer: Tokenizer,
     /// The chat template's source.
     pub template: Option<String>,
+    /// That of one for conversations with tools, where the model has two.
+    pub tool_template: Option<String>,
+    /// What the model recommends to sample with, or what is wrong with that.
+    pub sampling: Result<SamplingDefaults>,
     /// What a template writes for the token that begins a text, and for the one that ends it.
     pub bos: String,
     pub eos: String,
@@ -31,13 +36,25 @@ impl Facts {
     pub fn of_gguf(m: &mut Metadata) -> Result<Self> {
         let name = excerpt(m.opt_str("general.name")?.unwrap_or("model")).to_string();
         let template = m.opt_str("tokenizer.chat_template")?.map(str::to_owned);
+        let tool_template = m.opt_str("tokenizer.chat_template.tool_use")?.map(str::to_owned);
+        let sampling = SamplingDefaults::of_gguf(|key| m.get(key).map(json_number));
         let source = tokenizer_source(m)?;
         let (bos, eos) = (source.bos, source.eos);
         let tokenizer = Tokenizer::new(source)?;
         let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode(&[id], false));
         let (bos, eos) = (text(bos), text(eos));
-        Ok(Self { name, tokenizer, template, bos, eos })
+        Ok(Self { name, tokenizer, template, tool_template, sampling, bos, eos })
     }
+}
+
+/// A number of a GGUF as JSON. What is none becomes a text, which no parameter takes.
+fn json_number(value: &gguf::Value) -> Value {
+    let number = match value {
+        // The shortest that is the same f32: 0.8, not 0.800000011920929.
+        gguf::Value::F32(x) => x.to_string().parse().ok(),
+        other => other.as_number(),
+    };
+    number.and_then(serde_json::Number::from_f64).map_or_else(|| "no number".into(), Value::Number)
 }
 
 fn tokenizer_source(m: &mut Metadata) -> Result<TokenizerSource> {
@@ -117,16 +134,28 @@ impl Folder {
         let eos = token_text(&tokenizing, "eos_token");
         let tokenizer = Tokenizer::from_json(&tokenizer, ends.unwrap_or_default(), &eos)?;
         let jinja = self.files.remove("chat_template.jinja").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let template = jinja.or_else(|| tokenizing.get("chat_template")?.as_str().map(str::to_owned));
+        let tool_template = named_template(&tokenizing, "tool_use").filter(|_| jinja.is_none());
+        let template = jinja.or_else(|| named_template(&tokenizing, "default"));
         let name = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
         Ok(Facts {
             name: excerpt(name.unwrap_or("model")).to_string(),
             tokenizer,
             template,
+            tool_template,
+            sampling: SamplingDefaults::of_generation_config(&generation),
             bos: token_text(&tokenizing, "bos_token"),
             eos,
         })
     }
+}
+
+/// A template of `tokenizer_config.json`: of several the one of this name; the only one is the default.
+fn named_template(config: &Value, name: &str) -> Option<String> {
+    let template = match config.get("chat_template")? {
+        Value::Array(all) => all.iter().find(|one| one["name"] == name)?.get("template")?,
+        only => Some(only).filter(|_| name == "default")?,
+    };
+    template.as_str().map(str::to_owned)
 }
 
 /// One id or several.
@@ -142,4 +171,37 @@ fn token_ids(value: &Value) -> Option<Vec<u32>> {
 fn token_text(config: &Value, key: &str) -> String {
     let text = config.get(key).and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
     text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_of_a_gguf_are_told_as_they_were_written() {
+        for (value, expected) in [
+            (gguf::Value::F32(0.8), json!(0.8)),
+            (gguf::Value::F64(0.95), json!(0.95)),
+            (gguf::Value::I32(40), json!(40.0)),
+            (gguf::Value::F32(f32::NAN), json!("no number")),
+            (gguf::Value::String("0.8".into()), json!("no number")),
+        ] {
+            assert_eq!(json_number(&value), expected);
+        }
+        let given = |key: &str| (key == "general.sampling.top_k").then(|| json_number(&gguf::Value::I32(40)));
+        let params = SamplingDefaults::of_gguf(given).unwrap().params(&Value::Null).unwrap();
+        assert_eq!(params.top_k, 40);
+    }
+
+    #[test]
+    fn a_template_is_found_by_its_name() {
+        let one = json!({ "chat_template": "a" });
+        assert_eq!(named_template(&one, "default").as_deref(), Some("a"));
+        assert_eq!(named_template(&one, "tool_use"), None);
+        let two = json!({ "chat_template": [{ "name": "tool_use", "template": "b" }] });
+        assert_eq!(named_template(&two, "tool_use").as_deref(), Some("b"));
+        assert_eq!(named_template(&two, "default"), None);
+        assert_eq!(named_template(&json!({}), "default"), None);
+    }
 }

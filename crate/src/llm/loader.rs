@@ -7,7 +7,7 @@ use super::facts::{Facts, Folder};
 use super::templates::Templates;
 use super::weights::{Load, WeightLoader, read};
 use super::{Llm, ModelInfo};
-use crate::config::LlmConfig;
+use crate::config::{GenerationConfig, LlmConfig, SamplingDefaults};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics::{CacheConfig, Registry};
@@ -31,6 +31,7 @@ struct Prepared {
     templates: Templates,
     runner: Box<dyn Runner>,
     name: String,
+    defaults: SamplingDefaults,
 }
 
 impl LlmLoader {
@@ -105,10 +106,14 @@ impl LlmLoader {
             None => Facts::of_gguf(&mut metadata)?,
         };
         let templates = Templates::new(&facts, self.config.chat_template.as_deref())?;
-        let Facts { tokenizer, name, .. } = facts;
+        let Facts { tokenizer, name, sampling, .. } = facts;
+        let defaults = match self.config.generation_config {
+            GenerationConfig::Auto => sampling?,
+            GenerationConfig::Vllm => SamplingDefaults::default(),
+        };
         let name = self.config.served_model_name.clone().unwrap_or(name);
         let runner = self.weights.prepare(&model, &self.config)?;
-        Ok(Some(Prepared { tokenizer, templates, runner, name }))
+        Ok(Some(Prepared { tokenizer, templates, runner, name, defaults }))
     }
 
     /// Ends the file.
@@ -117,7 +122,8 @@ impl LlmLoader {
     /// `truncated_file` when something is missing of it; `invalid_tensor` for a `rope_freqs` that holds no factors.
     pub fn finish(self) -> Result<Llm> {
         let (model, ropes) = self.weights.finish()?;
-        let Prepared { tokenizer, templates, mut runner, name } = self.prepared.expect("the headers were complete");
+        let Prepared { tokenizer, templates, mut runner, name, defaults } =
+            self.prepared.expect("the headers were complete");
         let capacity = runner.capacity();
         runner.set_ropes(&ropes.tables(capacity.positions));
         let mut metrics = Registry::new(name.clone(), capacity.positions);
@@ -137,6 +143,7 @@ impl LlmLoader {
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
             has_chat_template: templates.own.is_ok(),
+            defaults,
         };
         Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }

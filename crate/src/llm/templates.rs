@@ -7,6 +7,8 @@ use crate::{Error, ErrorCode, Result};
 /// The model's chat template, or why it has none; and what others need to be made.
 pub(super) struct Templates {
     pub own: Result<ChatTemplate>,
+    /// The one for conversations with tools, where the model has two.
+    with_tools: Option<Result<ChatTemplate>>,
     bos: String,
     eos: String,
 }
@@ -17,13 +19,23 @@ impl Templates {
         let message =
             "the model has no chat template; give chat_template, or call generate with a prompt in its own format";
         let none = Err(Error::new(ErrorCode::UnsupportedModel, message));
-        let mut templates = Self { own: none, bos: facts.bos.clone(), eos: facts.eos.clone() };
+        let mut templates = Self { own: none, with_tools: None, bos: facts.bos.clone(), eos: facts.eos.clone() };
         if let Some(source) = given {
             templates.own = Ok(templates.of_caller(source, ErrorCode::InvalidConfig)?);
-        } else if let Some(source) = &facts.template {
-            templates.own = ChatTemplate::new(source, &templates.bos, &templates.eos);
+            return Ok(templates);
         }
+        let new = |source: &String| ChatTemplate::new(source, &facts.bos, &facts.eos);
+        if let Some(source) = &facts.template {
+            templates.own = new(source);
+        }
+        templates.with_tools = facts.tool_template.as_ref().map(new);
         Ok(templates)
+    }
+
+    /// The model's template for a conversation with tools, or for one without, as transformers takes them.
+    pub fn for_tools(&self, tools: bool) -> Result<&ChatTemplate> {
+        let template = self.with_tools.as_ref().filter(|_| tools).unwrap_or(&self.own);
+        template.as_ref().map_err(Error::clone)
     }
 
     /// A caller's template.

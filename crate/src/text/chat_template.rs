@@ -1,51 +1,44 @@
 //! Chat templates: a conversation as the one text a model was trained to continue.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::chat_input::{Message, RenderOptions};
 use super::jinja::{self, Limits, OverBudget};
-use super::json;
+use super::json::{self, Spacing};
+use super::local_time::LocalTime;
+use super::python;
 use crate::error::{Error, ErrorCode, Result};
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, ErrorKind, context};
-use serde::{Deserialize, Serialize};
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, ErrorKind};
+use serde::Serialize;
 
-/// How many instructions a template may run, and how many more for each message. Real templates run some 50 a message.
+/// How many instructions a template may run, and how many more for each message, tool and document. Real templates run some
+/// 50 a message.
 const FUEL: u64 = 20_000;
 const FUEL_A_MESSAGE: u64 = 2_000;
+/// How many more for each byte of tools, documents and further variables, which templates go through field by field.
+const FUEL_A_BYTE: u64 = 8;
 
-/// How many bytes of text a template may make or look through, and how many times what the messages have.
+/// How many bytes of text a template may make or look through, and how many times what it is given.
 const BYTES: usize = 4 << 20;
 const TIMES: usize = 32;
 
 /// The name of a template in messages.
 const NAME: &str = "chat_template";
 
-/// One turn of a conversation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant` or what else the template knows.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-    /// What else the template may look at, such as `name` or `tool_calls`.
-    #[serde(flatten)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
-}
+/// Most bytes of a separator of `tojson`.
+const SEPARATOR: usize = 16;
 
-impl Message {
-    /// A message with nothing but role and content.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into(), ..Default::default() }
-    }
-}
+/// What transformers puts behind the final message to find its end.
+const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// The chat template of a model.
 ///
 /// Rendered as in Hugging Face's transformers: `trim_blocks`, `lstrip_blocks`, Python's string methods, `tojson`,
-/// `raise_exception`, and `tools` and `documents` none. `strftime_now` is left undefined, so a template that asks the
-/// date takes its own fixed default and equal prompts stay equal. What `{% generation %}` encloses, which tells
-/// transformers what to train on, is rendered like the rest.
+/// `raise_exception`, `strftime_now`, and `tools` and `documents` none where they are not given. What `{% generation %}`
+/// encloses, which tells transformers what to train on, is rendered like the rest.
 #[derive(Debug)]
 pub struct ChatTemplate {
     env: Arc<Environment<'static>>,
@@ -73,37 +66,75 @@ impl ChatTemplate {
         let mut env = Environment::new();
         env.add_function("raise_exception", raise_exception);
         env.add_filter("tojson", tojson);
+        // To minijinja nothing is iterable, and a text or an object is no sequence.
+        env.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        env.add_test("sequence", |value: &Value| {
+            use ValueKind::{Map, Seq, String, Undefined};
+            matches!(value.kind(), Map | Seq | String | Undefined)
+        });
+        env.add_filter("string", |value: &Value| python::str(value).unwrap_or_else(|| value.to_string()));
         Ok(Self { env: Arc::new(env), source, bos: bos.into(), eos: eos.into() })
     }
 
-    /// The prompt text of a conversation, open for the assistant to answer if `add_generation_prompt`.
+    /// The prompt text of a conversation at this time of day.
     ///
     /// # Errors
-    /// `invalid_prompt` where there is no message, or the template refuses them or takes more text or time than it may;
-    /// `unsupported_model` where it fails on them.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        if messages.is_empty() {
-            return Err(Error::new(ErrorCode::InvalidPrompt, "messages is empty; a chat needs at least one message"));
-        }
-        let values = context! {
-            messages,
-            add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-            tools => (),
-            documents => (),
+    /// `invalid_prompt` where there is no message, or the template refuses them, takes more text or time than it may, or does
+    /// not write the message that is to be continued; `unsupported_model` where it fails on them.
+    pub fn render(&self, messages: &[Message], options: &RenderOptions, now: LocalTime) -> Result<String> {
+        let refused = |message: &str| Error::new(ErrorCode::InvalidPrompt, message);
+        let Some((last, earlier)) = messages.split_last() else {
+            return Err(refused("messages is empty; a chat needs at least one message"));
         };
-        let limits = limits(messages);
-        jinja::render(NAME, &self.source, &self.env, values, limits).map_err(|e| render_error(&e, limits))
+        if !options.continue_final_message {
+            return self.rendered(messages, options, now);
+        }
+        let tagged = Message { content: format!("{}{TAG}", last.content), ..last.clone() };
+        let text = self.rendered(&[earlier, &[tagged]].concat(), options, now)?;
+        match text.rfind(TAG.trim_end()).filter(|_| text.contains(last.content.trim())) {
+            Some(end) if text[end..].starts_with(TAG) => Ok(text[..end].to_owned()),
+            // The template trims what it writes.
+            Some(end) => Ok(text[..end].trim_end().to_owned()),
+            None => Err(refused(
+                "continue_final_message is set, but the chat template does not write the final message as it is; leave it \
+                 out, or give another chat_template",
+            )),
+        }
+    }
+
+    fn rendered(&self, messages: &[Message], options: &RenderOptions, now: LocalTime) -> Result<String> {
+        let mut values = BTreeMap::from([
+            ("bos_token", Value::from(&*self.bos)),
+            ("eos_token", Value::from(&*self.eos)),
+            ("strftime_now", Value::from_function(move |format: &str| strftime(now, format))),
+        ]);
+        values.extend(options.chat_template_kwargs.iter().map(|(name, value)| (&**name, value.clone())));
+        values.extend([
+            ("messages", Value::from_serialize(messages)),
+            ("add_generation_prompt", Value::from(options.add_generation_prompt)),
+            ("tools", Value::from(options.tools.clone())),
+            ("documents", Value::from(options.documents.clone())),
+        ]);
+        let limits = limits(messages, options);
+        jinja::render(NAME, &self.source, &self.env, Value::from_iter(values), limits)
+            .map_err(|e| render_error(&e, limits))
     }
 }
 
 /// What a conversation's rendering may cost.
-fn limits(messages: &[Message]) -> Limits {
-    let bytes = serde_json::to_vec(messages).map_or(0, |json| json.len());
+fn limits(messages: &[Message], options: &RenderOptions) -> Limits {
+    fn bytes(value: &impl Serialize) -> usize {
+        serde_json::to_vec(value).map_or(0, |json| json.len())
+    }
+    let lists = || [&options.tools, &options.documents].into_iter().flatten();
+    let items = messages.len() + lists().map(Vec::len).sum::<usize>();
+    let kwargs = &options.chat_template_kwargs;
+    let more =
+        lists().map(bytes).sum::<usize>() + kwargs.iter().map(|(name, value)| name.len() + bytes(value)).sum::<usize>();
+    let fuel = FUEL_A_MESSAGE.saturating_mul(items as u64).saturating_add(FUEL_A_BYTE.saturating_mul(more as u64));
     Limits {
-        fuel: FUEL.saturating_add(FUEL_A_MESSAGE.saturating_mul(messages.len() as u64)),
-        bytes: BYTES.saturating_add(TIMES.saturating_mul(bytes)),
+        fuel: FUEL.saturating_add(fuel),
+        bytes: BYTES.saturating_add(TIMES.saturating_mul(bytes(&messages) + more)),
     }
 }
 
@@ -166,23 +197,42 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raised by the template").with_source(Raised(message)))
 }
 
+fn strftime(now: LocalTime, format: &str) -> std::result::Result<String, minijinja::Error> {
+    now.format(format).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
+}
+
+/// transformers' `tojson`, but for `sort_keys` and `ensure_ascii=true`, which no template was seen to use.
 fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
-    let indent = indent.or(options.get("indent")?);
-    json::dumps(value, indent).map(Value::from_safe_string).map_err(|e| {
-        minijinja::Error::new(ErrorKind::BadSerialization, "tojson cannot spell this value").with_source(e)
-    })
+    let failed = |kind, message: &'static str| minijinja::Error::new(kind, message);
+    let mut spacing = Spacing::new(indent.or(options.get("indent")?));
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    match separators.as_deref() {
+        None => {}
+        Some([item, key]) if item.len().max(key.len()) <= SEPARATOR => (spacing.item, spacing.key) = (item, key),
+        Some(_) => return Err(failed(ErrorKind::InvalidOperation, "separators of tojson must be two short texts")),
+    }
+    if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
+        return Err(failed(ErrorKind::InvalidOperation, "tojson cannot escape what is not ASCII"));
+    }
+    options.assert_all_used()?;
+    json::dumps(value, spacing)
+        .map(Value::from_safe_string)
+        .map_err(|e| failed(ErrorKind::BadSerialization, "tojson cannot spell this value").with_source(e))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// 2024-07-26 12:00.
+    const NOON: LocalTime = LocalTime(1_721_995_200);
+
     fn user(content: &str) -> Message {
         Message::new("user", content)
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String> {
-        ChatTemplate::new(source, "<s>", "</s>")?.render(messages, true)
+        ChatTemplate::new(source, "<s>", "</s>")?.render(messages, &RenderOptions::default(), NOON)
     }
 
     fn code(source: &str) -> (ErrorCode, String) {
@@ -199,8 +249,12 @@ mod tests {
         let system = "<|im_start|>system\nBe kind<|im_end|>\n";
         let hi = "<|im_start|>user\n<b> & {{ 1 }}<|im_end|>\n";
         let messages = [user("<b> & {{ 1 }}")];
-        assert_eq!(template.render(&messages, true).unwrap(), format!("{system}{hi}<|im_start|>assistant\n"));
-        assert_eq!(template.render(&messages, false).unwrap(), format!("{system}{hi}"));
+        let rendered = |add_generation_prompt| {
+            let options = RenderOptions { add_generation_prompt, ..Default::default() };
+            template.render(&messages, &options, NOON).unwrap()
+        };
+        assert_eq!(rendered(true), format!("{system}{hi}<|im_start|>assistant\n"));
+        assert_eq!(rendered(false), format!("{system}{hi}"));
     }
 
     #[test]
@@ -211,9 +265,27 @@ mod tests {
         assert_eq!(render("{{ [messages[0].content, 1] | tojson }}", &[user("<é>")]).unwrap(), r#"["<é>", 1]"#);
         assert_eq!(render("{{ [1] | tojson(indent=1) }}", &[user("")]).unwrap(), "[\n 1\n]");
         assert_eq!(
-            render("{{ tools is none }} {{ tools is defined }} {{ strftime_now is defined }}", &[user("")]).unwrap(),
-            "True True False"
+            render("{{ tools is none }} {{ tools is defined }} {{ strftime_now('%d %b %Y') }}", &[user("")]).unwrap(),
+            "True True 26 Jul 2024"
         );
+        assert_eq!(
+            render("{{ none is iterable }} {{ 'a' is iterable }} {{ 'a' is sequence }} {{ {} is sequence }} {{ 1 is sequence }}", &[user("")])
+                .unwrap(),
+            "False True True True False"
+        );
+        let written = "{{ messages }} {{ messages|string }} {{ '' ~ [none, 1.0, {'b': 1, 'a': 'it\\'s'}] }} {{ 1e22 }}";
+        assert_eq!(
+            render(written, &[user("x")]).unwrap(),
+            "[{'role': 'user', 'content': 'x'}] [{'role': 'user', 'content': 'x'}] [None, 1.0, {'b': 1, 'a': \"it's\"}] 1e+22"
+        );
+        assert_eq!(
+            render("{{ {'b': [], 'a': 1} | tojson(indent=1, ensure_ascii=False) }}", &[user("")]).unwrap(),
+            "{\n \"b\": [],\n \"a\": 1\n}"
+        );
+        assert_eq!(render("{{ [1, 2] | tojson(separators=(',', ':')) }}", &[user("")]).unwrap(), "[1,2]");
+        assert!(code("{{ [] | tojson(ensure_ascii=true) }}").1.contains("not ASCII"));
+        assert!(code("{{ [] | tojson(sort_keys=true) }}").1.contains("sort_keys"));
+        assert!(code("{{ strftime_now('%Q') }}").1.contains("does not know %Q"));
         let looped = "{% set ns = namespace(n=0) %}{% for i in range(5) %}{% if i == 3 %}{% break %}{% endif %}\
             {% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}";
         assert_eq!(render(looped, &[user("")]).unwrap(), "3");
@@ -271,6 +343,8 @@ mod tests {
             "{% macro m() %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endmacro %}{% set s = m() %}",
             "{% set s %}{% for i in range(400) %}{{ messages[0].content * 20 }}{% endfor %}{% endset %}",
             "{% for i in range(9) %}{% set s = messages[0].content * 900 %}{% endfor %}",
+            "{% set ns = namespace(l=['a']) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{% set s = ns.l|string %}",
+            "{% set ns = namespace(l=['a']) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{% set s = ns.l ~ '' %}",
             "{% set ns = namespace(n=900) %}{% set ns.s = messages[0].content * ns.n %}{% for i in range(9) %}{% set s = ns.s[1:] %}{% endfor %}",
         ] {
             let (kind, message) = render(hostile, &[user(&long)]).map_err(|e| (e.code, e.message)).expect_err(hostile);
@@ -292,6 +366,54 @@ mod tests {
         assert_eq!(render(source, &[user("")]).unwrap(), expected);
         let (_, message) = code("{{ [] + 1 }}");
         assert!(message.contains("tried to use + operator"), "{message}");
+    }
+
+    #[test]
+    fn what_the_caller_gives_is_what_a_template_sees() {
+        let source = "{{ tools|length }} {{ documents[0].text }} {{ enable_thinking }} {{ bos_token }} {{ add_generation_prompt }}";
+        let value = |json: &str| serde_json::from_str::<Vec<Value>>(json).unwrap();
+        let options = RenderOptions {
+            add_generation_prompt: false,
+            tools: Some(value(r#"[{}, {}]"#)),
+            documents: Some(value(r#"[{"text": "x"}]"#)),
+            chat_template_kwargs: [("enable_thinking".into(), false.into()), ("bos_token".into(), "<bos>".into())]
+                .into(),
+            ..Default::default()
+        };
+        let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
+        assert_eq!(template.render(&[user("")], &options, NOON).unwrap(), "2 x False <bos> False");
+    }
+
+    #[test]
+    fn the_final_message_is_continued() {
+        let chat = [user("hi"), Message::new("assistant", " Well, ")];
+        let options =
+            RenderOptions { add_generation_prompt: false, continue_final_message: true, ..Default::default() };
+        let continued = |each: &str| {
+            let source = format!("{{% for m in messages %}}<{{{{ {each} }}}}>{{% endfor %}}");
+            ChatTemplate::new(&source, "", "").unwrap().render(&chat, &options, NOON)
+        };
+        assert_eq!(continued("m.content").unwrap(), "<hi>< Well, ");
+        assert_eq!(continued("m.content|trim").unwrap(), "<hi><Well,");
+        for gone in ["m.role", "m.content|upper", "m.content[:4]"] {
+            let error = continued(gone).unwrap_err();
+            assert!(
+                error.code == ErrorCode::InvalidPrompt && error.message.contains("continue_final_message"),
+                "{error}"
+            );
+        }
+    }
+
+    /// Large tools may be gone through field by field, and are written out within the budget of text.
+    #[test]
+    fn limits_grow_with_tools_and_documents() {
+        let fields: Vec<String> = (0..20_000).map(|i| format!(r#""field {i}": {{"type": "string"}}"#)).collect();
+        let tool: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();
+        let source = "{% for t in tools %}{% for name, field in t.items() %}{{ name ~ field.type }}{% endfor %}{{ t | tojson(indent=4) }}\
+            {{ t | string }}{% endfor %}";
+        let template = ChatTemplate::new(source, "", "").unwrap();
+        let options = RenderOptions { tools: Some(vec![tool; 10]), ..Default::default() };
+        assert!(template.render(&[user("")], &options, NOON).unwrap().len() > 10 * 20_000 * 60);
     }
 
     /// The limits are wide for what templates do: a long conversation, and one that is put together bit by bit.

@@ -17,6 +17,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, context, escape_formatter};
 
+use super::python;
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// How deep macros may nest; wasm's stack is small.
@@ -181,7 +183,10 @@ fn environment(plain: &Arc<Environment<'static>>, limits: Limits, filters: &[&st
         let (plain, budget) = (plain.clone(), budget.clone());
         env.add_filter(name, move |values: Rest<Value>| {
             budget.charge_operator(name, &values)?;
-            let operand = |i: usize| values.get(i).cloned().unwrap_or_default();
+            let operand = |i: usize| {
+                let value = values.get(i).cloned().unwrap_or_default();
+                if name == "~" { python::stringified(value) } else { value }
+            };
             let operands = context! { a => operand(0), b => operand(1), c => operand(2), d => operand(3) };
             plain.compile_expression(source)?.eval(operands)
         });
@@ -194,7 +199,10 @@ fn environment(plain: &Arc<Environment<'static>>, limits: Limits, filters: &[&st
     });
     env.set_formatter(move |out: &mut minijinja::Output, state: &State, value: &Value| {
         budget.charge(budget.weight(value)?)?;
-        escape_formatter(out, state, value)
+        match python::str(value) {
+            Some(text) => out.write_str(&text).map_err(Error::from),
+            None => escape_formatter(out, state, value),
+        }
     });
     env
 }

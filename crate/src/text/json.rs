@@ -1,37 +1,111 @@
 //! JSON as Python's `json.dumps(value, ensure_ascii=False)` spells it, which is what chat templates were trained with.
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, Serializer};
 use std::io::{Result, Write};
 
-/// `", "` between items and `": "` after keys, on one line.
-struct Spaced;
+use super::python;
 
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> Result<()> {
-        out.write_all(if first { b"" } else { b", " })
-    }
+/// How JSON is spaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spacing<'a> {
+    /// Between two items.
+    pub item: &'a str,
+    /// Between a key and its value.
+    pub key: &'a str,
+    /// Spaces of indentation, with a line for each item.
+    pub indent: Option<usize>,
+}
 
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> Result<()> {
-        out.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
-        out.write_all(b": ")
+impl Spacing<'_> {
+    /// Python's, with this indentation.
+    pub fn new(indent: Option<usize>) -> Self {
+        Self { item: if indent.is_some() { "," } else { ", " }, key: ": ", indent: indent.map(|n| n.min(16)) }
     }
 }
 
-/// The value as JSON, on one line or with this many spaces of indentation.
-pub(super) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json::Result<String> {
-    let mut out = Vec::new();
-    match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced))?,
-        Some(n) => {
-            let spaces = " ".repeat(n.min(16));
-            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
-        }
+struct Spaced<'a> {
+    spacing: Spacing<'a>,
+    depth: usize,
+    /// Whether the list or object that ends has an item.
+    filled: bool,
+}
+
+impl Spaced<'_> {
+    fn line<W: ?Sized + Write>(&self, out: &mut W) -> Result<()> {
+        let Some(indent) = self.spacing.indent else { return Ok(()) };
+        write!(out, "\n{:1$}", "", indent * self.depth)
     }
+
+    fn begin<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> Result<()> {
+        self.depth += 1;
+        self.filled = false;
+        out.write_all(bracket)
+    }
+
+    fn end<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> Result<()> {
+        self.depth -= 1;
+        if self.filled {
+            self.line(out)?;
+        }
+        self.filled = true;
+        out.write_all(bracket)
+    }
+
+    fn item<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> Result<()> {
+        out.write_all(if first { b"" } else { self.spacing.item.as_bytes() })?;
+        self.line(out)
+    }
+}
+
+impl Formatter for Spaced<'_> {
+    fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> Result<()> {
+        out.write_all(python::float(value).as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
+        self.begin(out, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
+        self.end(out, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> Result<()> {
+        self.item(out, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _: &mut W) -> Result<()> {
+        self.filled = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
+        self.begin(out, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
+        self.end(out, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> Result<()> {
+        self.item(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> Result<()> {
+        out.write_all(self.spacing.key.as_bytes())
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> Result<()> {
+        self.filled = true;
+        Ok(())
+    }
+}
+
+/// The value as JSON.
+pub(super) fn dumps(value: &impl Serialize, spacing: Spacing) -> serde_json::Result<String> {
+    let mut out = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut out, Spaced { spacing, depth: 0, filled: false }))?;
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
@@ -72,8 +146,11 @@ mod tests {
 
     #[test]
     fn spells_json_as_python_does() {
-        let value = json!({"a": [1, "é<\n", null], "b": {}, "c": []});
-        assert_eq!(dumps(&value, None).unwrap(), r#"{"a": [1, "é<\n", null], "b": {}, "c": []}"#);
-        assert_eq!(dumps(&json!({"a": [1]}), Some(2)).unwrap(), "{\n  \"a\": [\n    1\n  ]\n}");
+        let value = json!({"a": [1, "é<\n", null], "b": {}, "c": [1e22]});
+        let plain = Spacing::new(None);
+        assert_eq!(dumps(&value, plain).unwrap(), r#"{"a": [1, "é<\n", null], "b": {}, "c": [1e+22]}"#);
+        assert_eq!(dumps(&json!({"a": [1, 2]}), Spacing { item: ",", key: ":", ..plain }).unwrap(), r#"{"a":[1,2]}"#);
+        let lines = "{\n  \"a\": [\n    1,\n    {},\n    []\n  ]\n}";
+        assert_eq!(dumps(&json!({"a": [1, {}, []]}), Spacing::new(Some(2))).unwrap(), lines);
     }
 }

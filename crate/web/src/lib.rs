@@ -8,12 +8,12 @@ mod trap;
 
 use std::borrow::Cow;
 
-use embergram::config::{LlmConfig, SamplingParams};
+use embergram::config::{ChatOptions, LlmConfig};
 use embergram::cpu::{PageKernels, PageMemory};
 use embergram::gpu::Gpu;
 use embergram::llm::Cpu;
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::{Message, well_formed};
+use embergram::text::{Message, TemplateValue, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
 use js_sys::{JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
@@ -251,7 +251,7 @@ impl Engine {
     pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<JsValue> {
         self.call(|llm| {
             let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
-            let params = SamplingParams::from_json(&params)?;
+            let params = llm.sampling_params(&params)?;
             let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
             to_js(&llm.add(&Prompt::Tokens(tokens), &params)?)
         })
@@ -292,16 +292,17 @@ impl Engine {
         self.call(|llm| Ok(llm.detokenize(&ids.to_vec())))
     }
 
-    /// The token ids of a chat, by the given template or the model's.
+    /// The token ids of a chat, with the options of `llm.chat` that concern the template; null for none.
     #[wasm_bindgen(js_name = chatPrompt)]
-    pub fn chat_prompt(&mut self, messages: &JsValue, chat_template: &JsValue) -> Thrown<Vec<u32>> {
+    pub fn chat_prompt(&mut self, messages: &JsValue, options: &JsValue) -> Thrown<Vec<u32>> {
         self.call(|llm| {
             // JSON takes at most six characters for a byte; what a template leaves out has room beside that.
             let most = llm.max_prompt_bytes().saturating_mul(8).saturating_add(1 << 20);
             let what = "the messages (each with role and content)";
             let messages: Vec<Message> = from_js_of(messages, what, ErrorCode::InvalidPrompt, most)?;
-            let chat_template: Option<String> = from_js(chat_template, "chat_template", ErrorCode::InvalidParams)?;
-            let prompt = llm.chat_prompt(&messages, chat_template.as_deref())?;
+            let what = "the options of the chat";
+            let options: TemplateValue = from_js_of(options, what, ErrorCode::InvalidParams, most)?;
+            let prompt = llm.chat_prompt(&messages, &ChatOptions::from_json(&options)?)?;
             llm.prompt_tokens(&prompt).map(Cow::into_owned)
         })
     }

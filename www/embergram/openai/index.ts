@@ -2,7 +2,7 @@
 import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
 import type { CallOptions } from "../llm.js";
-import type { Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams } from "../types.js";
+import type { Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingDefaults, SamplingParams } from "../types.js";
 import { ratio } from "../stats.js";
 import { TokenTexts, chatLogprobs, completionLogprobs } from "./logprobs.js";
 import { chatRequest, completionRequest, type Request } from "./request.js";
@@ -15,6 +15,8 @@ import type {
 export interface Backend {
   /** The model's name. */
   readonly name: string;
+  /** What it recommends to sample with. */
+  readonly defaults: SamplingDefaults;
   /** Runs prompts to their ends. */
   run(work: Work, params: SamplingParams, options: CallOptions): Promise<RequestOutput[]>;
   /** Runs prompts step by step; each delta with the prompt it belongs to. Leaving it aborts. */
@@ -25,7 +27,7 @@ export interface Backend {
 
 export function chatCompletions(backend: Backend): ChatCompletions {
   async function create(body: ChatCompletionCreateParams, options: CallOptions = {}) {
-    const request = chatRequest(body);
+    const request = chatRequest(body, backend.defaults);
     const head = { id: newId("chatcmpl"), created: now(), model: request.model ?? backend.name };
     return body.stream ? stream(options, (own) => chatChunks(backend, request, head, own)) : chat(backend, request, head, options);
   }
@@ -34,7 +36,7 @@ export function chatCompletions(backend: Backend): ChatCompletions {
 
 export function completions(backend: Backend): Completions {
   async function create(body: CompletionCreateParams, options: CallOptions = {}) {
-    const request = completionRequest(body);
+    const request = completionRequest(body, backend.defaults);
     const head = { id: newId("cmpl"), created: now(), model: request.model ?? backend.name };
     return body.stream
       ? stream(options, (own) => completionChunks(backend, request, head, own))

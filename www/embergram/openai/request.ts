@@ -1,7 +1,7 @@
 /** OpenAI's request bodies as the engine's prompts and sampling parameters. */
 import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
-import type { ChatMessage, Prompt, SamplingParams } from "../types.js";
+import type { ChatMessage, ChatTemplateOptions, Prompt, SamplingDefaults, SamplingParams } from "../types.js";
 import type { ChatCompletionCreateParams, CompletionCreateParams, CreateParams } from "./types.js";
 
 /** What to run, and how to answer. */
@@ -19,7 +19,9 @@ const SAMPLING = [
   "logit_bias", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens",
 ] as const;
 const SHARED = [...SAMPLING, "model", "max_tokens", "logprobs", "stream", "stream_options", "user"];
-const CHAT = [...SHARED, "messages", "max_completion_tokens", "top_logprobs", "response_format"];
+/** Keys that the chat template gets under the same name, as in vLLM's server. The engine checks the values. */
+const TEMPLATE = ["add_generation_prompt", "continue_final_message", "documents", "chat_template_kwargs"] as const;
+const CHAT = [...SHARED, ...TEMPLATE, "messages", "max_completion_tokens", "top_logprobs", "response_format"];
 const COMPLETION = [...SHARED, "prompt"];
 
 /** OpenAI's and vLLM's keys that are not supported yet, and the values with which they ask for nothing. */
@@ -28,11 +30,10 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   modalities: [], audio: [], prediction: [], web_search_options: [], reasoning_effort: ["none"], verbosity: [],
   store: [false], metadata: [], service_tier: ["auto", "default"],
   echo: [false], suffix: [""], best_of: [1], use_beam_search: [false], prompt_logprobs: [],
-  structured_outputs: [], chat_template: [], chat_template_kwargs: [], add_generation_prompt: [true],
-  continue_final_message: [false],
+  structured_outputs: [], chat_template: [],
 };
 
-export function chatRequest(body: ChatCompletionCreateParams): Request {
+export function chatRequest(body: ChatCompletionCreateParams, defaults: SamplingDefaults): Request {
   checkKeys(body, CHAT);
   const { response_format: format, logprobs, top_logprobs: top, max_completion_tokens: newer, max_tokens: older } = body;
   if (format != null && format.type !== "text") {
@@ -48,12 +49,19 @@ export function chatRequest(body: ChatCompletionCreateParams): Request {
   if (!Array.isArray(body.messages) || body.messages.length === 0) {
     throw new EmbergramError("invalid_prompt", "messages must be an array of at least one { role, content }");
   }
-  return request(body, { chats: [body.messages.map(message)] }, newer ?? older, logprobs ? (top ?? 0) : null);
+  const template: ChatTemplateOptions = given(body, TEMPLATE);
+  const work = { chats: [body.messages.map(message)], template };
+  return request(body, work, newer ?? older ?? defaults.max_tokens, logprobs ? (top ?? 0) : null);
 }
 
-export function completionRequest(body: CompletionCreateParams): Request {
+export function completionRequest(body: CompletionCreateParams, defaults: SamplingDefaults): Request {
   checkKeys(body, COMPLETION);
-  return request(body, { prompts: prompts(body.prompt) }, body.max_tokens, body.logprobs);
+  return request(body, { prompts: prompts(body.prompt) }, body.max_tokens ?? defaults.max_tokens, body.logprobs);
+}
+
+/** What a body has of these keys. OpenAI writes null for a default; the engine takes null only where the default is "none". */
+function given<K extends string>(body: { [key in K]?: unknown }, keys: readonly K[]): object {
+  return Object.fromEntries(keys.filter((key) => body[key] != null).map((key) => [key, body[key]]));
 }
 
 function request(
@@ -65,9 +73,7 @@ function request(
   if (body.stream != null && typeof body.stream !== "boolean") {
     throw wrong(`stream is ${shown(body.stream)}, but must be true or false`);
   }
-  // OpenAI writes null for a default; the engine takes null only where the default is "none".
-  const given = SAMPLING.filter((key) => body[key] != null).map((key) => [key, body[key]]);
-  const params: SamplingParams = { ...Object.fromEntries(given), max_tokens: maxTokens ?? null };
+  const params: SamplingParams = { ...given(body, SAMPLING), max_tokens: maxTokens ?? null };
   if (logprobs != null) params.logprobs = logprobs;
   return { work, params: { n: 1, ...params }, model: body.model, includeUsage: includeUsage(body) };
 }

@@ -1,14 +1,17 @@
 /** OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. */
 import type { CallOptions } from "../llm.js";
-import type { RequestSpeculation, SamplingParams } from "../types.js";
+import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
 
-/** Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. */
+/**
+ * Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. As there, a model's own sampling
+ * defaults (`llm.model.defaults`) stand for those that are left out.
+ */
 export interface CreateParams {
   /** Echoed in the answer; the loaded model answers. Default: its name. */
   model?: string | undefined;
   /** Choices for each prompt. Default 1. */
   n?: number | null | undefined;
-  /** Most tokens to generate. Default: the room that is left in `max_model_len`. */
+  /** Most tokens to generate. Default: the model's own, or else the room that is left in `max_model_len`. */
   max_tokens?: number | null | undefined;
   /** 0 is greedy. Default 1. */
   temperature?: number | null | undefined;
@@ -77,6 +80,14 @@ export interface ChatCompletionCreateParams extends CreateParams {
   logprobs?: boolean | null | undefined;
   /** How many most likely tokens to report for each, 0 to 20; needs `logprobs: true`. Default 0. */
   top_logprobs?: number | null | undefined;
+  /** vLLM's: whether the prompt ends where the assistant begins to answer. Default true. */
+  add_generation_prompt?: ChatTemplateOptions["add_generation_prompt"] | null;
+  /** vLLM's: whether the model continues the final message; needs `add_generation_prompt: false`. Default false. */
+  continue_final_message?: ChatTemplateOptions["continue_final_message"] | null;
+  /** vLLM's: documents for the chat template. Default: none. */
+  documents?: ChatTemplateOptions["documents"];
+  /** vLLM's: further variables of the chat template, such as `{ enable_thinking: false }`. Default: none. */
+  chat_template_kwargs?: ChatTemplateOptions["chat_template_kwargs"];
   /** Only text. */
   response_format?: { type: "text" } | undefined;
   /** Whether to answer in chunks. Default false. */
@@ -252,7 +263,7 @@ export interface ChatCompletions {
 /** `llm.completions`. */
 export interface Completions {
   /**
-   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the room left, not 16.
+   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the model's, or else the room left, not 16.
    *
    * @throws {EmbergramError} as {@link ChatCompletions.create}
    */
