@@ -44,13 +44,19 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
             }
         }
         for _ in 0..group / per_vector {
-            let words: [U32x4; P] = core::array::from_fn(|p| unsafe { U32x4::load(panels[p]) });
-            for j in 0..per_vector {
-                let weights: [F32x4; P] = core::array::from_fn(|p| K::weight(words[p], j, masks));
-                for t in 0..T {
-                    let x = unsafe { F32x4::load_splat(x.add(j * T + t)) };
-                    for p in 0..P {
-                        sum[p][t] = weights[p].mul_add(x, sum[p][t]);
+            let mut words: [U32x4; P] = core::array::from_fn(|p| unsafe { U32x4::load(panels[p]) });
+            // Four weights at a time: of eight at once an engine keeps more than there are registers for.
+            for part in 0..per_vector.div_ceil(4) {
+                if part > 0 {
+                    words = words.map(U32x4::shr::<16>);
+                }
+                for j in 0..per_vector.min(4) {
+                    let weights: [F32x4; P] = core::array::from_fn(|p| K::weight(words[p], j, masks));
+                    for t in 0..T {
+                        let x = unsafe { F32x4::load_splat(x.add((part * 4 + j) * T + t)) };
+                        for p in 0..P {
+                            sum[p][t] = weights[p].mul_add(x, sum[p][t]);
+                        }
                     }
                 }
             }
@@ -105,11 +111,14 @@ pub(crate) unsafe fn products(
             4 => run::<K, 4, 2>(panels, count, groups, tile, out),
             5 => run::<K, 5, 2>(panels, count, groups, tile, out),
             6 => run::<K, 6, 2>(panels, count, groups, tile, out),
-            7 => run::<K, 7, 1>(panels, count, groups, tile, out),
-            _ => run::<K, 8, 1>(panels, count, groups, tile, out),
+            7 => run::<K, 7, MANY>(panels, count, groups, tile, out),
+            _ => run::<K, 8, MANY>(panels, count, groups, tile, out),
         }
     })
 }
+
+/// Panels at once of many rows. A fused multiply-add leaves registers for two of them.
+const MANY: usize = if cfg!(target_feature = "relaxed-simd") { 2 } else { 1 };
 
 unsafe fn run<K: Kind, const T: usize, const P: usize>(
     panels: *const u8,

@@ -87,10 +87,10 @@ pub(crate) trait Kind {
     const FORMAT: Format;
     /// What the masks are.
     const MASKS: [u32; 4];
-    /// Weight `j` of a vector is itself times two to the power of `SHIFTS[j % 4]`.
+    /// A weight is itself times two to the power of `SHIFTS[j]`.
     const SHIFTS: [u32; 4];
 
-    /// Weight `j` of the four outputs of a vector.
+    /// Weight `j` of the four outputs of a vector; of those after the fourth, weight `j - 4` of the vector shifted by 16 bits.
     fn weight(v: U32x4, j: usize, masks: &Masks) -> F32x4;
 
     /// The masks, out of memory.
@@ -156,8 +156,7 @@ impl<const MIN: bool> Kind for U4<MIN> {
 
     #[inline(always)]
     fn weight(v: U32x4, j: usize, masks: &Masks) -> F32x4 {
-        let half = if j < 4 { v } else { v.shr::<16>() };
-        (half & masks.0[j % 4]).to_f32()
+        (v & masks.0[j]).to_f32()
     }
 }
 

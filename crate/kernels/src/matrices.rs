@@ -4,11 +4,12 @@
 use crate::decode::{self, Tile};
 use crate::finish::{Outputs, finish};
 use crate::format::Format;
-use crate::prompt::{self, DEPTH, OUTPUTS};
+use crate::prompt::{self, DEPTH};
 use crate::rows::normed;
 use crate::run::Context;
 use crate::scratch::{PANELS, ready_rows};
 use crate::step::{Kind, Matrix};
+use crate::unpack::{self, OUTPUTS};
 
 /// Bytes of a matrix's panel.
 fn panel_bytes(context: &Context, matrix: &Matrix) -> usize {
@@ -194,7 +195,7 @@ unsafe fn prompt_piece(context: &Context, work: &Work, (first, tiles): (usize, T
                 // Of one panel alone the same twice.
                 let at = context.memory.get::<u8>(matrix.at).wrapping_add((panel + p.min(count - 1)) * bytes);
                 let of = (Format::of(matrix.format), matrix.bias);
-                unsafe { prompt::unpack(of, at, (depth, size), weights.add(p * 4)) };
+                unsafe { unpack::weights(of, at, (depth, size), weights.add(p * 4)) };
             }
             for tile in 0..tiles.count {
                 let (row, rows) = tiles.get(tile);

@@ -1,8 +1,9 @@
 //! A thread's scratch memory: what lies where in it.
 
 use crate::decode;
-use crate::prompt::{self, DEPTH, OUTPUTS};
+use crate::prompt::{self, DEPTH};
 use crate::step::Shape;
+use crate::unpack::OUTPUTS;
 
 /// Panels that a thread takes at a time; even, since prompts take two at once.
 pub(crate) const PANELS: usize = 16;
