@@ -36,11 +36,15 @@ function write(memory, heap, threads) {
     end = at + bytes;
     return at;
   };
-  // F32 panels: four rows side by side.
+  // kernels/src/format.rs: sixteen rows a bundle; of each 32 weights its four panels in turn, four rows side by side.
   const matrix = (rows, seed) => {
-    const at = take(Math.ceil(rows / 4) * D * 16);
+    const at = take(Math.ceil(rows / 16) * D * 64);
+    const place = (row, k) => {
+      const bundle = Math.floor(row / 16) * D * 16 + Math.floor(k / 32) * 512;
+      return bundle + (Math.floor(row / 4) % 4) * 128 + (k % 32) * 4 + (row % 4);
+    };
     for (let row = 0; row < rows; row++) {
-      for (let k = 0; k < D; k++) f32[at / 4 + Math.floor(row / 4) * D * 4 + k * 4 + (row % 4)] = value(seed + row * D + k);
+      for (let k = 0; k < D; k++) f32[at / 4 + place(row, k)] = value(seed + row * D + k);
     }
     return [0, rows, at, 0];
   };

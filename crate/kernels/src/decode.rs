@@ -3,7 +3,7 @@
 //! Each output of each row is one chain: within a group `sum += q * x`, at its end `total += scale * sum`, and where there is a
 //! min, `total += min * sum of x`. It is the same chain however many rows and panels a tile has.
 
-use crate::format::{Format, Kind, Masks, shrink, with_kind};
+use crate::format::{BUNDLE, Format, Kind, Masks, shrink, with_kind};
 use crate::vector::{F32x4, U32x4};
 
 /// Activations of a tile of `T` rows as products read them, in scratch memory.
@@ -84,6 +84,7 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
             panels = panels.map(|panel| unsafe { panel.add(16) });
         }
         sums = unsafe { sums.add(T) };
+        panels = panels.map(|panel| unsafe { panel.add((BUNDLE - 1) * format.group_bytes()) });
     }
     totals
 }
@@ -91,8 +92,8 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
 /// Rows of the largest tile.
 pub(crate) const MOST_ROWS: usize = 8;
 
-/// The products of so many panels, one after another in memory, with a tile of `rows` rows. Four outputs of row t and panel p
-/// go to `out[(p * rows + t) * 4]`.
+/// The products of `count` panels, whole bundles but for the last, with a tile of `rows` rows. Four outputs of row t and panel p go to
+/// `out[(p * rows + t) * 4]`; there is room for whole bundles.
 ///
 /// # Safety
 /// As [`product`]; `out` has room.
@@ -128,19 +129,15 @@ unsafe fn run<K: Kind, const T: usize, const P: usize>(
     out: *mut f32,
 ) {
     let masks = K::masks();
-    let bytes = groups * const { K::FORMAT.group_bytes() };
-    let mut first = 0;
-    while first < count {
-        // At the end the last ones once more: the same bits.
-        let panel = |p: usize| (first + p).min(count - 1);
-        let at = core::array::from_fn(|p| unsafe { panels.add(panel(p) * bytes) });
+    let format = const { K::FORMAT };
+    for first in (0..count).step_by(P) {
+        let at = core::array::from_fn(|p| unsafe { panels.add(format.panel_at(first + p, groups * format.group())) });
         let made: [[F32x4; T]; P] = unsafe { product::<K, T, P>(at, groups, tile, &masks) };
         for (p, rows) in made.into_iter().enumerate() {
             for (t, four) in rows.into_iter().enumerate() {
-                unsafe { four.store(out.add((panel(p) * T + t) * 4)) };
+                unsafe { four.store(out.add(((first + p) * T + t) * 4)) };
             }
         }
-        first += P;
     }
 }
 

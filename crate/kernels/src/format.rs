@@ -1,5 +1,6 @@
 //! How weights lie in memory. Four outputs (rows of a matrix) are a **panel**, and the lanes of its vectors are these outputs:
-//! a product needs no sum over lanes, and every output is one chain of additions.
+//! a product needs no sum over lanes, and every output is one chain of additions. Four panels are a **bundle**: in memory their
+//! groups take turns, so that a product of all four reads one run of bytes.
 //!
 //! A vector of a panel holds as many weights of each output as fit 32 bits. The outputs follow one another in it, so that the
 //! bytes of one are whole words. They are made floats where they stand in the word: a mask and a conversion, no shift. That
@@ -70,11 +71,19 @@ impl Format {
         Self::ALL[number as usize]
     }
 
-    /// Bytes of a panel of so many weights per output, a multiple of 32.
-    pub const fn panel_bytes(self, inner: usize) -> usize {
-        inner / self.group() * self.group_bytes()
+    /// Bytes of a bundle of so many weights per output, a multiple of 32.
+    pub const fn bundle_bytes(self, inner: usize) -> usize {
+        inner / self.group() * self.group_bytes() * BUNDLE
+    }
+
+    /// Where panel `panel` of a matrix begins; its groups are [`BUNDLE`] times a group's bytes apart.
+    pub const fn panel_at(self, panel: usize, inner: usize) -> usize {
+        panel / BUNDLE * self.bundle_bytes(inner) + panel % BUNDLE * self.group_bytes()
     }
 }
+
+/// Panels of a bundle.
+pub const BUNDLE: usize = 4;
 
 /// Constants that must stay in registers. An engine may build a vector constant anew in each turn of a loop, so they come out
 /// of memory that a compiler cannot see through.

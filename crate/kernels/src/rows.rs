@@ -52,7 +52,7 @@ pub(crate) unsafe fn embed(context: &Context) {
     let four = context.own(context.scratch.weights);
     rows(context, context.step.rows, |row| unsafe {
         let token = context.word(context.step.tokens, row) as usize;
-        let panel = context.memory.get::<u8>(matrix.at).wrapping_add(token / 4 * format.panel_bytes(d));
+        let panel = context.memory.get::<u8>(matrix.at).wrapping_add(format.panel_at(token / 4, d));
         let to = context.line(op.output, row, d);
         // A row's weights lie among those of its panel: all four are unpacked.
         for first in (0..d).step_by(prompt::DEPTH) {

@@ -1,6 +1,6 @@
 //! Weights as floats in scratch memory.
 
-use crate::format::{Format, Kind, shrink, with_kind};
+use crate::format::{BUNDLE, Format, Kind, shrink, with_kind};
 use crate::vector::{F32x4, U32x4};
 
 /// Outputs whose unpacked weights lie side by side: two panels.
@@ -24,7 +24,7 @@ unsafe fn unpack<K: Kind>(bias: f32, panel: *const u8, first: usize, count: usiz
     let format = const { K::FORMAT };
     let masks = K::masks();
     let vectors = format.group() / format.per_vector();
-    let mut at = unsafe { panel.add(first / format.group() * format.group_bytes()) };
+    let mut at = unsafe { panel.add(first / format.group() * format.group_bytes() * BUNDLE) };
     for _ in 0..count / format.group() {
         let (mut scales, mut offset) = ([F32x4::splat(1.0); 4], F32x4::splat(0.0));
         if format.has_scale() {
@@ -48,6 +48,6 @@ unsafe fn unpack<K: Kind>(bias: f32, panel: *const u8, first: usize, count: usiz
                 out = unsafe { out.add(OUTPUTS) };
             }
         }
-        at = unsafe { at.add(format.group_bytes()) };
+        at = unsafe { at.add(format.group_bytes() * BUNDLE) };
     }
 }
