@@ -3,7 +3,7 @@
 //! Each output of each row is one chain: within a group `sum += q * x`, at its end `total += scale * sum`, and where there is a
 //! min, `total += min * sum of x`. It is the same chain however many rows and panels a tile has.
 
-use crate::format::{Format, Kind, Masks, shrink, with_kind};
+use crate::format::{BUNDLE, Format, Kind, Masks, shrink, with_kind};
 use crate::vector::{F32x4, U32x4};
 
 /// Activations of a tile of `T` rows as products read them, in scratch memory.
@@ -44,13 +44,19 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
             }
         }
         for _ in 0..group / per_vector {
-            let words: [U32x4; P] = core::array::from_fn(|p| unsafe { U32x4::load(panels[p]) });
-            for j in 0..per_vector {
-                let weights: [F32x4; P] = core::array::from_fn(|p| K::weight(words[p], j, masks));
-                for t in 0..T {
-                    let x = unsafe { F32x4::load_splat(x.add(j * T + t)) };
-                    for p in 0..P {
-                        sum[p][t] = weights[p].mul_add(x, sum[p][t]);
+            let mut words: [U32x4; P] = core::array::from_fn(|p| unsafe { U32x4::load(panels[p]) });
+            // Four weights at a time: of eight at once an engine keeps more than there are registers for.
+            for part in 0..per_vector.div_ceil(4) {
+                if part > 0 {
+                    words = words.map(U32x4::shr::<16>);
+                }
+                for j in 0..per_vector.min(4) {
+                    let weights: [F32x4; P] = core::array::from_fn(|p| K::weight(words[p], j, masks));
+                    for t in 0..T {
+                        let x = unsafe { F32x4::load_splat(x.add((part * 4 + j) * T + t)) };
+                        for p in 0..P {
+                            sum[p][t] = weights[p].mul_add(x, sum[p][t]);
+                        }
                     }
                 }
             }
@@ -78,6 +84,7 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
             panels = panels.map(|panel| unsafe { panel.add(16) });
         }
         sums = unsafe { sums.add(T) };
+        panels = panels.map(|panel| unsafe { panel.add((BUNDLE - 1) * format.group_bytes()) });
     }
     totals
 }
@@ -85,8 +92,8 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
 /// Rows of the largest tile.
 pub(crate) const MOST_ROWS: usize = 8;
 
-/// The products of so many panels, one after another in memory, with a tile of `rows` rows. Four outputs of row t and panel p
-/// go to `out[(p * rows + t) * 4]`.
+/// The products of `count` panels, whole bundles but for the last, with a tile of `rows` rows. Four outputs of row t and panel p go to
+/// `out[(p * rows + t) * 4]`; there is room for whole bundles.
 ///
 /// # Safety
 /// As [`product`]; `out` has room.
@@ -105,11 +112,14 @@ pub(crate) unsafe fn products(
             4 => run::<K, 4, 2>(panels, count, groups, tile, out),
             5 => run::<K, 5, 2>(panels, count, groups, tile, out),
             6 => run::<K, 6, 2>(panels, count, groups, tile, out),
-            7 => run::<K, 7, 1>(panels, count, groups, tile, out),
-            _ => run::<K, 8, 1>(panels, count, groups, tile, out),
+            7 => run::<K, 7, MANY>(panels, count, groups, tile, out),
+            _ => run::<K, 8, MANY>(panels, count, groups, tile, out),
         }
     })
 }
+
+/// Panels at once of many rows. A fused multiply-add leaves registers for two of them.
+const MANY: usize = if cfg!(target_feature = "relaxed-simd") { 2 } else { 1 };
 
 unsafe fn run<K: Kind, const T: usize, const P: usize>(
     panels: *const u8,
@@ -119,19 +129,15 @@ unsafe fn run<K: Kind, const T: usize, const P: usize>(
     out: *mut f32,
 ) {
     let masks = K::masks();
-    let bytes = groups * const { K::FORMAT.group_bytes() };
-    let mut first = 0;
-    while first < count {
-        // At the end the last ones once more: the same bits.
-        let panel = |p: usize| (first + p).min(count - 1);
-        let at = core::array::from_fn(|p| unsafe { panels.add(panel(p) * bytes) });
+    let format = const { K::FORMAT };
+    for first in (0..count).step_by(P) {
+        let at = core::array::from_fn(|p| unsafe { panels.add(format.panel_at(first + p, groups * format.group())) });
         let made: [[F32x4; T]; P] = unsafe { product::<K, T, P>(at, groups, tile, &masks) };
         for (p, rows) in made.into_iter().enumerate() {
             for (t, four) in rows.into_iter().enumerate() {
-                unsafe { four.store(out.add((panel(p) * T + t) * 4)) };
+                unsafe { four.store(out.add(((first + p) * T + t) * 4)) };
             }
         }
-        first += P;
     }
 }
 

@@ -1,5 +1,6 @@
 //! How weights lie in memory. Four outputs (rows of a matrix) are a **panel**, and the lanes of its vectors are these outputs:
-//! a product needs no sum over lanes, and every output is one chain of additions.
+//! a product needs no sum over lanes, and every output is one chain of additions. Four panels are a **bundle**: in memory their
+//! groups take turns, so that a product of all four reads one run of bytes.
 //!
 //! A vector of a panel holds as many weights of each output as fit 32 bits. The outputs follow one another in it, so that the
 //! bytes of one are whole words. They are made floats where they stand in the word: a mask and a conversion, no shift. That
@@ -70,11 +71,19 @@ impl Format {
         Self::ALL[number as usize]
     }
 
-    /// Bytes of a panel of so many weights per output, a multiple of 32.
-    pub const fn panel_bytes(self, inner: usize) -> usize {
-        inner / self.group() * self.group_bytes()
+    /// Bytes of a bundle of so many weights per output, a multiple of 32.
+    pub const fn bundle_bytes(self, inner: usize) -> usize {
+        inner / self.group() * self.group_bytes() * BUNDLE
+    }
+
+    /// Where panel `panel` of a matrix begins; its groups are [`BUNDLE`] times a group's bytes apart.
+    pub const fn panel_at(self, panel: usize, inner: usize) -> usize {
+        panel / BUNDLE * self.bundle_bytes(inner) + panel % BUNDLE * self.group_bytes()
     }
 }
+
+/// Panels of a bundle.
+pub const BUNDLE: usize = 4;
 
 /// Constants that must stay in registers. An engine may build a vector constant anew in each turn of a loop, so they come out
 /// of memory that a compiler cannot see through.
@@ -87,10 +96,10 @@ pub(crate) trait Kind {
     const FORMAT: Format;
     /// What the masks are.
     const MASKS: [u32; 4];
-    /// Weight `j` of a vector is itself times two to the power of `SHIFTS[j % 4]`.
+    /// A weight is itself times two to the power of `SHIFTS[j]`.
     const SHIFTS: [u32; 4];
 
-    /// Weight `j` of the four outputs of a vector.
+    /// Weight `j` of the four outputs of a vector; of those after the fourth, weight `j - 4` of the vector shifted by 16 bits.
     fn weight(v: U32x4, j: usize, masks: &Masks) -> F32x4;
 
     /// The masks, out of memory.
@@ -156,8 +165,7 @@ impl<const MIN: bool> Kind for U4<MIN> {
 
     #[inline(always)]
     fn weight(v: U32x4, j: usize, masks: &Masks) -> F32x4 {
-        let half = if j < 4 { v } else { v.shr::<16>() };
-        (half & masks.0[j % 4]).to_f32()
+        (v & masks.0[j]).to_f32()
     }
 }
 

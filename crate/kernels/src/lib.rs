@@ -21,6 +21,7 @@ mod run;
 mod scratch;
 pub mod step;
 pub mod threads;
+mod unpack;
 mod vector;
 
 pub use memory::Memory;

@@ -4,15 +4,17 @@
 use crate::decode::{self, Tile};
 use crate::finish::{Outputs, finish};
 use crate::format::Format;
-use crate::prompt::{self, DEPTH, OUTPUTS};
+use crate::prompt::{self, DEPTH};
 use crate::rows::normed;
 use crate::run::Context;
 use crate::scratch::{PANELS, ready_rows};
 use crate::step::{Kind, Matrix};
+use crate::unpack::{self, OUTPUTS};
 
-/// Bytes of a matrix's panel.
-fn panel_bytes(context: &Context, matrix: &Matrix) -> usize {
-    Format::of(matrix.format).panel_bytes(context.op.inner as usize)
+/// Where a matrix's panel begins.
+fn panel_at(context: &Context, matrix: &Matrix, panel: usize) -> *const u8 {
+    let at = Format::of(matrix.format).panel_at(panel, context.op.inner as usize);
+    context.memory.get::<u8>(matrix.at).wrapping_add(at)
 }
 
 /// Matrices that are multiplied with the same rows, and whose outputs are finished together: gate and up, or one.
@@ -130,8 +132,7 @@ unsafe fn decode_piece(
             ready[i] = key;
         }
         let tile = Tile { x: to.0, sums: to.1 };
-        let bytes = panel_bytes(context, matrix);
-        let panels = context.memory.get::<u8>(matrix.at).wrapping_add(panel * bytes);
+        let panels = panel_at(context, matrix, panel);
         let out = context.own(scratch.out[i]);
         unsafe { decode::products((format, inner / format.group()), panels, count, (tile_rows, tile), out) };
     }
@@ -186,15 +187,14 @@ unsafe fn prompt_piece(context: &Context, work: &Work, (first, tiles): (usize, T
     let count = 2.min(work.panels - panel);
     let weights = context.own(scratch.weights);
     for (i, matrix) in work.of.iter().enumerate() {
-        let bytes = panel_bytes(context, matrix);
         let out = context.own(scratch.out[i]);
         for depth in (0..inner).step_by(DEPTH) {
             let size = DEPTH.min(inner - depth);
             for p in 0..2 {
-                // Of one panel alone the same twice.
-                let at = context.memory.get::<u8>(matrix.at).wrapping_add((panel + p.min(count - 1)) * bytes);
+                // Where there is no second panel, the bundle has zeros.
+                let at = panel_at(context, matrix, panel + p);
                 let of = (Format::of(matrix.format), matrix.bias);
-                unsafe { prompt::unpack(of, at, (depth, size), weights.add(p * 4)) };
+                unsafe { unpack::weights(of, at, (depth, size), weights.add(p * 4)) };
             }
             for tile in 0..tiles.count {
                 let (row, rows) = tiles.get(tile);

@@ -4,6 +4,7 @@ use crate::finish::{key, rotate};
 use crate::format::Format;
 use crate::prompt;
 use crate::run::Context;
+use crate::unpack;
 use crate::vector::{F32x4, U32x4, inverse_sqrt};
 
 /// In place of a token: the row's logits hold a NaN or an infinity.
@@ -51,14 +52,14 @@ pub(crate) unsafe fn embed(context: &Context) {
     let four = context.own(context.scratch.weights);
     rows(context, context.step.rows, |row| unsafe {
         let token = context.word(context.step.tokens, row) as usize;
-        let panel = context.memory.get::<u8>(matrix.at).wrapping_add(token / 4 * format.panel_bytes(d));
+        let panel = context.memory.get::<u8>(matrix.at).wrapping_add(format.panel_at(token / 4, d));
         let to = context.line(op.output, row, d);
         // A row's weights lie among those of its panel: all four are unpacked.
         for first in (0..d).step_by(prompt::DEPTH) {
             let count = prompt::DEPTH.min(d - first);
-            prompt::unpack((format, matrix.bias), panel, (first, count), four);
+            unpack::weights((format, matrix.bias), panel, (first, count), four);
             for k in 0..count {
-                *to.add(first + k) = shape.scales[0] * *four.add(k * prompt::OUTPUTS + token % 4);
+                *to.add(first + k) = shape.scales[0] * *four.add(k * unpack::OUTPUTS + token % 4);
             }
         }
     });

@@ -1,10 +1,11 @@
 //! A thread's scratch memory: what lies where in it.
 
 use crate::decode;
-use crate::prompt::{self, DEPTH, OUTPUTS};
+use crate::prompt::{self, DEPTH};
 use crate::step::Shape;
+use crate::unpack::OUTPUTS;
 
-/// Panels that a thread takes at a time; even, since prompts take two at once.
+/// Panels that a thread takes at a time: whole bundles.
 pub(crate) const PANELS: usize = 16;
 
 /// About how many activations of prompt rows lie ready for products: half of a megabyte, which a second-level cache holds.

@@ -29,7 +29,7 @@ pub struct Shape {
     pub caps: [f32; 2],
 }
 
-/// A matrix in panels (`format.rs`).
+/// A matrix in bundles of panels (`format.rs`); rows that the last one has too many are zero.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Matrix {
@@ -37,7 +37,7 @@ pub struct Matrix {
     pub format: u32,
     /// Its rows: outputs of a product.
     pub rows: u32,
-    /// Where its panels begin, on a boundary of 16 bytes.
+    /// Where its bundles begin, on a boundary of 16 bytes.
     pub at: u32,
     /// What its quants have too much.
     pub bias: f32,

@@ -23,7 +23,7 @@ pub struct Limits {
 pub enum Arrangement {
     /// As planes, in buffers within these limits.
     Planes(Limits),
-    /// As panels of four rows, each parameter in one buffer.
+    /// As panels, in bundles of sixteen rows, each parameter in one buffer.
     Panels,
 }
 
@@ -301,7 +301,13 @@ impl Planner<'_> {
     fn together(&mut self, name: &str, pieces: &[Found]) -> Parameter<usize> {
         let mut part = Part { words: self.buffers.len(), matrices: Vec::new(), vector: None };
         let mut base = 0;
-        for same in pieces.chunk_by(|a, b| a.ty == b.ty && a.piece.is_vector() == b.piece.is_vector()) {
+        let arrangement = self.arrangement;
+        let joins = |found: &Found| match arrangement {
+            Arrangement::Panels if !found.piece.is_vector() => PanelLayout::joins(found.piece.rows.len()),
+            _ => true,
+        };
+        let same = |a: &Found, b: &Found| a.ty == b.ty && a.piece.is_vector() == b.piece.is_vector() && joins(a);
+        for same in pieces.chunk_by(same) {
             let ty = same[0].ty;
             let rows = same.iter().map(|found| found.piece.rows.len()).sum();
             let matrix = Place::new(self.arrangement, ty, same[0].width() as u64, rows as u64);

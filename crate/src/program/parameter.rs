@@ -1,4 +1,4 @@
-//! Parameters as runners keep them: planes of quantised tensors (format/quant) in memory of the runner's own kind.
+//! Parameters as runners keep them: planes or panels of quantised tensors (format/quant) in memory of the runner's own kind.
 
 use crate::format::quant::QuantType;
 
@@ -11,7 +11,7 @@ pub struct Matrix {
     pub first: usize,
     /// Its rows, which are outputs of a product; of a vector, its length.
     pub rows: usize,
-    /// Start of each plane (format/quant.rs), in 32-bit words, a multiple of four.
+    /// Start of each plane (format/quant.rs), or of the panels, in 32-bit words, a multiple of four.
     pub planes: Vec<u32>,
 }
 

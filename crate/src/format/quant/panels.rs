@@ -1,6 +1,6 @@
-//! From the file's rows to panels of four rows, as the CPU's kernels read them (`embergram_kernels::format`).
+//! From the file's rows to bundles of four panels of four rows, as the CPU's kernels read them (`embergram_kernels::format`).
 
-use embergram_kernels::format::Format;
+use embergram_kernels::format::{BUNDLE, Format};
 
 use super::QuantType;
 use super::dequantize::{fifth_bit, half_at, k_scale_min, nibbles};
@@ -8,7 +8,10 @@ use super::planes::WritePlane;
 use crate::error::{Error, ErrorCode, Result};
 
 /// Rows of a panel.
-const ROWS: usize = 4;
+const PANEL_ROWS: usize = 4;
+
+/// Rows of a bundle.
+const ROWS: usize = PANEL_ROWS * BUNDLE;
 
 /// About how many bytes a writer holds back before it writes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -20,18 +23,23 @@ pub struct PanelLayout {
     pub ty: QuantType,
     /// Weights of a row, a multiple of 32.
     pub inner: u64,
-    /// Bytes of a panel, a multiple of 16.
-    pub panel_bytes: u64,
+    /// Bytes of a bundle, a multiple of 16.
+    pub bundle_bytes: u64,
     /// Bytes of all of them.
     pub total_bytes: u64,
 }
 
 impl PanelLayout {
-    /// The layout of a matrix of so many rows of `inner` weights; rows that are missing in the last panel are zero.
+    /// The layout of a matrix of so many rows of `inner` weights; rows that are missing in the last bundle are zero.
     pub fn new(ty: QuantType, inner: u64, rows: u64) -> Self {
         let (format, _) = ty.panels();
-        let panel_bytes = inner / format.group() as u64 * format.group_bytes() as u64;
-        Self { ty, inner, panel_bytes, total_bytes: panel_bytes.saturating_mul(rows.div_ceil(ROWS as u64)) }
+        let bundle_bytes = format.bundle_bytes(inner as usize) as u64;
+        Self { ty, inner, bundle_bytes, total_bytes: bundle_bytes.saturating_mul(rows.div_ceil(ROWS as u64)) }
+    }
+
+    /// Whether so many rows of several tensors may be one below the other in a matrix: each begins a bundle.
+    pub fn joins(rows: usize) -> bool {
+        rows.is_multiple_of(ROWS)
     }
 }
 
@@ -53,13 +61,13 @@ impl QuantType {
 }
 
 /// Turns the file bytes of rows, in chunks of any size, into writes of panels, alone or with other rows of the matrix. About
-/// 1 MiB and four rows wait in it at most. After an error it must not be used again.
+/// 1 MiB and sixteen rows wait in it at most. After an error it must not be used again.
 pub struct PanelWriter {
     ty: QuantType,
     inner: usize,
-    /// The start of four rows whose end has not arrived.
+    /// The start of sixteen rows whose end has not arrived.
     partial: Vec<u8>,
-    /// Panels that wait to be written, and where they go.
+    /// Bundles that wait to be written, and where they go.
     staged: Vec<u8>,
     at: u64,
     /// Bytes of the file that have not arrived.
@@ -67,17 +75,17 @@ pub struct PanelWriter {
 }
 
 impl PanelWriter {
-    /// A writer for so many elements, whole rows, whose blocks are those from `first` on. All rows of a matrix but the last
-    /// ones must come in fours.
+    /// A writer for so many elements, whole rows, whose blocks are those from `first` on. All rows of a matrix but the
+    /// last ones must come in sixteens.
     pub fn part(layout: &PanelLayout, first: u64, elements: u64) -> Self {
-        let PanelLayout { ty, inner, panel_bytes, .. } = *layout;
+        let PanelLayout { ty, inner, bundle_bytes, .. } = *layout;
         let row = first * ty.block_len() as u64 / inner;
         Self {
             ty,
             inner: inner as usize,
             partial: Vec::new(),
             staged: Vec::new(),
-            at: row / ROWS as u64 * panel_bytes,
+            at: row / ROWS as u64 * bundle_bytes,
             left: ty.bytes_for(elements),
         }
     }
@@ -103,15 +111,15 @@ impl PanelWriter {
             rows.clear();
             self.partial = rows;
         }
-        let mut panels = bytes.chunks_exact(size);
-        for rows in &mut panels {
+        let mut bundles = bytes.chunks_exact(size);
+        for rows in &mut bundles {
             self.stage(rows, write)?;
         }
-        self.partial.extend_from_slice(panels.remainder());
+        self.partial.extend_from_slice(bundles.remainder());
         Ok(())
     }
 
-    /// Writes what is left, the last panel with rows of zeros where there are less than four.
+    /// Writes what is left, the last bundle with rows of zeros where there are less than sixteen.
     /// [`ErrorCode::TruncatedFile`] if bytes are missing.
     pub fn finish(&mut self, write: WritePlane<'_>) -> Result<()> {
         if self.left > 0 {
@@ -129,11 +137,11 @@ impl PanelWriter {
     fn stage(&mut self, rows: &[u8], write: WritePlane<'_>) -> Result<()> {
         let (format, _) = self.ty.panels();
         let start = self.staged.len();
-        let size = format.panel_bytes(self.inner);
+        let size = format.bundle_bytes(self.inner);
         self.staged.resize(start + size, 0);
-        let panel = &mut self.staged[start..];
+        let bundle = &mut self.staged[start..];
         for (lane, row) in rows.chunks_exact(self.ty.bytes_for(self.inner as u64) as usize).enumerate() {
-            pack_row(self.ty, format, row, lane, panel);
+            pack_row(self.ty, format, row, lane, bundle);
         }
         if self.staged.len() + size > BATCH_BYTES { self.flush(write) } else { Ok(()) }
     }
@@ -148,9 +156,11 @@ impl PanelWriter {
     }
 }
 
-/// Writes a row into its lane of a panel.
-fn pack_row(ty: QuantType, format: Format, row: &[u8], lane: usize, panel: &mut [u8]) {
-    let mut vectors = panel.chunks_exact_mut(16).map(|vector| &mut vector[lane * 4..lane * 4 + 4]);
+/// Writes a row into its lane of its panel of a bundle.
+fn pack_row(ty: QuantType, format: Format, row: &[u8], place: usize, bundle: &mut [u8]) {
+    let (panel, lane) = (place / PANEL_ROWS, place % PANEL_ROWS);
+    let own = bundle.chunks_exact_mut(format.group_bytes()).skip(panel).step_by(BUNDLE);
+    let mut vectors = own.flat_map(|group| group.chunks_exact_mut(16)).map(|v| &mut v[lane * 4..lane * 4 + 4]);
     let mut word = |bytes: [u8; 4]| vectors.next().expect("a panel has room for its rows").copy_from_slice(&bytes);
     if ty.is_float() {
         // The file's values follow one another in the words.

@@ -1,0 +1,135 @@
+// The kernels' modules by themselves: they are instantiated on shared memory with several threads, and on plain memory as in a
+// page without cross-origin isolation, and compute the same bits.
+import { readFileSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import { beforeAll, expect, test } from "vitest";
+import { kernels } from "../../scripts/kernels.mjs";
+
+const [D, VOCAB, ROWS] = [64, 50, 11];
+const BYTES = 4 << 20;
+
+let modules;
+beforeAll(() => {
+  modules = kernels();
+});
+
+/** The module with a plain memory in its import's place: flags 3 (shared, with a maximum) become 1. */
+function plain(bytes) {
+  const copy = Uint8Array.from(bytes);
+  const name = new TextEncoder().encode("memory");
+  const at = copy.findIndex((_, i) => name.every((byte, j) => copy[i + j] === byte) && copy[i + 6] === 2 && copy[i + 7] === 3);
+  expect(at).toBeGreaterThan(0);
+  copy[at + 7] = 1;
+  return copy;
+}
+
+/** A float between -1 and 1. */
+const value = (i) => Math.fround(Math.sin(i * 12.9898) * 0.99);
+
+/** Writes a step of embedding, a product and logits; gives where things lie. */
+function write(memory, heap, threads) {
+  const u32 = new Uint32Array(memory.buffer);
+  const f32 = new Float32Array(memory.buffer);
+  let end = heap;
+  const take = (bytes) => {
+    const at = Math.ceil(end / 64) * 64;
+    end = at + bytes;
+    return at;
+  };
+  // kernels/src/format.rs: sixteen rows a bundle; of each 32 weights its four panels in turn, four rows side by side.
+  const matrix = (rows, seed) => {
+    const at = take(Math.ceil(rows / 16) * D * 64);
+    const place = (row, k) => {
+      const bundle = Math.floor(row / 16) * D * 16 + Math.floor(k / 32) * 512;
+      return bundle + (Math.floor(row / 4) % 4) * 128 + (k % 32) * 4 + (row % 4);
+    };
+    for (let row = 0; row < rows; row++) {
+      for (let k = 0; k < D; k++) f32[at / 4 + place(row, k)] = value(seed + row * D + k);
+    }
+    return [0, rows, at, 0];
+  };
+  const [table, weights, output] = [matrix(VOCAB, 1), matrix(D, 5000), matrix(VOCAB, 9000)];
+  const gain = take(D * 4);
+  f32.fill(1.5, gain / 4, gain / 4 + D);
+  const control = take(64);
+  const scratchBytes = 1 << 20;
+  const [scratch, residual, logits, sampled] = [take(threads * scratchBytes), take(ROWS * D * 4), take(ROWS * VOCAB * 4), take(64)];
+  // kernels/src/step.rs: kind, layer, input, inner, output, gain, bias, rope, window, flag, matrices, three matrices.
+  const op = (kind, { input = 0, inner = 0, output = 0, gain = 0, matrix }) => {
+    const matrices = [matrix ?? [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]];
+    return [kind, 0, input, inner, output, gain, 0, 0, 0, 0, matrix ? 1 : 0, ...matrices.flat()];
+  };
+  const list = [
+    op(0, { output: residual, matrix: table }),
+    op(5, { input: residual, inner: D, output: residual, gain, matrix: weights }),
+    op(8, { input: residual, inner: D, output: logits, gain, matrix: output }),
+    op(9, { input: logits }),
+  ];
+  const words = (values) => {
+    const at = take(values.length * 4);
+    u32.set(values, at / 4);
+    return at;
+  };
+  const bits = (float) => new Uint32Array(Float32Array.of(float).buffer)[0];
+  const each = Array.from({ length: ROWS }, (_, i) => i);
+  const [ops, counters] = [words(list.flat()), words([0, 0, 0, 0])];
+  const shape = [D, D, 1, 1, D, VOCAB, 0, bits(1e-5), ...[1, 1, 1, 1].map(bits), 0, 0];
+  // Six rows decode, the others are of a prompt.
+  const step = words([
+    ...shape, ops, list.length, counters, control, scratch, scratchBytes, ROWS, 6, ROWS, 0, words(each.map((i) => i * 3)), words(each),
+    0, 0, words(each), 16, 0, 0, sampled,
+  ]);
+  return { control, step, logits, sampled, end };
+}
+
+async function compute(bytes, threads, shared) {
+  const module = await WebAssembly.compile(shared ? bytes : plain(bytes));
+  const memory = new WebAssembly.Memory({ initial: BYTES / 65536 + threads * 16, maximum: 65536, shared });
+  const env = { memory, wait: () => {}, notify: (address) => void Atomics.notify(new Int32Array(memory.buffer), address / 4) };
+  const { exports } = await WebAssembly.instantiate(module, { env });
+  const { control, step, logits, sampled, end } = write(memory, exports.__heap_base.value, threads);
+  const workers = await Promise.all(
+    Array.from({ length: threads - 1 }, async (_, i) => {
+      const workerData = { module, memory, stack: end + (i + 1) * 65536, control, thread: i + 1, threads };
+      const worker = new Worker(new URL("worker.mjs", import.meta.url), { workerData });
+      await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
+      return worker;
+    }),
+  );
+  exports.embergram_run(control, step, threads);
+  exports.embergram_quit(control);
+  await Promise.all(workers.map((worker) => new Promise((resolve) => worker.once("exit", resolve))));
+  return {
+    logits: new Uint32Array(memory.buffer, logits, ROWS * VOCAB).slice(),
+    tokens: [...new Uint32Array(memory.buffer, sampled, ROWS)],
+  };
+}
+
+/** The same in JavaScript's doubles. */
+function expected() {
+  const norm = (x) => {
+    const inverse = 1 / Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / D + 1e-5);
+    return x.map((v) => v * inverse * 1.5);
+  };
+  const product = (rows, seed, x) => Array.from({ length: rows }, (_, row) => x.reduce((sum, v, k) => sum + v * value(seed + row * D + k), 0));
+  return Array.from({ length: ROWS }, (_, i) => {
+    const x = Array.from({ length: D }, (_, k) => value(1 + i * 3 * D + k));
+    const branch = product(D, 5000, norm(x));
+    return product(VOCAB, 9000, norm(x.map((v, k) => v + branch[k])));
+  }).flat();
+}
+
+test.each(["kernels", "kernels_relaxed"])("%s: the same bits on plain and on shared memory, with any number of threads", async (name) => {
+  const bytes = readFileSync(modules[name]);
+  // Node 20 has relaxed SIMD behind a flag.
+  if (!WebAssembly.validate(bytes)) return expect(name).toBe("kernels_relaxed");
+  const alone = await compute(bytes, 1, false);
+  const right = expected();
+  const made = new Float32Array(alone.logits.buffer);
+  made.forEach((logit, i) => expect(Math.abs(logit - right[i])).toBeLessThan(1e-4));
+  for (const [i, token] of alone.tokens.entries()) {
+    const row = made.subarray(i * VOCAB, (i + 1) * VOCAB);
+    expect(token).toBe(row.indexOf(Math.max(...row)));
+  }
+  for (const threads of [1, 2, 3]) expect(await compute(bytes, threads, true)).toEqual(alone);
+});
