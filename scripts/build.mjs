@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync,
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TARGET, wasmOptions } from "./crates.mjs";
+import { MODULES, kernels } from "./kernels.mjs";
 import { thirdParty } from "./notices.mjs";
 import { cache, packages, root, run, twiggy, wasmTools } from "./setup.mjs";
 
@@ -17,6 +18,9 @@ const glue = join(root, "www/embergram/engine");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 /** What the TypeScript finds put in. */
 export const define = { EMBERGRAM_VERSION: JSON.stringify(version) };
+
+/** The WebAssembly modules: the engine's, and the CPU's kernels. */
+const modules = ["engine_bg", ...Object.keys(MODULES)];
 
 /** Compiles the engine for wasm32 and makes its glue in `www/embergram/engine/`. */
 function engine(profile) {
@@ -52,9 +56,11 @@ export async function scripts() {
   const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
   const parts = {
     worker: () => readFileSync(join(dist, "worker.js"), "utf8"),
-    // Base64 alone would take a third more on the wire than the module does.
-    wasm: () => gzipSync(readFileSync(join(glue, "engine_bg.wasm")), { level: 9 }).toString("base64"),
   };
+  for (const name of modules) {
+    // Base64 alone would take a third more on the wire than the module does.
+    parts[name] = () => gzipSync(readFileSync(join(glue, `${name}.wasm`)), { level: 9 }).toString("base64");
+  }
   const embedded = {
     name: "embedded",
     setup: (b) => {
@@ -71,7 +77,7 @@ export async function bundle() {
   mkdirSync(dist, { recursive: true });
   const metafiles = await scripts();
   writeFileSync(notices, thirdParty(metafiles));
-  copyFileSync(join(glue, "engine_bg.wasm"), join(dist, "engine_bg.wasm"));
+  for (const name of modules) copyFileSync(join(glue, `${name}.wasm`), join(dist, `${name}.wasm`));
   const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")];
   run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
   mkdirSync(join(dist, "engine"));
@@ -114,7 +120,7 @@ function isBuilt(dev) {
   if (!(built === "release" || (dev && built === "dev")) || !existsSync(notices)) return false;
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const paths = [
-    "crate/Cargo.toml", "crate/src", "crate/web", "shaders", "www/embergram", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json",
+    "crate/Cargo.toml", "crate/src", "crate/web", "crate/kernels", "scripts/kernels.mjs", "shaders", "www/embergram", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json",
   ];
   const sources = paths.map((path) => join(root, path));
   const newest = (path) => {
@@ -130,6 +136,7 @@ export async function build({ dev = false } = {}) {
   const built = dev ? "dev" : "release";
   rmSync(profile, { force: true });
   const wasm = engine(built);
+  kernels();
   await bundle();
   writeFileSync(profile, built);
   return wasm;

@@ -1,41 +1,36 @@
 /** A model's bytes become an engine. */
-import { Device, Engine, Loader } from "./engine/engine.js";
+import type { Opened } from "./backend.js";
+import { Loader, type Engine } from "./engine/engine.js";
 import { RestartLoad, whole, type ModelSource } from "./source/index.js";
 import type { EngineOptions } from "./types.js";
 
-/** An engine, and the device that it alone is on. */
+/** An engine, and what it alone is on. */
 export interface Built {
   engine: Engine;
-  device: Device;
+  opened: Opened;
 }
 
 /**
  * Streams a model's bytes to a device; begins again, on another, when they turn out not to be those of one file.
  *
+ * @param open opens a device
  * @param onBytes told when all of them have come
  */
-export async function build(source: ModelSource, options: EngineOptions, onBytes: () => void): Promise<Built> {
+export async function build(
+  source: ModelSource, options: EngineOptions, open: () => Promise<Opened>, onBytes: () => void,
+): Promise<Built> {
   for (;;) {
-    const device = await Device.open();
+    const opened = await open();
     try {
-      const loader = Loader.open(device, options);
+      const loader = Loader.open(opened.device, options);
       await fill(loader, source);
       onBytes();
-      return { engine: loader.finish(), device };
+      return { engine: loader.finish(), opened };
     } catch (error) {
-      letGo(device);
+      opened.close();
       if (!(error instanceof RestartLoad)) throw error;
     }
   }
-}
-
-/**
- * Gives a device's memory back. Dropping buffers would not: browsers free them when they collect garbage, and the engine's
- * device layer keeps some for ever.
- */
-export function letGo(device: Device): void {
-  device.destroy();
-  device.free();
 }
 
 async function fill(loader: Loader, source: ModelSource): Promise<void> {

@@ -6,20 +6,14 @@ import type { EngineHost } from "./host.js";
 import { address, startOwn } from "./own.js";
 import { passErrors } from "./rpc.js";
 import { startAt } from "./start.js";
-import { supported } from "./supported.js";
 
 export async function connect({ worker = true, workerUrl }: ConnectOptions): Promise<Connection> {
   // A service worker can neither start workers nor import anything once it runs.
   const service = "ServiceWorkerGlobalScope" in globalThis;
-  if (!worker && !service) {
+  if (service) throw new EmbergramError("invalid_config", "a service worker cannot start workers; import from embergram/here");
+  if (!worker || !globalThis.Worker) {
     const { EngineHost } = await import("./host.js");
     return connection(new EngineHost()).connection;
-  }
-  if (service || !globalThis.Worker) {
-    const { webgpu, reason } = await supported();
-    if (!webgpu) throw new EmbergramError("no_webgpu", reason ?? "there is no WebGPU");
-    const instead = service ? "import from embergram/here" : "load with worker: false";
-    throw new EmbergramError("invalid_config", `this context cannot start workers; ${instead}`);
   }
   const running = start(workerUrl);
   passErrors();

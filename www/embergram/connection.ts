@@ -1,6 +1,7 @@
 /** The facade's end of a host, wherever that is. */
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import type { EngineHost } from "./host.js";
+import type { Modules } from "./module.js";
 import { ownWasm } from "./own.js";
 import { atMost } from "./patience.js";
 
@@ -16,8 +17,8 @@ export interface Connection {
   call<T>(f: (host: HostApi) => Promise<T>): Promise<T>;
   /** Makes a function, or an object of functions, that the host may call. */
   callback<F extends object>(f: F): F;
-  /** The engine's module, where it came with the script. */
-  wasm: Blob | undefined;
+  /** The modules, where they came with the script. */
+  wasm: Modules | undefined;
   /** Unloads the host and stops its worker; calls under way reject. One that does not answer is stopped in a moment. */
   close(): Promise<void>;
 }

@@ -24,6 +24,8 @@ export type ErrorCode =
   | "corrupted_logits"
   /** There is no WebGPU, or no adapter. */
   | "no_webgpu"
+  /** WebAssembly has no SIMD here, which the CPU backend needs. */
+  | "no_simd"
   /** The adapter's limits are below what the model needs. */
   | "adapter_too_small"
   /** The device was lost; load again. */
@@ -58,7 +60,7 @@ export function unloadedError(): EmbergramError {
 
 const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
   "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
-  "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "no_webgpu", "adapter_too_small",
+  "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "no_webgpu", "no_simd", "adapter_too_small",
   "device_lost", "http", "network", "quota", "aborted", "internal",
 ]);
 

@@ -2,36 +2,36 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import { build, letGo, type Built } from "./build.js";
+import { choose, open as openBackend } from "./backend.js";
+import { build, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { inspect } from "./inspect.js";
-import { startModule } from "./module.js";
+import { startModule, type Modules } from "./module.js";
 import { atMost, nextTask, sleep } from "./patience.js";
 import { forget } from "./remember.js";
 import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
-import { adapterInfo, supported } from "./supported.js";
+import { supported } from "./supported.js";
 import { modelCache, openHeads, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
   ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress, Metric, ModelInfo,
-  OutputError, Prompt,
-  RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
+  OutputError, Prompt, BackendOptions, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
-export interface LoadRequest extends Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
+export interface LoadRequest extends BackendOptions, Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
   /** URL, file, files or `hf:` name of a model; of a split GGUF any part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
   /** The caller's. */
   version: string;
-  /** Where the WebAssembly module is; default beside this script. */
+  /** Where the engine's WebAssembly module is, with those of the CPU's kernels beside it; default beside this script. */
   wasmUrl?: string;
-  /** The module itself, gzipped, in place of an address. */
-  wasm?: Blob;
+  /** The modules themselves, in place of an address. */
+  wasm?: Modules;
 }
 
 /** Prompts of one call: texts or ids, or conversations for the model's template and what else that gets. */
@@ -116,16 +116,18 @@ export class EngineHost {
   }
 
   async #load(
-    { model, engine: options, version, wasmUrl, wasm, ...open }: LoadRequest,
+    { model, engine: options, version, wasmUrl, wasm, backend, threads, ...open }: LoadRequest,
     signal: AbortSignal,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     fetchPort: FetchPort | undefined,
   ): Promise<ModelInfo> {
     onProgress?.({ phase: "gpu", loaded: 0 });
     checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
-    await startModule({ wasmUrl, wasm, timeout: open.timeout });
+    const modules = { wasmUrl, wasm, timeout: open.timeout };
+    await startModule(modules);
     signal.throwIfAborted();
-    const adapter = await adapterInfo();
+    const support = await supported();
+    const chosen = choose({ backend, threads }, support);
     let last: LoadProgress = { phase: "download", loaded: 0 };
     const source = await openModel(model, {
       ...open,
@@ -134,17 +136,19 @@ export class EngineHost {
       onProgress: (progress) => onProgress?.((last = progress)),
     });
     const named = source.name === undefined ? options : { served_model_name: source.name, ...options };
-    const built = await build(source, named, () => onProgress?.({ ...last, phase: "build" }));
+    const opening = () => openBackend(chosen, { threads }, support, modules);
+    const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));
     try {
       await nextTask();
       signal.throwIfAborted();
+      const { adapter } = built.opened;
       const doubted = await warmUp(built.engine, adapter);
       signal.throwIfAborted();
       const info = built.engine.info() as Omit<ModelInfo, "adapter">;
       onProgress?.({ ...last, phase: "ready" });
       this.#built = built;
       if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
-      return { ...info, adapter: adapter! };
+      return { ...info, adapter };
     } catch (error) {
       free(built);
       throw error;
@@ -152,13 +156,13 @@ export class EngineHost {
   }
 
   /** Tells what a model is by its headers; loads nothing. */
-  async inspect({ model, engine, version, wasmUrl, wasm, ...open }: LoadRequest, fetchPort?: FetchPort): Promise<Inspection> {
+  async inspect({ model, engine, version, wasmUrl, wasm, backend, threads, ...open }: LoadRequest, fetchPort?: FetchPort): Promise<Inspection> {
     const abort = new AbortController();
     const work = async () => {
       checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
       await startModule({ wasmUrl, wasm, timeout: open.timeout });
       const heads = () => openHeads(model, { ...open, ...(fetchPort && { fetch: fetchThrough(fetchPort) }), signal: abort.signal });
-      return inspect(heads, engine, await supported());
+      return inspect(heads, engine, { backend, threads }, await supported());
     };
     const working = work();
     this.#loading.set(abort, working);
@@ -444,8 +448,8 @@ export class EngineHost {
 }
 
 /** Gives a device's memory back at once, the engine's own when it is at rest. */
-function free({ engine, device }: Built, rest: Promise<void> = Promise.resolve()): void {
-  letGo(device);
+function free({ engine, opened }: Built, rest: Promise<void> = Promise.resolve()): void {
+  opened.close();
   void rest.then(() => engine.free());
 }
 

@@ -277,7 +277,7 @@ async function inHost<T>(
 ): Promise<T> {
   const {
     worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
-    timeout, baseUrl = globalThis.location?.href, ...engine
+    timeout, baseUrl = globalThis.location?.href, backend, threads, ...engine
   } = options;
   if (!isModel(model)) {
     throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob, or a folder's files");
@@ -293,7 +293,7 @@ async function inHost<T>(
     const { wasm } = connection;
     const request = withoutUndefined({
       model: crossing, engine, version: VERSION, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint),
-      baseUrl: text(baseUrl), retries, retryDelay, timeout,
+      baseUrl: text(baseUrl), retries, retryDelay, timeout, backend, threads,
     });
     return ask(connection, request);
   };

@@ -1,14 +1,20 @@
-/** The engine's WebAssembly module: one instance for all hosts of a context. */
+/** The WebAssembly modules: the engine's, one instance for all hosts of a context, and those of the CPU's kernels. */
 import initEngine, { version } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { SILENCE } from "./source/index.js";
 import { checkVersions, VERSION } from "./version.js";
 
+/** The modules' files, without their ending. */
+export type ModuleName = "engine_bg" | "kernels" | "kernels_relaxed";
+
+/** The modules themselves, gzipped. */
+export type Modules = Readonly<Record<ModuleName, Blob>>;
+
 export interface ModuleOptions {
-  /** Where it is; default beside this script. */
+  /** Where the engine's is, with the others beside it; default beside this script. */
   wasmUrl?: string | undefined;
-  /** The module itself, gzipped, in place of an address. */
-  wasm?: Blob | undefined;
+  /** The modules themselves, in place of an address. */
+  wasm?: Modules | undefined;
   /** Milliseconds of silence after which its download counts as broken. */
   timeout?: number | undefined;
 }
@@ -36,12 +42,22 @@ async function ofThisVersion(options: ModuleOptions): Promise<void> {
   check(version());
 }
 
-async function instantiate({ wasm, wasmUrl, timeout = SILENCE }: ModuleOptions): Promise<unknown> {
+async function instantiate(options: ModuleOptions): Promise<unknown> {
+  return received("engine_bg", options, (answer) => initEngine({ module_or_path: answer }));
+}
+
+/** The bytes of a module. */
+export async function moduleBytes(name: ModuleName, options: ModuleOptions): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await received(name, options, (answer) => answer.arrayBuffer()));
+}
+
+/** What `take` makes of the answer that has a module's bytes, while they keep coming. */
+async function received<T>(name: ModuleName, { wasm, wasmUrl, timeout = SILENCE }: ModuleOptions, take: (answer: Response) => Promise<T>): Promise<T> {
   if (wasm) {
-    const bytes = wasm.stream().pipeThrough(new DecompressionStream("gzip"));
-    return initEngine({ module_or_path: new Response(bytes, { headers: { "content-type": "application/wasm" } }) });
+    const bytes = wasm[name].stream().pipeThrough(new DecompressionStream("gzip"));
+    return take(new Response(bytes, { headers: { "content-type": "application/wasm" } }));
   }
-  const url = wasmUrl === undefined ? new URL("./engine_bg.wasm", import.meta.url) : new URL(wasmUrl, globalThis.location?.href);
+  const url = address(name, wasmUrl);
   const stop = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const heard = () => {
@@ -51,11 +67,11 @@ async function instantiate({ wasm, wasmUrl, timeout = SILENCE }: ModuleOptions):
   try {
     heard();
     const response = await fetch(url, { signal: stop.signal });
-    if (!response.ok) throw new EmbergramError("http", `${url.href}, the engine's module, was answered with ${response.status}. ${ADVICE}`);
+    if (!response.ok) throw new EmbergramError("http", `${url.href}, a module of the engine, was answered with ${response.status}. ${ADVICE}`);
     // The answer itself goes to the compiler, with which browsers keep what they compiled; a copy tells whether bytes come.
     const copy = response.clone();
     const listening = listen(copy, heard).then(() => clearTimeout(timer));
-    const [made] = await Promise.all([initEngine({ module_or_path: response }), listening]);
+    const [made] = await Promise.all([take(response), listening]);
     return made;
   } catch (error) {
     if (stop.signal.aborted) throw stop.signal.reason;
@@ -68,10 +84,21 @@ async function instantiate({ wasm, wasmUrl, timeout = SILENCE }: ModuleOptions):
   }
 }
 
-const ADVICE = "Serve engine_bg.wasm beside the script, or set wasmUrl; see docs/packaging.md";
+/** Where a module is: where the engine's was said to be, or beside this script. Written out in full, for bundlers. */
+function address(name: ModuleName, wasmUrl: string | undefined): URL {
+  if (wasmUrl !== undefined) {
+    const engine = new URL(wasmUrl, globalThis.location?.href);
+    return name === "engine_bg" ? engine : new URL(`${name}.wasm`, engine);
+  }
+  if (name === "kernels") return new URL("./kernels.wasm", import.meta.url);
+  if (name === "kernels_relaxed") return new URL("./kernels_relaxed.wasm", import.meta.url);
+  return new URL("./engine_bg.wasm", import.meta.url);
+}
+
+const ADVICE = "Serve the package's .wasm files beside its scripts, or set wasmUrl; see docs/packaging.md";
 
 function unreachable(url: URL, why: string): EmbergramError {
-  return new EmbergramError("network", `the engine's module could not be fetched from ${url.href} (${why}). ${ADVICE}`);
+  return new EmbergramError("network", `a module of the engine could not be fetched from ${url.href} (${why}). ${ADVICE}`);
 }
 
 async function listen({ body }: Response, heard: () => void): Promise<void> {

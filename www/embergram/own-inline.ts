@@ -1,17 +1,21 @@
 /** Worker and module as part of the script, for bundlers that carry no files along: `embergram/inline`. */
 import script from "embedded:worker";
-import wasm from "embedded:wasm";
+import engine from "embedded:engine_bg";
+import kernels from "embedded:kernels";
+import relaxed from "embedded:kernels_relaxed";
+import type { Modules } from "./module.js";
 import { startText } from "./start.js";
 
 /** Starts the worker. */
-export function startOwn(): Worker {
-  return startText(script);
+export function startOwn(name?: string): Worker {
+  return startText(script, name);
 }
 
 /** There are no files beside this one. */
 export const address: string | undefined = undefined;
 
-/** The module's bytes, gzipped. */
-export function ownWasm(): Blob | undefined {
-  return new Blob([Uint8Array.from(atob(wasm), (c) => c.charCodeAt(0))]);
+/** The modules' bytes, gzipped. */
+export function ownWasm(): Modules | undefined {
+  const blob = (base64: string) => new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))]);
+  return { engine_bg: blob(engine), kernels: blob(kernels), kernels_relaxed: blob(relaxed) };
 }

@@ -12,7 +12,7 @@ import type { AdapterInfo } from "./types.js";
  * Lets the engine check its kernels, or go by what is remembered. Gives what the answer is remembered by where it should be
  * checked again at leisure: the single path is right with any driver.
  */
-export async function warmUp(engine: Engine, adapter: AdapterInfo | null): Promise<string | undefined> {
+export async function warmUp(engine: Engine, adapter: AdapterInfo): Promise<string | undefined> {
   const key = keyOf(engine, adapter);
   const known = key === undefined ? undefined : await recall(key);
   const single = await engine.warmUp(known === undefined ? undefined : known === "true");
@@ -21,8 +21,8 @@ export async function warmUp(engine: Engine, adapter: AdapterInfo | null): Promi
   return undefined;
 }
 
-function keyOf(engine: Engine, adapter: AdapterInfo | null): string | undefined {
-  if (!adapter || !isNamed(adapter)) return undefined;
+function keyOf(engine: Engine, adapter: AdapterInfo): string | undefined {
+  if (!isNamed(adapter)) return undefined;
   const { name, vendor, architecture } = adapter;
   return [name, vendor, architecture, globalThis.navigator?.userAgent, engine.fingerprint()].join(" ");
 }

@@ -1,9 +1,9 @@
 /** Starting a worker whose script is no file of the page's own origin. */
 
 /** Starts a module worker from its text. */
-export function startText(text: string): Worker {
+export function startText(text: string, name = "embergram"): Worker {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  const worker = new Worker(url, { type: "module", name: "embergram" });
+  const worker = new Worker(url, { type: "module", name });
   // Browsers may fetch the script after the constructor has returned.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
   return worker;

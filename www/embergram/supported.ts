@@ -1,4 +1,5 @@
 /** What this browser can run, before anything is loaded. */
+import { cpuAdapter, cpuSupport } from "./cpu/support.js";
 import type { AdapterInfo, Support } from "./types.js";
 
 /** WebGPU's limits that decide over a model. */
@@ -22,29 +23,31 @@ function describe(adapter: GPUAdapter): AdapterInfo {
   const words = [info.description, info.device, info.architecture, info.vendor].filter(Boolean);
   // Firefox and Safari say nothing of a CPU adapter but its name.
   const software = info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe/i.test(words.join(" "));
-  return { name: words[0] ?? UNNAMED, vendor: info.vendor ?? "", architecture: info.architecture ?? "", software };
+  return { backend: "webgpu", name: words[0] ?? UNNAMED, vendor: info.vendor ?? "", architecture: info.architecture ?? "", software };
 }
 
-/** The adapter that a load would take; `null` without WebGPU. */
-export async function adapterInfo(): Promise<AdapterInfo | null> {
-  const found = await adapter();
-  return found && describe(found);
-}
-
-/** Whether models run here, and how large they may be. Never throws. */
+/** What runs models here, and how large they may be. Never throws. */
 export async function supported(): Promise<Support> {
+  const [gpu, cpu] = await Promise.all([webgpu(), cpuSupport()]);
+  const { webgpu_adapter: adapter } = gpu;
+  const ofCpu = cpu.simd ? cpuAdapter(cpu.threads, cpu.relaxed_simd) : null;
+  // WebGPU that computes on the CPU is slower than SIMD.
+  const chosen = adapter && !adapter.software ? adapter : (ofCpu ?? adapter);
+  return { backend: chosen?.backend ?? null, adapter: chosen, ...gpu, cpu };
+}
+
+async function webgpu(): Promise<Omit<Support, "backend" | "adapter" | "cpu">> {
+  const without = (reason: string) => ({ webgpu: false, reason, webgpu_adapter: null, limits: null, max_tensor_bytes: 0 });
   if (!globalThis.navigator?.gpu) {
-    const reason = globalThis.isSecureContext === false
-      ? "WebGPU needs a secure context: serve the page over https or from localhost"
-      : "this browser has no WebGPU; use Chrome or Edge 113, Safari 26, Firefox 141 or newer";
-    return { webgpu: false, reason, adapter: null, limits: null, max_tensor_bytes: 0 };
+    return without(
+      globalThis.isSecureContext === false
+        ? "WebGPU needs a secure context: serve the page over https or from localhost"
+        : "this browser has no WebGPU; use Chrome or Edge 113, Safari 26, Firefox 141 or newer",
+    );
   }
   const found = await adapter().catch(() => null);
-  if (!found) {
-    const reason = "WebGPU is there, but no adapter; turn hardware acceleration on, or update the graphics driver";
-    return { webgpu: false, reason, adapter: null, limits: null, max_tensor_bytes: 0 };
-  }
+  if (!found) return without("WebGPU is there, but no adapter; turn hardware acceleration on, or update the graphics driver");
   const limits = Object.fromEntries(LIMITS.map((name) => [name, Number(found.limits[name])])) as Support["limits"] & {};
   const max_tensor_bytes = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
-  return { webgpu: true, reason: null, adapter: describe(found), limits, max_tensor_bytes };
+  return { webgpu: true, reason: null, webgpu_adapter: describe(found), limits, max_tensor_bytes };
 }

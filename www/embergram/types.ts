@@ -337,14 +337,18 @@ export type Metric = Counter | Gauge | Vector | Histogram;
 
 /** The adapter the engine runs on. */
 export interface AdapterInfo {
+  /** What computes on it. */
+  backend: Backend;
   /** What the browser calls it. */
   name: string;
   /** Its maker. */
   vendor: string;
   /** Its family. */
   architecture: string;
-  /** Whether it computes on the CPU: right, and slow. */
+  /** Whether it computes on the CPU. */
   software: boolean;
+  /** Threads of the CPU backend. */
+  threads?: number;
 }
 
 /** What is known of a loaded model. */
@@ -365,20 +369,48 @@ export interface ModelInfo {
 
 /** What a browser can run. */
 export interface Support {
-  /** Whether a model can be loaded here. */
-  webgpu: boolean;
-  /** Why not, and what to do; `null` when it can. */
-  reason: string | null;
-  /** The adapter that a load would take. */
+  /** What a load takes by itself; `null` where no model runs. */
+  backend: Backend | null;
+  /** What that computes on. */
   adapter: AdapterInfo | null;
+  /** Whether there is WebGPU with an adapter. */
+  webgpu: boolean;
+  /** Why there is none, and what to do; `null` when there is. */
+  reason: string | null;
+  /** WebGPU's adapter. */
+  webgpu_adapter: AdapterInfo | null;
   /** WebGPU's limits that decide over a model. */
   limits: { maxBufferSize: number; maxStorageBufferBindingSize: number; maxStorageBuffersPerShaderStage: number } | null;
   /** Bytes of the largest single tensor; the memory of a GPU is more than that, and not told to pages. */
   max_tensor_bytes: number;
+  /** What the CPU backend finds. */
+  cpu: CpuSupport;
 }
 
-/** What computes. More may come. */
-export type Backend = "webgpu";
+/** What the CPU of this context offers. */
+export interface CpuSupport {
+  /** Whether WebAssembly has SIMD, without which it runs no model. */
+  simd: boolean;
+  /** Whether it has relaxed SIMD: fused multiply-adds. */
+  relaxed_simd: boolean;
+  /** Whether threads may share memory: a page must be cross-origin isolated for that. */
+  shared_memory: boolean;
+  /** Threads that a load takes by itself. */
+  threads: number;
+  /** What would make it faster; `null` where nothing would. */
+  advice: string | null;
+}
+
+/** What computes: a GPU, or the CPU with SIMD. */
+export type Backend = "webgpu" | "cpu";
+
+/** Where a model is to run. */
+export interface BackendOptions {
+  /** `"auto"` takes a GPU where there is one, else the CPU. Default `"auto"`. */
+  backend?: "auto" | Backend | undefined;
+  /** Threads of the CPU backend, 1 to 64, where the page is cross-origin isolated; else it has one. Default: all cores but one, at most 8; of two cores both. */
+  threads?: number | undefined;
+}
 
 /** What a model's headers tell. */
 export interface InspectedModel {

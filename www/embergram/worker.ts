@@ -1,13 +1,19 @@
-/** The package's worker: an {@link EngineHost} behind comlink. */
+/** The package's worker: an {@link EngineHost} behind comlink; or a thread of the CPU's kernels, by its name. */
 import { expose } from "comlink";
+import { runThread, THREAD, type ThreadScope } from "./cpu/thread.js";
 import { EngineHost } from "./host.js";
 import { passErrors } from "./rpc.js";
 
-passErrors();
-const host = new EngineHost();
-// A shared worker has a port for each client, a dedicated one is its own port.
-if ("onconnect" in globalThis) {
-  addEventListener("connect", (event) => expose(host, (event as MessageEvent).ports[0]!));
+const scope = globalThis as unknown as ThreadScope;
+if (scope.name === THREAD) {
+  runThread(scope);
 } else {
-  expose(host);
+  passErrors();
+  const host = new EngineHost();
+  // A shared worker has a port for each client, a dedicated one is its own port.
+  if ("onconnect" in scope) {
+    addEventListener("connect", (event) => expose(host, (event as MessageEvent).ports[0]!));
+  } else {
+    expose(host);
+  }
 }

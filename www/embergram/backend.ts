@@ -1,0 +1,74 @@
+/** Which backend a load takes, and how it is opened. */
+import { Kernels } from "./cpu/kernels.js";
+import { cpuAdapter } from "./cpu/support.js";
+import { THREAD } from "./cpu/thread.js";
+import { Device } from "./engine/engine.js";
+import { EmbergramError } from "./error.js";
+import { moduleBytes, type ModuleOptions } from "./module.js";
+import { startOwn } from "./own.js";
+import type { AdapterInfo, Backend, BackendOptions, Support } from "./types.js";
+
+/** A device that is open. */
+export interface Opened {
+  device: Device;
+  /** What it is. */
+  adapter: AdapterInfo;
+  /** Gives its memory back. */
+  close(): void;
+}
+
+/**
+ * The backend that options ask for, of those that there are; `auto` takes a GPU, else the CPU with SIMD: WebGPU computed in
+ * software is slower than that.
+ */
+export function choose({ backend = "auto", threads }: BackendOptions, support: Support): Backend {
+  if (!["auto", "webgpu", "cpu"].includes(backend)) {
+    throw new EmbergramError("invalid_config", `backend is ${JSON.stringify(backend)}, but must be "auto", "webgpu" or "cpu"`);
+  }
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64)) {
+    throw new EmbergramError("invalid_config", `threads is ${JSON.stringify(threads)}, but must be a whole number from 1 to 64`);
+  }
+  const chosen = backend === "auto" ? support.backend : backend;
+  if (chosen === "webgpu" && !support.webgpu) throw new EmbergramError("no_webgpu", support.reason!);
+  if (chosen === null || (chosen === "cpu" && !support.cpu.simd)) {
+    const message = `this browser has no SIMD in WebAssembly, which the CPU backend needs; update it. ${support.reason ?? ""}`;
+    throw new EmbergramError("no_simd", message.trim());
+  }
+  return chosen;
+}
+
+/** Opens a backend. */
+export async function open(backend: Backend, { threads }: BackendOptions, support: Support, modules: ModuleOptions): Promise<Opened> {
+  if (backend === "webgpu") {
+    const device = await Device.open();
+    return { device, adapter: support.webgpu_adapter!, close: () => release(device) };
+  }
+  const { relaxed_simd: relaxed, shared_memory, threads: most } = support.cpu;
+  const bytes = await moduleBytes(relaxed ? "kernels_relaxed" : "kernels", modules);
+  const wanted = shared_memory && globalThis.Worker ? (threads ?? most) : 1;
+  const kernels = await Kernels.open({ bytes, relaxed, threads: wanted, startThread });
+  const device = Device.cpu(kernels);
+  return {
+    device,
+    adapter: cpuAdapter(kernels.threads(), relaxed),
+    close: () => {
+      release(device);
+      kernels.close();
+    },
+  };
+}
+
+/**
+ * Gives a device's memory back. Dropping buffers would not: browsers free them when they collect garbage, and the engine's
+ * device layer keeps some for ever.
+ */
+function release(device: Device): void {
+  device.destroy();
+  device.free();
+}
+
+/** Starts a thread by the script of this worker, or in a page by the worker's. */
+function startThread(): Worker {
+  const inWorker = "DedicatedWorkerGlobalScope" in globalThis;
+  return inWorker ? new Worker(globalThis.location.href, { type: "module", name: THREAD }) : startOwn(THREAD);
+}
