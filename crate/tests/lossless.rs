@@ -1,28 +1,41 @@
-//! Lossless speculation on this machine's adapter: a part of the cases by default, all of them and the real model's under
+//! Lossless speculation, on the CPU and on this machine's adapter: there a part of the cases by default, and all of them under
 //! `EMBERGRAM_FULL=1`.
 
 mod common;
 
 use common::lossless::{self, Drafts, assert_same, count, speculation};
-use common::{finish, full, params};
+use common::{On, finish, full, params};
 use embergram::llm::Prompt;
 use serde_json::{Value, json};
 
-#[test]
-fn every_depth_gives_the_tokens_of_none() {
-    let mut llm = common::tiny(lossless::config());
-    let cases = if full() { 240 } else { 60 };
+/// How many cases there are.
+const CASES: usize = 240;
+
+fn every_depth_gives_the_tokens_of_none(on: On, cases: usize) {
+    let mut llm = on.load("EMBERGRAM_TINY_MODEL", lossless::config());
     let report = |line| println!("{line}");
     pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, cases, report));
 }
 
-/// The real model is slow on a CPU adapter: six requests, greedy and sampled.
+#[test]
+fn every_depth_gives_the_tokens_of_none_on_the_cpu() {
+    every_depth_gives_the_tokens_of_none(On::Cpu(2), CASES);
+}
+
+#[test]
+fn every_depth_gives_the_tokens_of_none_on_the_adapter() {
+    every_depth_gives_the_tokens_of_none(On::Gpu, if full() { CASES } else { 60 });
+}
+
 #[test]
 fn the_real_model_s_tokens_are_those_of_no_speculation() {
-    if !full() {
-        return;
-    }
-    let mut llm = common::load("EMBERGRAM_MODEL", json!({ "max_model_len": 512, "max_num_seqs": 6 }));
+    let on: &[On] = if full() { &[On::Cpu(2), On::Gpu] } else { &[On::Cpu(2)] };
+    on.iter().for_each(|on| real_model(*on));
+}
+
+/// Six requests, greedy and sampled.
+fn real_model(on: On) {
+    let mut llm = on.load("EMBERGRAM_MODEL", json!({ "max_model_len": 512, "max_num_seqs": 6 }));
     let requests = [
         ("def add(a, b):\n    return a + b\n\ndef add(a, b):\n", json!({ "temperature": 0 })),
         ("One, two, three. One, two, three. One,", json!({ "temperature": 0.7, "seed": 3, "top_p": 0.9 })),

@@ -42,7 +42,9 @@ impl Engine {
         let shareable = self.kv.shareable(sequence.prompt_len);
         let before = sequence.computed;
         sequence.computed += rows;
-        if (before..sequence.computed).contains(&(shareable.wrapping_sub(1))) {
+        // What is soon given back is made known while it is still there.
+        let whole = (before..sequence.computed).contains(&(shareable.wrapping_sub(1)));
+        if (whole || self.window.is_some()) && sequence.given_back == 0 {
             self.kv.remember_prompt(&sequence.tokens[..sequence.computed], &sequence.blocks);
         }
     }
@@ -53,7 +55,9 @@ impl Engine {
         if sequence.computed < sequence.prompt_len {
             stats.prompt_tokens += sequence.prompt_len;
             stats.cached_prompt_tokens += sequence.cached;
-            self.kv.remember_prompt(&sequence.tokens[..sequence.prompt_len], &sequence.blocks);
+            if sequence.given_back == 0 {
+                self.kv.remember_prompt(&sequence.tokens[..sequence.prompt_len], &sequence.blocks);
+            }
         }
     }
 
@@ -102,7 +106,7 @@ impl Engine {
         if corrupted && output.finish_reason.is_none() {
             sequence.end_corrupted(&mut output);
             // Where the keys and values are to blame, no other prompt is to have them.
-            sequence.blocks.iter().for_each(|block| kv.forget(*block));
+            sequence.own_blocks().iter().for_each(|block| kv.forget(*block));
             stats.corrupted_requests += 1;
         }
         output.cut_logprobs();

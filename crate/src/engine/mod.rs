@@ -44,6 +44,8 @@ pub struct Engine {
     unchecked: Vec<usize>,
     waiting: VecDeque<Waiting>,
     max_num_waiting: usize,
+    /// Positions that a row sees in any layer, its own among them; none where a layer sees all.
+    window: Option<usize>,
     running: Vec<Sequence>,
     free_slots: Vec<usize>,
     next_id: u64,
@@ -95,6 +97,7 @@ impl Engine {
             unchecked: Vec::new(),
             waiting: VecDeque::new(),
             max_num_waiting: usize::MAX,
+            window: None,
             running: Vec::new(),
             free_slots: (0..capacity.slots).rev().collect(),
             next_id: 0,
@@ -121,6 +124,11 @@ impl Engine {
     /// Refuses requests from now on that would let more sequences wait than this.
     pub fn set_max_num_waiting(&mut self, most: usize) {
         self.max_num_waiting = most;
+    }
+
+    /// Says how far back any layer of the model looks: blocks of the KV cache behind that are given back.
+    pub fn set_window(&mut self, window: Option<usize>) {
+        self.window = window;
     }
 
     /// The counters.

@@ -159,7 +159,7 @@ impl Engine {
     /// Takes a sequence out of the steps, and its slot and blocks back.
     pub(super) fn take_running(&mut self, index: usize) -> Sequence {
         let sequence = self.running.remove(index);
-        self.kv.release(&sequence.blocks, sequence.promised);
+        self.kv.release(sequence.own_blocks(), sequence.promised);
         self.free_slots.push(sequence.slot);
         sequence
     }

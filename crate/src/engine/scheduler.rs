@@ -50,6 +50,12 @@ impl Engine {
         let mut others = self.running.len();
         for sequence in &mut self.running {
             others -= 1;
+            if let Some(window) = self.window {
+                // The first row of the step sees back to this place, and none after it sees further.
+                let behind = (sequence.computed + 1).saturating_sub(window) / block_size;
+                self.kv.release(&sequence.blocks[sequence.given_back..behind], 0);
+                sequence.given_back = behind;
+            }
             let spare = budget - others;
             let pending = sequence.tokens.len() - sequence.computed;
             let taken = pending.min(spare);

@@ -160,6 +160,8 @@ pub struct Sequence {
     pub(super) cached: usize,
     pub(super) slot: usize,
     pub(super) blocks: Vec<u32>,
+    /// How many of them, the first, are behind the window of every layer and no longer its own.
+    pub(super) given_back: usize,
     /// Blocks promised to it at admission and not taken yet.
     pub(super) promised: usize,
     seed: u64,
@@ -186,6 +188,7 @@ impl Sequence {
             cached: 0,
             slot: 0,
             blocks: Vec::new(),
+            given_back: 0,
             promised: 0,
             counts: needs_logits(params).then(|| TokenCounts::new(prompt)),
             tokens: prompt.to_vec(),
@@ -196,6 +199,11 @@ impl Sequence {
             speculation,
             request,
         }
+    }
+
+    /// The blocks that are its own.
+    pub(super) fn own_blocks(&self) -> &[u32] {
+        &self.blocks[self.given_back..]
     }
 
     /// The draft tokens for the next step.

@@ -201,6 +201,11 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Positions that a row sees in any layer, its own among them; none where a layer sees all.
+    pub fn window(&self) -> Option<usize> {
+        self.layers.iter().map(|layer| layer.window).try_fold(1, |most, window| Some(most.max(window?)))
+    }
+
     /// The same window for all layers.
     pub(super) fn set_window(&mut self, window: Option<usize>) {
         self.layers.iter_mut().for_each(|layer| layer.window = window);

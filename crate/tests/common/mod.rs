@@ -10,6 +10,6 @@ pub mod requests;
 pub mod rows;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{finish, full, gpu, load, read, tiny};
+pub use native::{On, finish, full, gpu, load, read, tiny};
 pub use random::Random;
 pub use requests::{counter, metric, params, tokens};

@@ -1,12 +1,13 @@
-//! Models from files on the machine's adapter, and waiting for it.
+//! Models from files, on the machine's adapter or its CPU, and waiting for them.
 
 use std::io::Read;
 use std::sync::OnceLock;
 
 use embergram::config::LlmConfig;
+use embergram::cpu::NativeKernels;
 use embergram::engine::SequenceOutput;
 use embergram::gpu::Gpu;
-use embergram::llm::{Llm, LlmLoader};
+use embergram::llm::{Cpu, Llm, LlmLoader};
 use serde_json::Value;
 
 /// The device that all tests of a binary share.
@@ -15,17 +16,42 @@ pub fn gpu() -> Gpu {
     GPU.get_or_init(|| pollster::block_on(Gpu::open()).unwrap()).clone()
 }
 
-/// The model that the environment variable names.
-pub fn load(variable: &str, config: Value) -> Llm {
-    let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
-    read(std::fs::File::open(path).unwrap(), config)
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Gpu,
+    /// The CPU, with so many threads.
+    Cpu(u32),
 }
 
-/// The model of this file.
+impl On {
+    /// The model that the environment variable names.
+    pub fn load(self, variable: &str, config: Value) -> Llm {
+        let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names a GGUF; `npm test` sets it"));
+        self.read(std::fs::File::open(path).unwrap(), config)
+    }
+
+    /// The model of this file.
+    pub fn read(self, file: impl Read, config: Value) -> Llm {
+        let config = LlmConfig::from_json(&config).unwrap();
+        let mut loader = match self {
+            Self::Gpu => LlmLoader::new(&gpu(), config),
+            Self::Cpu(threads) => LlmLoader::new(&Cpu::new(NativeKernels::new(threads)), config),
+        }
+        .unwrap();
+        loader.read(file).unwrap();
+        loader.finish().unwrap()
+    }
+}
+
+/// The model that the environment variable names, on the adapter.
+pub fn load(variable: &str, config: Value) -> Llm {
+    On::Gpu.load(variable, config)
+}
+
+/// The model of this file, on the adapter.
 pub fn read(file: impl Read, config: Value) -> Llm {
-    let mut loader = LlmLoader::new(&gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
-    loader.read(file).unwrap();
-    loader.finish().unwrap()
+    On::Gpu.read(file, config)
 }
 
 /// Whether to run everything, however long it takes.

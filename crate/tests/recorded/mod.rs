@@ -4,7 +4,7 @@ use embergram::llm::{Llm, Prompt};
 use embergram::speculate::SpeculativeConfig;
 use serde_json::{Value, json};
 
-use crate::common::{counter, load, metric, params};
+use crate::common::{On, counter, metric, params};
 use crate::golden;
 
 /// vLLM's counters after the recorded steps so far, as it counts them.
@@ -54,13 +54,13 @@ pub fn speculation(run: &golden::Run) -> Option<SpeculativeConfig> {
 }
 
 /// Generates a recorded run, each of its outputs to at most `most` tokens: tokens, text and counters are the recorded ones.
-pub async fn assert_as_recorded(variable: &str, name: &str, run: &golden::Run, most: usize) -> Llm {
+pub async fn assert_as_recorded(on: On, variable: &str, name: &str, run: &golden::Run, most: usize) -> Llm {
     let options = json!({
         // As in vLLM a prompt is one step, which one of its counts is of.
         "max_model_len": run.max_model_len, "max_num_batched_tokens": 1024,
         "speculative_config": run.config.get("speculative_config"),
     });
-    let mut llm = load(variable, options);
+    let mut llm = on.load(variable, options);
     let mut expected =
         Counts { per_position: vec![0; speculation(run).unwrap().num_speculative_tokens], ..Default::default() };
     let greedy = params(json!({ "temperature": 0, "max_tokens": run.max_tokens.min(most) }));
