@@ -147,7 +147,7 @@ fn a_vocabulary_lies_in_as_many_parts_as_limits_call_for() {
         let norm = tensor("output_norm.weight", &[32], QuantType::F32);
         let tensors = [embedding, norm];
         let index = layout::Index::new(vec![&tensors]).unwrap();
-        let layout = Layout::new(config, &index, limits, None).unwrap();
+        let layout = Layout::new(config, &index, limits.into(), None).unwrap();
         layout.decoder.embedding.parts.iter().map(|part| (part.matrices[0].first, part.matrices[0].rows)).collect()
     };
     let limits = Limits { bytes: u64::MAX, rows: 65_535 * 8 };
