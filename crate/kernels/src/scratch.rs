@@ -6,7 +6,7 @@ use crate::step::Shape;
 use crate::unpack::OUTPUTS;
 
 /// Panels that a thread takes at a time: whole bundles.
-pub(crate) const PANELS: usize = 16;
+pub(crate) const PANELS: usize = 8;
 
 /// About how many activations of prompt rows lie ready for products: half of a megabyte, which a second-level cache holds.
 const READY: usize = 1 << 17;

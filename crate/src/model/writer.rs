@@ -8,7 +8,7 @@ use crate::format::quant::{Converter, PanelWriter, PlaneSplitter, WritePlane};
 
 /// How rows become what memory keeps.
 enum Packer {
-    Planes(PlaneSplitter),
+    Planes(Box<PlaneSplitter>),
     Panels(PanelWriter),
 }
 
@@ -42,7 +42,9 @@ impl Writer {
         let Target { matrix, first, elements, halves, from, offset, .. } = target;
         Self {
             packer: match matrix {
-                Place::Planes(planes) => Packer::Planes(PlaneSplitter::part(planes.clone(), *first, *elements)),
+                Place::Planes(planes) => {
+                    Packer::Planes(Box::new(PlaneSplitter::part(planes.clone(), *first, *elements)))
+                }
                 Place::Panels(panels) => Packer::Panels(PanelWriter::part(panels, *first, *elements)),
             },
             converter: Converter::new(*from, matrix.ty(), *offset),
