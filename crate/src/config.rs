@@ -39,7 +39,7 @@ pub struct LlmConfig {
     pub kv_cache_memory_bytes: u64,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
-    /// What the seeds of requests that bring none come of: each gets another, the same in each run. Default: random.
+    /// What the seeds of requests without one are derived from: each gets another, the same in each run. Default: random.
     pub seed: Option<u64>,
     /// The `model_name` in metrics, not empty. Default: the model's own name.
     pub served_model_name: Option<String>,

@@ -131,7 +131,7 @@ impl Llm {
         Err(Error::new(ErrorCode::PromptTooLong, message))
     }
 
-    /// Most bytes of text that `max_model_len` tokens can come of.
+    /// Most bytes of text that can make `max_model_len` tokens.
     pub fn max_prompt_bytes(&self) -> usize {
         self.engine.tokenizer().max_bytes(self.info.max_model_len)
     }
@@ -170,7 +170,7 @@ impl Llm {
 
     /// Queues a request. Returns the ids of its `n` sequences, in order; sequence i samples with its seed + i.
     ///
-    /// The seed is the request's own. Without one it comes of the engine's seed and of how many requests without one came
+    /// The seed is the request's own. Without one it is derived from the engine's seed and of how many requests without one came
     /// before: such requests differ from each other, and the same requests in the same order give the same tokens again,
     /// as in vLLM. Without an engine's seed it is random.
     ///

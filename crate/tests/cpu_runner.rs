@@ -90,7 +90,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|v| v.to_bits()).collect()
 }
 
-/// Every row of three sequences, whose first ten tokens are prompt, one row a step.
+/// Every row of three sequences, whose first ten tokens are prompt, one row per step.
 fn alone(runner: &mut CpuRunner, rows: &[Row]) -> Vec<Vec<u32>> {
     rows.iter().map(|row| bits(&step(runner, &[*row]).logits)).collect()
 }

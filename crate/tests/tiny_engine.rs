@@ -72,7 +72,7 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
 /// The row check writes into the cache; what prompts left there serves again all the same.
 #[test]
 fn the_row_check_is_repeated_between_requests() {
-    // Eight blocks, of which a prompt of six and what comes of it fill seven.
+    // Eight blocks, of which a prompt of six and its output fill seven.
     let mut llm = tiny(json!({ "max_model_len": 128, "max_num_seqs": 1 }));
     let p = json!({ "temperature": 0, "max_tokens": 8, "ignore_eos": true });
     let again = |llm: &mut Llm| pollster::block_on(llm.check_again()).unwrap();

@@ -10,7 +10,7 @@ import sirv from "sirv";
  * @property {number} [cutAfter] destroy the connection after this many bytes of the body
  * @property {number} [stallAfter] send this many bytes of the body, then nothing more
  * @property {number} [delay] wait this many ms before the answer
- * @property {number} [rate] send at most this many bytes a second
+ * @property {number} [rate] send at most this many bytes per second
  * @property {boolean} [ignoreRange] answer 200 and the whole file, whatever was asked
  * @property {boolean} [chunked] do not tell the length
  * @property {Record<string, string>} [headers] further headers; an empty value takes a header away

@@ -216,7 +216,7 @@ function rowOf(label: string, config: SpeculativeConfig | null, runs: readonly R
   };
 }
 
-/** Most draft tokens a step may have. */
+/** Most draft tokens that a step may have. */
 function depth({ num_speculative_tokens: k, max_speculative_tokens: most = 8 }: SpeculativeConfig): number {
   return k === "auto" ? most : k;
 }

@@ -19,7 +19,7 @@ export interface SpeculativeConfig {
 /** Where a load is: opening the GPU, bringing the bytes, building tokenizer and pipelines, ready. */
 export type LoadPhase = "gpu" | "download" | "cache" | "file" | "build" | "ready";
 
-/** Progress of a load. `loaded` and `total` in bytes, `rate` in bytes a second. */
+/** Progress of a load. `loaded` and `total` in bytes, `rate` in bytes per second. */
 export interface LoadProgress {
   /** What is being done. */
   phase: LoadPhase;

@@ -171,7 +171,7 @@ impl CpuRunner {
         StepOutput { tokens, logits, device_seconds: None }
     }
 
-    /// Writes a step and, behind it, its lists.
+    /// Writes a step and, after it, its lists.
     fn write_step(&mut self, rows: &[Row], order: &[usize], decode_rows: usize, outputs: &[u32], ops: Operations) {
         let (size, table_len) = (self.capacity.block_size, self.capacity.table_len());
         let position_bytes = (self.shape.kv_d() * 4) as u32;

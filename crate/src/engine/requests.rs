@@ -15,7 +15,7 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid_prompt` for an empty prompt or a token outside the vocabulary, `prompt_too_long` when no token fits
-    /// behind it or the cache can never hold it, `invalid_params` for ids outside the vocabulary, `queue_full` when more
+    /// after it or the cache can never hold it, `invalid_params` for ids outside the vocabulary, `queue_full` when more
     /// would wait than may. Nothing is queued then.
     pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
         self.check_prompt(prompt)?;
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Gives waiting sequences a slot and KV blocks, first come first served, as far as there are any. Of a prompt's `n`
-    /// sequences the first computes for all the blocks that all can share; until then the others wait, and who came behind.
+    /// sequences the first computes for all the blocks that all can share; until then the others wait, and whoever came after.
     pub(super) fn admit(&mut self) {
         let now = self.now();
         let block_size = self.capacity.block_size;

@@ -233,7 +233,7 @@ impl Sequence {
         }
     }
 
-    /// Samples the token behind all those so far from its row of logits, which is overwritten.
+    /// Samples the token after all those so far from its row of logits, which is overwritten.
     pub(super) fn sample(
         &mut self,
         logits: &mut [f32],
@@ -298,7 +298,7 @@ impl Sequence {
         self.flush_text(output);
     }
 
-    /// Whether its last token is one of the first `min_tokens`: only text behind them can end a stop string.
+    /// Whether its last token is one of the first `min_tokens`: only text after them can end a stop string.
     fn is_early(&self) -> bool {
         self.tokens.len() - self.prompt_len <= self.request.params.min_tokens
     }

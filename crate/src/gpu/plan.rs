@@ -34,7 +34,7 @@ pub struct Plan {
     single_kernel_path: bool,
     timer: Option<Timer>,
     step: wgpu::Buffer,
-    /// The rows of a step, and behind them the block tables: both are small and written by the CPU, and a stage has eight
+    /// The rows of a step, and after them the block tables: both are small and written by the CPU, and a stage has eight
     /// bindings at least.
     rows: wgpu::Buffer,
     logits: wgpu::Buffer,

@@ -46,7 +46,7 @@ pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, backend: &impl B
     let most = backend.most_rows(model.heads);
     if rows > most {
         let message = format!(
-            "max_num_batched_tokens or max_num_seqs asks for {rows} rows a step, but this model on adapter '{}' can have \
+            "max_num_batched_tokens or max_num_seqs asks for {rows} rows per step, but this model on adapter '{}' can have \
              {most}; lower it",
             backend.name()
         );

@@ -144,7 +144,7 @@ pub struct RequestRecorder {
 }
 
 impl RequestRecorder {
-    /// A request that comes and is queued now, speculating with at most `k` tokens a step if at all.
+    /// A request that comes and is queued now, speculating with at most `k` tokens per step if at all.
     pub fn new(now: f64, num_prompt_tokens: usize, k: Option<usize>) -> Self {
         let metrics = RequestMetrics { num_prompt_tokens, arrival_time: now, queued_ts: now, ..Default::default() };
         Self { metrics, acceptance_histogram: k.map(|k| vec![0; k + 1]), num_draft_tokens: 0 }

@@ -53,7 +53,7 @@ fn to_uniform(bits: u32) -> f32 {
     (leading as f32).max(0.5) * 2f32.powi(-32)
 }
 
-/// The Gumbel draw of these bits: `-ln(-ln(1 - u))`. Large draws come of small `u`, where the spacing is finest, so
+/// The Gumbel draw of these bits: `-ln(-ln(1 - u))`. Large draws come from small `u`, where the spacing is finest, so
 /// that rare tokens keep their probability.
 pub(super) fn to_gumbel(bits: u32) -> f32 {
     -(-(-to_uniform(bits)).ln_1p()).ln()

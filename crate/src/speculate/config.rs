@@ -32,7 +32,7 @@ impl SpeculativeConfig {
     /// The only method.
     pub const METHOD: &'static str = "ngram";
 
-    /// The most draft tokens a step may have. vLLM sets no limit; here each is a row of a step and a place in a metric.
+    /// The most draft tokens that a step may have. vLLM sets no limit; here each is a row of a step and a place in a metric.
     pub const MAX_TOKENS: usize = 1024;
 
     /// Reads the object, with vLLM's defaults: neither lookup bound given, both are 5; one given, the other equals it.
@@ -68,7 +68,7 @@ impl SpeculativeConfig {
             ("num_speculative_tokens", k)
         } else {
             return Err(invalid(
-                "speculative_config.num_speculative_tokens is missing; give the most draft tokens a step, for example 5, \
+                "speculative_config.num_speculative_tokens is missing; give the most draft tokens per step, for example 5, \
                  or \"auto\""
                     .into(),
             ));

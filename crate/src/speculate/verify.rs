@@ -1,6 +1,6 @@
 //! Which draft tokens the model agrees with.
 
-/// Verifies a draft; `sample(i)` samples the row behind `draft[..i]`. Puts into `tokens` (cleared first) the tokens to
+/// Verifies a draft; `sample(i)` samples the row after `draft[..i]`. Puts into `tokens` (cleared first) the tokens to
 /// append: those accepted, and the bonus token, which is the sample of the first row that differs or, when all agree, of
 /// the last. Returns how many were accepted, counted before the output is cut at a stop token or at `max_tokens`.
 ///

@@ -31,7 +31,7 @@ const NAME: &str = "chat_template";
 /// Most bytes of a separator of `tojson`.
 const SEPARATOR: usize = 16;
 
-/// What transformers puts behind the final message to find its end.
+/// What transformers puts after the final message to find its end.
 const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// The chat template of a model.

@@ -120,7 +120,7 @@ fn check_constants(source: &str, whitespace: WhitespaceConfig) -> Result<()> {
 /// The same code with operators as filters and plain text written out like any value. Notes the filters it applies.
 fn metered<'a>(code: &Instructions<'a>, filters: &mut Vec<&'a str>) -> Instructions<'a> {
     let all = || (0..).map_while(|i| code.get(i));
-    // Plain text becomes two instructions, so what comes behind moves on.
+    // Plain text becomes two instructions, so what comes after it moves on.
     let mut moved = Vec::new();
     let mut at = 0;
     for instruction in all() {

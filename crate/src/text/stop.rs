@@ -21,7 +21,7 @@ pub struct StopStrings {
     tail: String,
     /// How much of `tail` was emitted: none, or all of it where the stop string is part of the output.
     emitted: usize,
-    /// How much of `tail` came before `min_tokens`: a stop string must end behind it.
+    /// How much of `tail` came before `min_tokens`: a stop string must end after it.
     early: usize,
     hit: Option<usize>,
 }
@@ -152,7 +152,7 @@ mod tests {
         assert!(error.code == ErrorCode::InvalidParams && error.message.contains("stop[1]"));
     }
 
-    /// What a scan of the whole text gives: character by character behind the early bytes, does any stop string end here?
+    /// What a scan of the whole text gives: character by character after the early bytes, does any stop string end here?
     fn scan(text: &str, early: usize, stops: &[String], include: bool) -> (String, Option<usize>) {
         for end in text.char_indices().map(|(i, c)| i + c.len_utf8()).filter(|end| *end > early) {
             if let Some(hit) = stops.iter().position(|stop| text[..end].ends_with(stop)) {

@@ -25,7 +25,7 @@ pub(super) fn is_added(kind: i32) -> bool {
 /// Control tokens that end a generation in whatever model has them, beside its own eos and eot.
 const END_NAMES: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>"];
 
-/// Special tokens that keep the whitespace behind them even in a model whose others do not.
+/// Special tokens that keep the whitespace after them even in a model whose others do not.
 const BEFORE_SPACE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The tokenizer metadata of a GGUF file, as plain values.
@@ -45,7 +45,7 @@ pub struct TokenizerSource {
     pub scores: Vec<f32>,
     /// `tokenizer.ggml.add_space_prefix`; of `llama` only
     pub add_space_prefix: bool,
-    /// Whether special tokens swallow the whitespace behind them, as in Phi-3's `tokenizer.json`; GGUF has no key for it
+    /// Whether special tokens swallow the whitespace after them, as in Phi-3's `tokenizer.json`; GGUF has no key for it
     pub rstrip_special: bool,
     /// `tokenizer.ggml.bos_token_id`
     pub bos: Option<u32>,

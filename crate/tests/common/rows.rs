@@ -11,7 +11,7 @@ const LENGTH: usize = 40;
 const BLOCK: usize = 8;
 const ROWS: usize = 32;
 
-/// Computes eight sequences one row a step, and then again `rounds` times in random groupings: chunks of a prompt, a token
+/// Computes eight sequences one row per step, and then again `rounds` times in random groupings: chunks of a prompt, a token
 /// with up to seven drafts behind it, several sequences together.
 pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64) {
     let mut loader = WeightLoader::new(gpu, None);

@@ -58,7 +58,7 @@ pub struct PlaneSplitter {
     /// What waits to be written, per plane: always the same number of blocks.
     staged: Vec<Vec<u8>>,
     staged_blocks: usize,
-    /// Where the next block to be written lies. Even until `finish`, so that planes of two bytes a block are written in
+    /// Where the next block to be written lies. Even until `finish`, so that planes of two bytes per block are written in
     /// words.
     next_block: u64,
     /// Where its bytes begin, where there is one plane.
