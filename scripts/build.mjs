@@ -65,7 +65,7 @@ export async function scripts() {
   };
   const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
   const node = await build({
-    ...options, platform: "node", plugins: [forNode],
+    ...options, platform: "node", mainFields: ["module", "main"], plugins: [forNode],
     entryPoints: Object.entries({ node: "index", "node-host": "host", cli: "cli/main" }).map(([out, name]) => ({ in: entry(`node/${name}`), out })),
   });
   const parts = {
