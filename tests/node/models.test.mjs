@@ -33,7 +33,6 @@ describe("SmolLM2", () => {
   });
 
   test("the process stays responsive, and an abort ends a call", async () => {
-    const { signal } = Object.assign(new AbortController());
     let ticks = 0;
     const timer = setInterval(() => (ticks += 1), 10);
     const stop = new AbortController();
@@ -41,7 +40,6 @@ describe("SmolLM2", () => {
     setTimeout(() => stop.abort(), 500);
     await expect(calls).rejects.toMatchObject({ code: "aborted" });
     clearInterval(timer);
-    expect(signal.aborted).toBe(false);
     expect(ticks).toBeGreaterThan(20);
     const [{ outputs }] = await llm.generate("One, two,", { max_tokens: 2, temperature: 0 });
     expect(outputs[0].token_ids).toHaveLength(2);

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { hfFolder } from "../support/hf-folder.mjs";
 import { hub } from "../support/hub.mjs";
 import { serve } from "../support/server.mjs";
-import { Llm, MODEL, modelCache, refusal, TINY } from "./harness.mjs";
+import { Llm, MODEL, modelCache, refusal, script, TINY } from "./harness.mjs";
 
 const bytes = readFileSync(TINY);
 let folder;
@@ -68,6 +68,30 @@ test("a download is kept in the folder, checked, and gone on with", async () => 
   expect(await modelCache.delete(model)).toBe(true);
   expect(await modelCache.size()).toBe(0);
   expect(await refusal(said({ model, sha256: "0".repeat(64) }))).toMatchObject({ code: "invalid_file" });
+});
+
+test("a download that broke off goes on where it ended", async () => {
+  server.file("/tiny.gguf", bytes);
+  server.fault("/tiny.gguf", (_, count) => (count === 1 ? { cutAfter: 50_000 } : undefined));
+  const model = `${server.origin}/tiny.gguf`;
+  expect(await refusal(said({ model, retries: 0 }))).toMatchObject({ code: "network" });
+  expect((await modelCache.list())[0]).toMatchObject({ complete: false });
+  await said({ model });
+  expect(server.requests.at(-1).headers.range).toMatch(/^bytes=[1-9]/);
+  expect((await modelCache.list())[0]).toMatchObject({ complete: true, bytes: bytes.length });
+});
+
+test("two processes download a file once", async () => {
+  server.file("/tiny.gguf", bytes);
+  server.fault("/tiny.gguf", () => ({ rate: 50_000 }));
+  const text = `
+    import { Llm } from "embergram";
+    const llm = await Llm.load({ model: "${server.origin}/tiny.gguf", max_model_len: 64, threads: 1 });
+    console.log(llm.model.name);`;
+  const [one, other] = await Promise.all([script(text), script(text)]);
+  expect(one).toMatchObject({ code: 0, stderr: "" });
+  expect(other).toEqual(one);
+  expect(server.requests).toHaveLength(1);
 });
 
 test("a lock of a process that is gone is nobody's", async () => {

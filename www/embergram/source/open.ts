@@ -19,7 +19,7 @@ export interface OpenOptions extends NameOptions {
   fetch?: typeof fetch;
   signal?: AbortSignal;
   /**
-   * Keeps downloads in OPFS and reads them from there; default true. Where storage is short, the files that were used least
+   * Keeps downloads in OPFS, under Node in a folder, and reads them from there; default true. Where storage is short, the files that were used least
    * recently give way. Files and Blobs are never cached.
    */
   cache?: boolean;
