@@ -10,5 +10,7 @@ export default defineConfig({
     hookTimeout: 300_000,
     // A CPU adapter compiles on one core and computes on all: two files at a time keep two cores busy.
     maxWorkers: 2,
+    // The built package runs as it is.
+    server: { deps: { external: [/\/dist\//] } },
   },
 });

@@ -35,7 +35,8 @@ function engine(profile) {
 }
 
 /**
- * The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, and all in one file.
+ * The TypeScript as `dist/*.js`: the package, the host for `worker: false`, the worker, package and host, all in one file, and
+ * package, host and command line for Node.
  * Returns esbuild's metafiles.
  */
 export async function scripts() {
@@ -53,7 +54,20 @@ export async function scripts() {
     name: `${other}-instead`,
     setup: (b) => b.onResolve({ filter: new RegExp(`^\\./${name}\\.js$`) }, () => ({ path: entry(other) })),
   });
+  // Under Node some modules have another in their place; the command line and the facade load the other scripts as they need them.
+  const forNode = {
+    name: "for-node",
+    setup: (b) => {
+      b.onResolve({ filter: /\/(connect|own|platform|place)\.js$/ }, ({ path }) => ({ path: entry(`node/${/(\w+)\.js$/.exec(path)[1]}`) }));
+      b.onResolve({ filter: /^\.\/host\.js$/ }, ({ kind }) => (kind === "dynamic-import" ? { path: "./node-host.js", external: true } : undefined));
+      b.onResolve({ filter: /^\.\.\/index\.js$/ }, ({ importer }) => (/node.cli./.test(importer) ? { path: "./node.js", external: true } : undefined));
+    },
+  };
   const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
+  const node = await build({
+    ...options, platform: "node", mainFields: ["module", "main"], plugins: [forNode],
+    entryPoints: Object.entries({ node: "index", "node-host": "host", cli: "cli/main" }).map(([out, name]) => ({ in: entry(`node/${name}`), out })),
+  });
   const parts = {
     worker: () => readFileSync(join(dist, "worker.js"), "utf8"),
   };
@@ -69,7 +83,7 @@ export async function scripts() {
     },
   };
   const inline = await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, instead("own", "own-inline"), embedded] });
-  return [files, here, inline].map(({ metafile }) => metafile);
+  return [files, here, node, inline].map(({ metafile }) => metafile);
 }
 
 export async function bundle() {
@@ -79,6 +93,7 @@ export async function bundle() {
   writeFileSync(notices, thirdParty(metafiles));
   for (const name of modules) copyFileSync(join(glue, `${name}.wasm`), join(dist, `${name}.wasm`));
   const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "www/embergram/tsconfig.json")];
+  run(process.execPath, [tsc[0], "-p", join(root, "www/embergram/node/tsconfig.json")]);
   run(process.execPath, [...tsc, "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", dist]);
   mkdirSync(join(dist, "engine"));
   copyFileSync(join(glue, "engine.d.ts"), join(dist, "engine/engine.d.ts"));

@@ -19,14 +19,15 @@ const node = (entry, body) => {
   return JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" }));
 };
 
-test.each(["index.js", "inline.js"])("%s: the import touches no browser global, and supported() says no", (entry) => {
+test.each(["index.js", "inline.js", "node.js"])("%s: the import touches no browser global, and supported() says what runs", (entry) => {
   const { touched, result } = node(entry, `return {
     names: Object.keys(embergram), supported: await embergram.Llm.supported(),
-    load: await error(embergram.Llm.load({ model: "https://example.invalid/a.gguf" })),
+    load: await error(embergram.Llm.load({ model: "/none.gguf", baseUrl: "https://example.invalid", backend: "webgpu" })),
   };`);
   expect(touched).toEqual([]);
   expect(result.names).toEqual(expect.arrayContaining(["Llm", "EmbergramError", "modelCache", "formatTuneTable"]));
-  expect(result.supported).toMatchObject({ webgpu: false, adapter: null });
+  expect(result.supported).toMatchObject({ webgpu: false, backend: "cpu", adapter: { backend: "cpu" } });
   expect(result.supported.reason.length).toBeGreaterThan(20);
-  expect(result.load).toMatchObject({ name: "EmbergramError", code: "no_webgpu" });
+  // A page's script has no way to its module here.
+  expect(result.load).toMatchObject({ name: "EmbergramError", code: entry === "index.js" ? "network" : "no_webgpu" });
 });

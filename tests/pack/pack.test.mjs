@@ -83,9 +83,9 @@ const html = (script) => `<!doctype html><title>project</title><script type="mod
 test("the tarball holds what is needed and nothing else", () => {
   const names = packed.files.map((f) => f.path).sort();
   expect(names.filter((name) => !/^dist\/.*\.d\.ts$/.test(name))).toEqual([
-    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/engine_bg.wasm", "dist/here.js", "dist/host.js",
-    "dist/index.js", "dist/inline.js",
-    "dist/worker.js", "package.json",
+    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/cli.js", "dist/engine_bg.wasm", "dist/here.js",
+    "dist/host.js", "dist/index.js", "dist/inline.js", "dist/kernels.wasm", "dist/kernels_relaxed.wasm", "dist/node-host.js",
+    "dist/node.js", "dist/worker.js", "package.json",
   ]);
   // Every declaration is one that the entries lead to: the API's, and what it names.
   expect(names.filter((name) => /^dist\/.*\.d\.ts$/.test(name)).length).toBeLessThan(25);
@@ -98,7 +98,7 @@ test("the tarball names the software in it, with the terms", () => {
   const notices = readFileSync(join(root, "THIRD_PARTY.md"), "utf8");
   const named = new Map([...notices.matchAll(/^\| (\S+ \d[^|]*) \| ([^|]+) \|/gm)].map(([, what, terms]) => [what, terms]));
   const npm = [...named.keys()].filter((what) => what.endsWith(" (npm)"));
-  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm"]);
+  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm", "wasm-feature-detect"]);
   expect([...named].find(([what]) => what.startsWith("buildid "))[1]).toBe("MPL-2.0");
   // Panics name the files of the crates that they come from, by name and version.
   const module = readFileSync(join(root, "dist/engine_bg.wasm"), "latin1");
@@ -130,9 +130,17 @@ test("publint and attw find nothing to say of the tarball", () => {
   };
   const lint = tool("publint", "run", tarball, "--strict");
   expect(lint.status, lint.said).toBe(0);
-  // ES modules only, and two entries that are no code to import.
-  const types = tool("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./worker.js", "./engine_bg.wasm");
+  // ES modules only, and entries that are no code to import.
+  const types = tool("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./worker.js", "./engine_bg.wasm", "./kernels.wasm", "./kernels_relaxed.wasm");
   expect(types.status, types.said).toBe(0);
+});
+
+test("Node: the package and its command, out of the tarball", () => {
+  const model = process.env.EMBERGRAM_TINY_MODEL;
+  const { path, run } = project("node", [], { "main.js": program("embergram").replace("/tiny.gguf", model) });
+  const printed = execFileSync(process.execPath, ["main.js"], { cwd: path, encoding: "utf8" });
+  expect(JSON.parse(printed.slice("result ".length))).toEqual(text);
+  expect(run("embergram", "generate", model, "the", "--max-tokens", "6", "--max-model-len", "64")).toMatch(/\S/);
 });
 
 test("Vite: a build, and the development server", async () => {

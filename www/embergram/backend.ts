@@ -5,7 +5,7 @@ import { THREAD } from "./cpu/thread.js";
 import { Device } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { moduleBytes, type ModuleOptions } from "./module.js";
-import { startOwn } from "./own.js";
+import { startOwn, startsWorkers } from "./own.js";
 import type { AdapterInfo, Backend, BackendOptions, Support } from "./types.js";
 
 /** A device that is open. */
@@ -45,7 +45,7 @@ export async function open(backend: Backend, { threads }: BackendOptions, suppor
   }
   const { relaxed_simd: relaxed, shared_memory, threads: most } = support.cpu;
   const bytes = await moduleBytes(relaxed ? "kernels_relaxed" : "kernels", modules);
-  const wanted = shared_memory && globalThis.Worker ? (threads ?? most) : 1;
+  const wanted = shared_memory && startsWorkers() ? (threads ?? most) : 1;
   const kernels = await Kernels.open({ bytes, relaxed, threads: wanted, startThread });
   const device = Device.cpu(kernels);
   return {

@@ -29,7 +29,7 @@ export interface ConnectOptions {
    * `embergram/here`, where it is always so.
    */
   worker?: boolean | undefined;
-  /** Where the worker's script is; default beside this one. */
+  /** Where the worker's script is; default beside this one. In pages alone. */
   workerUrl?: string | URL | undefined;
 }
 

@@ -1,6 +1,7 @@
 /** The WebAssembly modules: the engine's, one instance for all hosts of a context, and those of the CPU's kernels. */
 import initEngine, { version } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
+import { fetchModule } from "./platform.js";
 import { SILENCE } from "./source/index.js";
 import { checkVersions, VERSION } from "./version.js";
 
@@ -66,7 +67,7 @@ async function received<T>(name: ModuleName, { wasm, wasmUrl, timeout = SILENCE 
   };
   try {
     heard();
-    const response = await fetch(url, { signal: stop.signal });
+    const response = await fetchModule(url, { signal: stop.signal });
     if (!response.ok) throw new EmbergramError("http", `${url.href}, a module of the engine, was answered with ${response.status}. ${ADVICE}`);
     // The answer itself goes to the compiler, with which browsers keep what they compiled; a copy tells whether bytes come.
     const copy = response.clone();

@@ -11,6 +11,11 @@ export function startOwn(name?: string): Worker {
   return startText(script, name);
 }
 
+/** Whether this context can start workers. */
+export function startsWorkers(): boolean {
+  return "Worker" in globalThis;
+}
+
 /** There are no files beside this one. */
 export const address: string | undefined = undefined;
 

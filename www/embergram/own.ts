@@ -7,6 +7,11 @@ export function startOwn(name = "embergram"): Worker {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name });
 }
 
+/** Whether this context can start workers: shared ones and service workers cannot. */
+export function startsWorkers(): boolean {
+  return "Worker" in globalThis;
+}
+
 /** Its address where no bundler has been at work, else that of the bundle. */
 export const address: string | undefined = import.meta.url;
 

@@ -1,5 +1,6 @@
 /** What this browser can run, before anything is loaded. */
 import { cpuAdapter, cpuSupport } from "./cpu/support.js";
+import { gpu, NO_WEBGPU } from "./platform.js";
 import type { AdapterInfo, Support } from "./types.js";
 
 /** WebGPU's limits that decide over a model. */
@@ -13,8 +14,7 @@ export function isNamed({ name, vendor }: AdapterInfo): boolean {
 }
 
 async function adapter(): Promise<GPUAdapter | null> {
-  const gpu = globalThis.navigator?.gpu;
-  return gpu ? await gpu.requestAdapter({ powerPreference: "high-performance" }) : null;
+  return (await gpu()?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
 }
 
 function describe(adapter: GPUAdapter): AdapterInfo {
@@ -28,21 +28,21 @@ function describe(adapter: GPUAdapter): AdapterInfo {
 
 /** What runs models here, and how large they may be. Never throws. */
 export async function supported(): Promise<Support> {
-  const [gpu, cpu] = await Promise.all([webgpu(), cpuSupport()]);
-  const { webgpu_adapter: adapter } = gpu;
+  const [ofGpu, cpu] = await Promise.all([webgpu(), cpuSupport()]);
+  const { webgpu_adapter: adapter } = ofGpu;
   const ofCpu = cpu.simd ? cpuAdapter(cpu.threads, cpu.relaxed_simd) : null;
   // WebGPU that computes on the CPU is slower than SIMD.
   const chosen = adapter && !adapter.software ? adapter : (ofCpu ?? adapter);
-  return { backend: chosen?.backend ?? null, adapter: chosen, ...gpu, cpu };
+  return { backend: chosen?.backend ?? null, adapter: chosen, ...ofGpu, cpu };
 }
 
 async function webgpu(): Promise<Omit<Support, "backend" | "adapter" | "cpu">> {
   const without = (reason: string) => ({ webgpu: false, reason, webgpu_adapter: null, limits: null, max_tensor_bytes: 0 });
-  if (!globalThis.navigator?.gpu) {
+  if (!gpu()) {
     return without(
       globalThis.isSecureContext === false
         ? "WebGPU needs a secure context: serve the page over https or from localhost"
-        : "this browser has no WebGPU; use Chrome or Edge 113, Safari 26, Firefox 141 or newer",
+        : NO_WEBGPU,
     );
   }
   const found = await adapter().catch(() => null);

@@ -1,5 +1,6 @@
 /** What the CPU of this context offers to kernels. */
 import { relaxedSimd, simd } from "wasm-feature-detect";
+import { cores } from "../platform.js";
 import type { AdapterInfo, CpuSupport } from "../types.js";
 
 /** Most threads that a load takes by itself. */
@@ -23,14 +24,14 @@ function threadsOf(cores: number): number {
 /** What it offers. Never throws. */
 export async function cpuSupport(): Promise<CpuSupport> {
   const shared = mayShare();
-  const cores = globalThis.navigator?.hardwareConcurrency || 1;
+  const count = cores();
   const [hasSimd, hasRelaxed] = await Promise.all([simd(), relaxedSimd()]);
   return {
     simd: hasSimd,
     relaxed_simd: hasRelaxed,
     shared_memory: shared,
-    threads: shared ? threadsOf(cores) : 1,
-    advice: shared || cores === 1 ? null : HEADERS,
+    threads: shared ? threadsOf(count) : 1,
+    advice: shared || count === 1 ? null : HEADERS,
   };
 }
 

@@ -5,7 +5,7 @@ import { CONFIG, type ModelFiles } from "./folder.js";
 import { probe, readRange, sameTag, type HttpOptions, type Remote } from "./http.js";
 import { findFiles } from "./hub.js";
 import { fileName, type ModelInput, type RemoteFile } from "./names.js";
-import { asFiles, httpOptions, type OpenOptions } from "./open.js";
+import { filesOf, httpOptions, type OpenOptions } from "./open.js";
 import { isOutdated, pieces } from "./remote.js";
 import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
@@ -41,7 +41,7 @@ interface Head extends ModelHead {
  */
 export async function openHeads(input: ModelInput, options: OpenOptions = {}): Promise<ModelHeads> {
   checkAborted(options.signal);
-  const files = asFiles(input);
+  const files = await filesOf(input, options);
   if (files !== undefined) return headsOf(await modelFiles(files), ofFile);
   const http: HttpOptions = { ...httpOptions(options), store: false };
   const ofRemote = (file: RemoteFile) => new RemoteHead(file, http, options.cache ?? true);

@@ -1,6 +1,6 @@
 export { besideModel } from "./files.js";
 export { openHeads, type ModelHead, type ModelHeads } from "./heads.js";
-export { asFiles, openModel, whole, type ModelPart, type ModelSource, type OpenOptions } from "./open.js";
+export { openModel, whole, type ModelPart, type ModelSource, type OpenOptions } from "./open.js";
 export { modelCache, type CachedModel } from "./model-cache.js";
 export { splitOf, type ModelInput, type NameOptions } from "./names.js";
 export type { Progress, ProgressPhase } from "./progress.js";

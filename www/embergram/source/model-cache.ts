@@ -38,7 +38,7 @@ function modelOf(url: string): string {
   return url.replace(SPLIT, "-00001-of-$2$3");
 }
 
-/** The models kept in this origin's OPFS. In contexts without OPFS it is empty. */
+/** The models kept in this origin's OPFS, under Node in a folder. In contexts without OPFS it is empty. */
 export const modelCache = {
   /** What is there, last used first. */
   list,

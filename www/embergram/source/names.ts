@@ -6,7 +6,7 @@ import { shown, unsigned } from "./secrets.js";
  * What can be loaded: a URL, a name on the Hugging Face hub, a file, or several files: all parts of a split GGUF, or a Hugging
  * Face folder's. A URL that ends in `/` is that of such a folder. A name is `hf:owner/repo[@revision]:Q4_K_M` for the GGUF of
  * that quantization, `hf:owner/repo[@revision]` for the repository's folder or its only GGUF, or
- * `hf:owner/repo/path/file.gguf[@revision]`.
+ * `hf:owner/repo/path/file.gguf[@revision]`. Under Node a text may be the path of a file or a folder, too.
  */
 export type ModelInput = string | URL | Blob | File | readonly Blob[] | FileList;
 

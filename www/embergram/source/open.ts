@@ -1,5 +1,6 @@
 import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
+import { localFiles } from "../platform.js";
 import { probe, readPointer, type HttpOptions, type Remote } from "./http.js";
 import { modelFiles, nameOf, unreadable } from "./files.js";
 import type { ModelFiles } from "./folder.js";
@@ -18,7 +19,7 @@ export interface OpenOptions extends NameOptions {
   fetch?: typeof fetch;
   signal?: AbortSignal;
   /**
-   * Keeps downloads in OPFS and reads them from there; default true. Where storage is short, the files that were used least
+   * Keeps downloads in OPFS, under Node in a folder, and reads them from there; default true. Where storage is short, the files that were used least
    * recently give way. Files and Blobs are never cached.
    */
   cache?: boolean;
@@ -70,7 +71,7 @@ const RESTARTS = 2;
  */
 export async function openModel(input: ModelInput, options: OpenOptions = {}): Promise<ModelSource> {
   checkAborted(options.signal);
-  const files = asFiles(input);
+  const files = await filesOf(input, options);
   if (files !== undefined) return openFiles(await modelFiles(files), options);
   const http = httpOptions(options);
   const { onProgress, sha256, ...quiet } = options;
@@ -79,9 +80,9 @@ export async function openModel(input: ModelInput, options: OpenOptions = {}): P
 }
 
 /** The files of an input that is no address. */
-export function asFiles(input: ModelInput): readonly Blob[] | undefined {
+export async function filesOf(input: ModelInput, options: NameOptions): Promise<readonly Blob[] | undefined> {
   if (input instanceof Blob) return [input];
-  return typeof input === "string" || input instanceof URL ? undefined : [...input];
+  return typeof input === "string" || input instanceof URL ? localFiles(input, options) : [...input];
 }
 
 /** How to talk to the server, by the caller's options. */

@@ -2,9 +2,10 @@ import { createSHA256 } from "hash-wasm";
 import { EmbergramError } from "../error.js";
 import { download, FileChanged, sameTag, tailOf, type Begun, type HttpOptions, type Remote } from "./http.js";
 import type { ProgressPhase } from "./progress.js";
+import type { Held } from "./place.js";
 import { checkQuota } from "./room.js";
 import { shown } from "./secrets.js";
-import { Entry, PIECE_BYTES, type Held, type Meta, type Piece } from "./store.js";
+import { Entry, PIECE_BYTES, type Meta, type Piece } from "./store.js";
 import { checkAborted, sleep } from "./wait.js";
 import { CacheWriter } from "./writer.js";
 

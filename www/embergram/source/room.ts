@@ -1,8 +1,7 @@
 import { EmbergramError } from "../error.js";
+import { hasRoom, LIMIT } from "./place.js";
 import { shown } from "./secrets.js";
-import { Entry, root, type WorkerFileHandle } from "./store.js";
-
-const PROBE = "room";
+import { Entry } from "./store.js";
 
 /**
  * Makes sure that this origin may store so many more bytes. Where there is too little room, the least recently used files
@@ -29,42 +28,6 @@ export async function checkQuota(url: URL, bytes: number, keep: readonly Entry[]
   if (await makeRoom(bytes, keep)) return;
   throw new EmbergramError(
     "quota",
-    `${shown(url)} needs ${(bytes / 1e6).toFixed(1)} MB of storage, more than the browser grants this origin, even without cached models that are not in use. Free disk space, or load with cache: false.`,
+    `${shown(url)} needs ${(bytes / 1e6).toFixed(1)} MB of storage, more than ${LIMIT}, even without cached models that are not in use. Free disk space, or load with cache: false.`,
   );
 }
-
-/**
- * Whether this origin may store so many more bytes. A file of that length is made and removed: it holds no data, takes
- * milliseconds, and meets the limit that is enforced, while Chromium's `navigator.storage.estimate()` answers with an
- * invented one against fingerprinting.
- */
-async function hasRoom(bytes: number): Promise<boolean> {
-  const directory = await root(true);
-  try {
-    const handle = await directory?.getFileHandle(PROBE, { create: true });
-    if (handle) await reserve(handle, bytes);
-    return true;
-  } catch (error) {
-    return (error as Partial<DOMException>).name !== "QuotaExceededError";
-  } finally {
-    await directory?.removeEntry(PROBE).catch(() => {});
-  }
-}
-
-async function reserve(handle: FileSystemFileHandle, bytes: number): Promise<void> {
-  const access = await (handle as WorkerFileHandle).createSyncAccessHandle?.();
-  if (access !== undefined) {
-    try {
-      return access.truncate(bytes);
-    } finally {
-      access.close();
-    }
-  }
-  const stream = await handle.createWritable();
-  try {
-    await stream.truncate(bytes);
-  } finally {
-    await stream.abort().catch(() => {});
-  }
-}
-

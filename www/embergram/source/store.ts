@@ -1,5 +1,6 @@
 import { hex, type Identity } from "./http.js";
 import type { RemoteFile } from "./names.js";
+import { heldNames, lock, root, type Held, type WorkerFileHandle } from "./place.js";
 import { shown } from "./secrets.js";
 
 /** Bytes of a full piece. Also the most that a reader gets at once. */
@@ -21,44 +22,8 @@ export interface Meta extends Identity {
   pieces: Piece[];
 }
 
-const ROOT = ["embergram", "models"];
 const META = "meta.json";
 const USED = "used";
-
-/** The cache's folder in OPFS, where this context has it: not in insecure contexts, nor in some private windows. */
-export async function root(create: boolean): Promise<FileSystemDirectoryHandle | undefined> {
-  const storage = (globalThis as { navigator?: { storage?: Partial<StorageManager>; locks?: LockManager } }).navigator;
-  if (storage?.storage?.getDirectory === undefined || storage.locks === undefined) return undefined;
-  try {
-    let directory = await navigator.storage.getDirectory();
-    for (const name of ROOT) directory = await directory.getDirectoryHandle(name, { create });
-    return directory;
-  } catch {
-    return undefined;
-  }
-}
-
-/** A held Web Lock. `lost` turns true when another context took it away, to delete the entry. */
-export interface Held {
-  readonly lost: boolean;
-  release(): void;
-}
-
-async function lock(name: string, options: LockOptions): Promise<Held | undefined> {
-  return new Promise((got, fail) => {
-    let release = () => {};
-    const held = { lost: false, release: () => release() };
-    navigator.locks.request(name, options, async (granted) => {
-      if (granted === null) return got(undefined);
-      const released = new Promise<void>((done) => (release = done));
-      got(held);
-      await released;
-    }).catch((error: unknown) => {
-      held.lost = true;
-      fail(error instanceof Error ? error : new Error(String(error)));
-    });
-  });
-}
 
 /** One file in the cache. Who reads or writes holds `use()`, who writes holds `lock()` as well. */
 export class Entry {
@@ -114,8 +79,8 @@ export class Entry {
 
   /** The folders that loads are at, in all contexts. */
   static async used(): Promise<ReadonlySet<string>> {
-    const { held = [] } = await navigator.locks.query();
-    return new Set(held.flatMap(({ name }) => (name?.startsWith(USE) ? [name.slice(USE.length)] : [])));
+    const held = await heldNames();
+    return new Set(held.flatMap((name) => (name.startsWith(USE) ? [name.slice(USE.length)] : [])));
   }
 
   private async folder(create = false): Promise<FileSystemDirectoryHandle | undefined> {
@@ -229,15 +194,6 @@ async function writeText(folder: FileSystemDirectoryHandle, name: string, value:
   const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
   await stream.write(value);
   await stream.close();
-}
-
-/** Only dedicated workers have it, and it is in no DOM library. */
-export interface WorkerFileHandle extends FileSystemFileHandle {
-  createSyncAccessHandle?(): Promise<{
-    truncate(size: number): void;
-    write(bytes: Uint8Array, options: { at: number }): number;
-    close(): void;
-  }>;
 }
 
 async function writeFile(handle: FileSystemFileHandle, bytes: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -1,6 +1,7 @@
 import type { Remote } from "./http.js";
+import type { Held } from "./place.js";
 import { makeRoom } from "./room.js";
-import { PIECE_BYTES, type Entry, type Held, type Meta, type Piece } from "./store.js";
+import { PIECE_BYTES, type Entry, type Meta, type Piece } from "./store.js";
 
 /**
  * Appends a download to a cache entry, piece by piece, one write at a time beside the download. A storage that fails
