@@ -116,7 +116,7 @@ unsafe fn decode_piece(
 ) {
     let (inner, scratch) = (context.op.inner as usize, &context.scratch);
     // One kernel for all: the largest tile, the last row several times.
-    let tile_rows = if context.step.single == 1 { decode::MOST_ROWS } else { rows };
+    let tile_rows = if context.step.single == 1 { decode::MOST_ROWS } else { decode::height(rows) };
     let count = PANELS.min(work.panels - panel);
     for (i, matrix) in work.of.iter().enumerate() {
         let format = Format::of(matrix.format);
