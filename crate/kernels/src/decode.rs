@@ -179,6 +179,10 @@ pub(crate) unsafe fn lay_out<K: Kind>(
         for i in group * quads..(group + 1) * quads {
             let four = values(i);
             sum = sum + four;
+            if rows == 1 {
+                unsafe { (four * shrinks).store(x.add(i * 4)) };
+                continue;
+            }
             for (j, v) in (four * shrinks).lanes().into_iter().enumerate() {
                 unsafe { *x.add((i * 4 + j) * rows + t) = v };
             }
