@@ -6,8 +6,8 @@ use cpu::step;
 use embergram::cpu::{CpuRunner, Kernels, NativeKernels, reserve};
 use embergram::format::quant::{PanelLayout, PanelWriter, QuantType, dequantize};
 use embergram::program::{
-    Activation, Batch, BlockEntry, Buffer, Capacity, Matrix, Op, Parameter, Part, Program, Row, Runner, Scales, Shape,
-    Softcaps,
+    Activation, Batch, BlockEntry, Buffer, CacheType, Capacity, Matrix, Op, Parameter, Part, Program, Row, Runner,
+    Scales, Shape, Softcaps,
 };
 
 const D: usize = 256;
@@ -124,7 +124,7 @@ fn products_are_those_of_the_weights() {
         ];
         let program = Program { shape, ropes: 0, ops };
         let capacity = Capacity { rows: 64, outputs: 64, slots: 1, positions: 64, blocks: 4, block_size: 16 };
-        let mut runner = CpuRunner::new(kernels, &program, capacity).unwrap();
+        let mut runner = CpuRunner::new(kernels, &program, capacity, CacheType::F32).unwrap();
         let tables = (0..4).map(|index| BlockEntry { slot: 0, index, block: index }).collect();
         pollster::block_on(runner.step(&Batch { tables, ..Batch::default() })).unwrap();
 

@@ -77,7 +77,7 @@ function write(memory, heap, threads) {
   // Six rows decode, the others are of a prompt.
   const step = words([
     ...shape, ops, list.length, counters, control, scratch, scratchBytes, ROWS, 6, ROWS, 0, words(each.map((i) => i * 3)), words(each),
-    0, 0, words(each), 16, 0, 0, sampled,
+    0, 0, words(each), 16, 0, 0, 0, sampled,
   ]);
   return { control, step, logits, sampled, end };
 }

@@ -2,6 +2,7 @@
 //! added in which order depends on the row's position alone. Later positions are never read: a cache place not yet written
 //! may hold anything.
 
+use crate::cache::{Element, Half, Single};
 use crate::math::{capped, exp};
 use crate::run::Context;
 use crate::vector::F32x4;
@@ -18,8 +19,8 @@ struct Keys<'a> {
     /// The next entry of the block table, and positions left in the block before.
     entry: *const u32,
     left: usize,
-    at: *const f32,
-    /// From a position to the next, in f32.
+    at: *const u8,
+    /// Bytes from a position to the next.
     width: usize,
     /// Bytes from the block's beginning to what is read of its first position.
     inside: u32,
@@ -27,9 +28,9 @@ struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// From position `first` on.
-    unsafe fn new(context: &'a Context, table: u32, first: usize, inside: u32) -> Self {
+    unsafe fn new<E: Element>(context: &'a Context, table: u32, first: usize, inside: u32) -> Self {
         let size = context.step.block_size as usize;
-        let width = (context.step.shape.kv_heads * context.step.shape.head_dim) as usize;
+        let width = (context.step.shape.kv_heads * context.step.shape.head_dim) as usize * E::BYTES;
         let entry = context.memory.get::<u32>(table).wrapping_add(first / size);
         let mut keys = Self { context, entry, left: 0, at: core::ptr::null(), width, inside };
         unsafe { keys.enter() };
@@ -46,7 +47,7 @@ impl<'a> Keys<'a> {
 
     /// The next position's. Where a block has ended, the next one's table entry must be there.
     #[inline(always)]
-    unsafe fn next(&mut self) -> *const f32 {
+    unsafe fn next(&mut self) -> *const u8 {
         if self.left == 0 {
             unsafe { self.enter() };
         }
@@ -70,12 +71,17 @@ pub(crate) unsafe fn attend(context: &Context) {
         let (row, head) = (piece / heads, piece % heads);
         let query = context.line(context.step.query, row, heads * head_dim).wrapping_add(head * head_dim);
         let to = context.line(context.op.output, row, heads * head_dim).wrapping_add(head * head_dim);
-        unsafe { attend_head(context, row, head, query, to) };
+        unsafe {
+            match context.step.halves {
+                0 => attend_head::<Single>(context, row, head, query, to),
+                _ => attend_head::<Half>(context, row, head, query, to),
+            }
+        }
     }
 }
 
-unsafe fn attend_head(context: &Context, row: usize, head: usize, query: *const f32, to: *mut f32) {
-    let (step, op) = (context.step, context.op);
+unsafe fn attend_head<E: Element>(context: &Context, row: usize, head: usize, query: *const f32, to: *mut f32) {
+    let (step, op, element) = (context.step, context.op, E::new());
     let shape = &step.shape;
     let quads = shape.head_dim as usize / 4;
     let last = unsafe { context.word(step.positions, row) as usize };
@@ -83,11 +89,11 @@ unsafe fn attend_head(context: &Context, row: usize, head: usize, query: *const 
     let count = last + 1 - first;
     let table = unsafe { context.word(step.tables, row) };
     let kv_head = head as u32 / (shape.heads / shape.kv_heads);
-    let inside = op.layer * 2 * step.block_bytes + kv_head * shape.head_dim * 4;
+    let inside = op.layer * 2 * step.block_bytes + kv_head * shape.head_dim * E::BYTES as u32;
     let scores = context.own(context.scratch.scores);
 
     // Scores, four positions at a time; at the end the last one several times, with no weight.
-    let mut keys = unsafe { Keys::new(context, table, first, inside) };
+    let mut keys = unsafe { Keys::new::<E>(context, table, first, inside) };
     let scale = F32x4::splat(shape.scales[2]);
     let mut top = F32x4::splat(LOWEST);
     for at in (0..count).step_by(4) {
@@ -99,7 +105,7 @@ unsafe fn attend_head(context: &Context, row: usize, head: usize, query: *const 
         for i in 0..quads {
             let q = unsafe { F32x4::load(query.add(i * 4)) };
             for (sum, key) in sums.iter_mut().zip(four) {
-                *sum = q.mul_add(unsafe { F32x4::load(key.add(i * 4)) }, *sum);
+                *sum = q.mul_add(unsafe { element.load(key.add(i * 4 * E::BYTES)) }, *sum);
             }
         }
         let mut score = scale * F32x4::sums(sums);
@@ -123,17 +129,18 @@ unsafe fn attend_head(context: &Context, row: usize, head: usize, query: *const 
     }
     let share = F32x4::splat(1.0 / total.sum());
 
-    let values =
-        |quad: usize| unsafe { Keys::new(context, table, first, inside + step.block_bytes + quad as u32 * 16) };
+    let values = |quad: usize| unsafe {
+        Keys::new::<E>(context, table, first, inside + step.block_bytes + (quad * 4 * E::BYTES) as u32)
+    };
     let mut quad = 0;
     while quad < quads {
         let to = to.wrapping_add(quad * 4);
         unsafe {
             if quad + WIDE <= quads {
-                weighted::<WIDE>(values(quad), scores, count, share, to);
+                weighted::<E, WIDE>(values(quad), scores, count, share, to);
                 quad += WIDE;
             } else {
-                weighted::<1>(values(quad), scores, count, share, to);
+                weighted::<E, 1>(values(quad), scores, count, share, to);
                 quad += 1;
             }
         }
@@ -141,13 +148,20 @@ unsafe fn attend_head(context: &Context, row: usize, head: usize, query: *const 
 }
 
 /// The weighted sum of `N` vectors of each position's value.
-unsafe fn weighted<const N: usize>(mut values: Keys, weights: *const f32, count: usize, share: F32x4, to: *mut f32) {
+unsafe fn weighted<E: Element, const N: usize>(
+    mut values: Keys,
+    weights: *const f32,
+    count: usize,
+    share: F32x4,
+    to: *mut f32,
+) {
+    let element = E::new();
     let mut sums = [F32x4::splat(0.0); N];
     for i in 0..count {
         let weight = unsafe { F32x4::load_splat(weights.add(i)) };
         let value = unsafe { values.next() };
         for (n, sum) in sums.iter_mut().enumerate() {
-            *sum = weight.mul_add(unsafe { F32x4::load(value.add(n * 4)) }, *sum);
+            *sum = weight.mul_add(unsafe { element.load(value.add(n * 4 * E::BYTES)) }, *sum);
         }
     }
     for (n, sum) in sums.into_iter().enumerate() {

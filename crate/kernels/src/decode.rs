@@ -92,6 +92,11 @@ pub(crate) unsafe fn product<K: Kind, const T: usize, const P: usize>(
 /// Rows of the largest tile.
 pub(crate) const MOST_ROWS: usize = 8;
 
+/// The height of the tile for so many rows: seven take one of eight, with the last row twice.
+pub(crate) fn height(rows: usize) -> usize {
+    if rows == 7 { 8 } else { rows }
+}
+
 /// The products of `count` panels, whole bundles but for the last, with a tile of `rows` rows. Four outputs of row t and panel p go to
 /// `out[(p * rows + t) * 4]`; there is room for whole bundles.
 ///
@@ -112,7 +117,6 @@ pub(crate) unsafe fn products(
             4 => run::<K, 4, 2>(panels, count, groups, tile, out),
             5 => run::<K, 5, 2>(panels, count, groups, tile, out),
             6 => run::<K, 6, 2>(panels, count, groups, tile, out),
-            7 => run::<K, 7, MANY>(panels, count, groups, tile, out),
             _ => run::<K, 8, MANY>(panels, count, groups, tile, out),
         }
     })
@@ -175,6 +179,10 @@ pub(crate) unsafe fn lay_out<K: Kind>(
         for i in group * quads..(group + 1) * quads {
             let four = values(i);
             sum = sum + four;
+            if rows == 1 {
+                unsafe { (four * shrinks).store(x.add(i * 4)) };
+                continue;
+            }
             for (j, v) in (four * shrinks).lanes().into_iter().enumerate() {
                 unsafe { *x.add((i * 4 + j) * rows + t) = v };
             }

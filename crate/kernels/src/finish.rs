@@ -1,5 +1,6 @@
 //! What becomes of the outputs of products.
 
+use crate::cache;
 use crate::math::{capped, gelu, silu};
 use crate::run::Context;
 use crate::step::Kind;
@@ -57,15 +58,6 @@ pub(crate) unsafe fn rotate(context: &Context, v: F32x4, quad: usize, position: 
     F32x4::new([x * cos_a - y * sin_a, x * sin_a + y * cos_a, z * cos_b - w * sin_b, z * sin_b + w * cos_b])
 }
 
-/// Where a row's key of the operation's layer lies; `block_bytes` behind it, its value.
-///
-/// # Safety
-/// As [`run`](crate::run).
-pub(crate) unsafe fn key(context: &Context, row: usize) -> *mut f32 {
-    let layer = context.op.layer * 2 * context.step.block_bytes;
-    context.memory.get(unsafe { context.word(context.step.places, row) } + layer)
-}
-
 unsafe fn qkv(context: &Context, panel: usize, row: usize, v: F32x4) {
     let (op, shape) = (context.op, &context.step.shape);
     let q_d = (shape.heads * shape.head_dim) as usize;
@@ -74,8 +66,7 @@ unsafe fn qkv(context: &Context, panel: usize, row: usize, v: F32x4) {
     let v = if op.bias == 0 { v } else { v + unsafe { F32x4::load(context.memory.get::<f32>(op.bias).add(at)) } };
     unsafe {
         if at >= q_d + kv_d {
-            let values = key(context, row).add(context.step.block_bytes as usize / 4);
-            return v.store(values.add(at - q_d - kv_d));
+            return cache::store(context, (row, true), at - q_d - kv_d, v);
         }
         if op.flag == 1 {
             return v.store(context.line(op.output, row, q_d + kv_d).add(at));
@@ -84,7 +75,7 @@ unsafe fn qkv(context: &Context, panel: usize, row: usize, v: F32x4) {
         let turned = if op.rope == 0 { v } else { rotate(context, v, panel, position) };
         match at < q_d {
             true => turned.store(context.line(op.output, row, q_d).add(at)),
-            false => turned.store(key(context, row).add(at - q_d)),
+            false => cache::store(context, (row, false), at - q_d, turned),
         }
     }
 }

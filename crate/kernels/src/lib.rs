@@ -9,6 +9,7 @@
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 mod attention;
+mod cache;
 mod decode;
 mod finish;
 pub mod format;

@@ -116,20 +116,22 @@ unsafe fn decode_piece(
 ) {
     let (inner, scratch) = (context.op.inner as usize, &context.scratch);
     // One kernel for all: the largest tile, the last row several times.
-    let tile_rows = if context.step.single == 1 { decode::MOST_ROWS } else { rows };
+    let tile_rows = if context.step.single == 1 { decode::MOST_ROWS } else { decode::height(rows) };
     let count = PANELS.min(work.panels - panel);
     for (i, matrix) in work.of.iter().enumerate() {
         let format = Format::of(matrix.format);
-        let to = (context.own(scratch.x[i]), context.own(scratch.sums[i]));
         let key = Some((format, matrix.bias.to_bits()));
-        if ready[i] != key {
+        // Matrices of one format read the same.
+        let place = if i == 1 && ready[0] == key { 0 } else { i };
+        let to = (context.own(scratch.x[place]), context.own(scratch.sums[place]));
+        if ready[place] != key {
             for t in 0..tile_rows {
                 unsafe {
                     let row = input(context, first + t.min(rows - 1));
                     decode::lay_out_row((format, matrix.bias), row, inner, (t, tile_rows), to);
                 }
             }
-            ready[i] = key;
+            ready[place] = key;
         }
         let tile = Tile { x: to.0, sums: to.1 };
         let panels = panel_at(context, matrix, panel);

@@ -1,6 +1,7 @@
 //! Operations on single rows.
 
-use crate::finish::{key, rotate};
+use crate::cache;
+use crate::finish::rotate;
 use crate::format::Format;
 use crate::prompt;
 use crate::run::Context;
@@ -93,18 +94,19 @@ pub(crate) unsafe fn qk_norm(context: &Context) {
         let position = context.word(context.step.positions, row) as usize;
         let gain = context.memory.get::<f32>(op.gain);
         let line = context.own(context.scratch.row);
-        let parts = [
-            (raw, q_d, gain, context.line(op.output, row, q_d)),
-            (raw.add(q_d), kv_d, gain.add(if whole { q_d } else { head }), key(context, row)),
-        ];
-        for (from, width, gain, to) in parts {
-            let normed_at_once = if whole { width } else { head };
-            for at in (0..width).step_by(normed_at_once) {
-                normed(from.add(at), gain, normed_at_once, shape.eps, line);
-                for i in (0..normed_at_once).step_by(4) {
+        let query = context.line(op.output, row, q_d);
+        let key_gain = gain.add(if whole { q_d } else { head });
+        for (from, width, gain, is_key) in [(raw, q_d, gain, false), (raw.add(q_d), kv_d, key_gain, true)] {
+            let at_once = if whole { width } else { head };
+            for at in (0..width).step_by(at_once) {
+                normed(from.add(at), gain, at_once, shape.eps, line);
+                for i in (0..at_once).step_by(4) {
                     let v = F32x4::load(line.add(i));
                     let turned = if op.rope == 0 { v } else { rotate(context, v, (at + i) / 4, position) };
-                    turned.store(to.add(at + i));
+                    match is_key {
+                        true => cache::store(context, (row, false), at + i, turned),
+                        false => turned.store(query.add(at + i)),
+                    }
                 }
             }
         }

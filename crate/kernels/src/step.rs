@@ -152,6 +152,8 @@ pub struct Step {
     pub output_rows: u32,
     /// Positions of a block.
     pub block_size: u32,
+    /// 1: the cache holds IEEE halves; 0: f32.
+    pub halves: u32,
     /// Bytes of a layer's keys in a block; its values follow, then the next layer's keys.
     pub block_bytes: u32,
     /// Queries, `[rows, heads * head_dim]` f32.

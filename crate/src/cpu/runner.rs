@@ -10,14 +10,14 @@ use super::record::{self, Memory, buffers, record, width};
 use super::{Kernels, reserve};
 use crate::error::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, Capacity, Parameter, Program, Row, Runner, Running, Shape, StepOutput,
+    Batch, BlockEntry, Buffer, CacheType, Capacity, Parameter, Program, Row, Runner, Running, Shape, StepOutput,
 };
 
 /// About how much memory the KV cache takes at a time.
 const KV_BYTES: u64 = 8 << 20;
 
 /// Heights of tiles that the row check looks at: every one of the kernels for decoding, and so all of those for prompts.
-const TILES: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
+const TILES: [usize; 6] = [2, 3, 4, 5, 6, 8];
 
 /// Runs a program on the CPU.
 pub struct CpuRunner {
@@ -62,6 +62,7 @@ impl CpuRunner {
         mut kernels: Box<dyn Kernels>,
         program: &Program<'_, Parameter<u32>>,
         capacity: Capacity,
+        cache: CacheType,
     ) -> Result<Self> {
         let shape = program.shape;
         let mut take = |values: usize, what: &str| reserve(&mut *kernels, values as u64 * 4, what);
@@ -80,7 +81,7 @@ impl CpuRunner {
         let lists = capacity.rows * 4 + capacity.outputs + ops.len();
         let step_at = take(size_of::<Step>() / 4 + lists, "a step's lists")?;
 
-        let fingerprint = fingerprint(&ops, &shape, kernels.is_relaxed());
+        let fingerprint = fingerprint(&ops, &shape, kernels.is_relaxed(), cache);
         let all = write_ops(&mut *kernels, &ops)?;
         let once = write_ops(&mut *kernels, &one_of_each(&ops))?;
         let kernel_shape = record::shape(&shape);
@@ -92,7 +93,8 @@ impl CpuRunner {
             scratch: reserve(&mut *kernels, all_scratch, "the threads' scratch memory")?,
             scratch_bytes: scratch as u32,
             block_size: capacity.block_size as u32,
-            block_bytes: (capacity.block_size * shape.kv_d() * 4) as u32,
+            halves: u32::from(cache == CacheType::F16),
+            block_bytes: (capacity.block_size * shape.kv_d() * cache.bytes()) as u32,
             query,
             sampled,
             ..Step::default()
@@ -139,7 +141,7 @@ impl CpuRunner {
             self.spare = (reserve(&mut *self.kernels, count * bytes, "the KV cache")?, count);
         }
         let (at, count) = self.spare;
-        // Blocks end on 16 bytes, since a head's width is a multiple of four.
+        // Blocks end on eight bytes, since a head's width is a multiple of four.
         self.spare = (at.wrapping_add(bytes as u32), count - 1);
         self.blocks[block as usize] = Some(at);
         Ok(at)
@@ -174,7 +176,7 @@ impl CpuRunner {
     /// Writes a step and, after it, its lists.
     fn write_step(&mut self, rows: &[Row], order: &[usize], decode_rows: usize, outputs: &[u32], ops: Operations) {
         let (size, table_len) = (self.capacity.block_size, self.capacity.table_len());
-        let position_bytes = (self.shape.kv_d() * 4) as u32;
+        let position_bytes = self.plain.block_bytes / size as u32;
         let words = &mut self.words;
         words.clear();
         words.resize(size_of::<Step>() / 4, 0);
@@ -245,10 +247,10 @@ fn one_of_each(ops: &[step::Op]) -> Vec<step::Op> {
 }
 
 /// FNV-1a over what tells kernels apart.
-fn fingerprint(ops: &[step::Op], shape: &Shape, relaxed: bool) -> u64 {
+fn fingerprint(ops: &[step::Op], shape: &Shape, relaxed: bool, cache: CacheType) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |value: u64| hash = (hash ^ value).wrapping_mul(0x100_0000_01b3);
-    add(u64::from(relaxed));
+    add(u64::from(relaxed) + cache.bytes() as u64);
     for value in [shape.layers, shape.d, shape.ff, shape.heads, shape.kv_heads, shape.head_dim, shape.vocab] {
         add(value as u64);
     }

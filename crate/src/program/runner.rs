@@ -76,6 +76,26 @@ impl Capacity {
     }
 }
 
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// As IEEE halves: half of the memory, eleven bits of a value.
+    F16,
+}
+
+impl CacheType {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
 /// In place of a token: the row's logits hold a NaN or an infinity.
 pub const CORRUPTED: u32 = u32::MAX;
 

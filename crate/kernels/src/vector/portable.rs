@@ -152,6 +152,15 @@ impl U32x4 {
         (a & self) | Self(each(b.0, self.0, |b, mask| b & !mask))
     }
 
+    /// Four u16 at `from`.
+    ///
+    /// # Safety
+    /// Eight readable bytes.
+    #[inline(always)]
+    pub unsafe fn load_halves(from: *const u8) -> Self {
+        Self(unsafe { from.cast::<[u16; 4]>().read_unaligned() }.map(u32::from))
+    }
+
     /// Lanes shifted down.
     #[inline(always)]
     pub fn shr<const N: u32>(self) -> Self {

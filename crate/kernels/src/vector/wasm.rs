@@ -166,6 +166,15 @@ impl U32x4 {
         Self(v128_bitselect(a.0, b.0, self.0))
     }
 
+    /// Four u16 at `from`.
+    ///
+    /// # Safety
+    /// Eight readable bytes.
+    #[inline(always)]
+    pub unsafe fn load_halves(from: *const u8) -> Self {
+        Self(unsafe { u32x4_load_extend_u16x4(from.cast()) })
+    }
+
     /// Lanes shifted down.
     #[inline(always)]
     pub fn shr<const N: u32>(self) -> Self {
