@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::quant::QuantType;
+use crate::program::CacheType;
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
 
@@ -37,6 +38,8 @@ pub struct LlmConfig {
     pub block_size: usize,
     /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default 256 MiB.
     pub kv_cache_memory_bytes: u64,
+    /// How keys and values are kept: f32, or f16 on the CPU. Default f32.
+    pub kv_cache_dtype: CacheType,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
     /// What the seeds of requests without one are derived from: each gets another, the same in each run. Default: random.
@@ -62,6 +65,7 @@ impl Default for LlmConfig {
             max_num_batched_tokens: 64,
             block_size: 16,
             kv_cache_memory_bytes: 256 << 20,
+            kv_cache_dtype: CacheType::F32,
             enable_prefix_caching: true,
             seed: None,
             served_model_name: None,
@@ -74,13 +78,14 @@ impl Default for LlmConfig {
 }
 
 impl LlmConfig {
-    const KEYS: [&str; 13] = [
+    const KEYS: [&str; 14] = [
         "max_model_len",
         "max_num_seqs",
         "max_num_waiting",
         "max_num_batched_tokens",
         "block_size",
         "kv_cache_memory_bytes",
+        "kv_cache_dtype",
         "enable_prefix_caching",
         "seed",
         "served_model_name",
@@ -107,6 +112,13 @@ impl LlmConfig {
                 size.is_power_of_two().then_some(size)
             })?,
             kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?.unwrap_or(default.kv_cache_memory_bytes),
+            kv_cache_dtype: keys.read("kv_cache_dtype", default.kv_cache_dtype, "\"f32\" or \"f16\"", |v| {
+                match v.as_str()? {
+                    "f32" => Some(CacheType::F32),
+                    "f16" => Some(CacheType::F16),
+                    _ => None,
+                }
+            })?,
             enable_prefix_caching: keys.boolean("enable_prefix_caching", default.enable_prefix_caching)?,
             seed: keys.unsigned("seed", 0)?,
             served_model_name: keys.optional("served_model_name", "a string that is not empty", |v| {
@@ -485,7 +497,7 @@ mod tests {
     fn every_option_is_read() {
         let value = json!({
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
-            "kv_cache_memory_bytes": 5_000_000_000_u64, "enable_prefix_caching": false, "seed": u64::MAX,
+            "kv_cache_memory_bytes": 5_000_000_000_u64, "kv_cache_dtype": "f16", "enable_prefix_caching": false, "seed": u64::MAX,
             "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
             "chat_template": "x", "generation_config": "vllm", "quantization": "q4_0",
         });
@@ -497,6 +509,7 @@ mod tests {
             max_num_batched_tokens: 64,
             block_size: 32,
             kv_cache_memory_bytes: 5_000_000_000,
+            kv_cache_dtype: CacheType::F16,
             enable_prefix_caching: false,
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
@@ -590,6 +603,7 @@ mod tests {
             ("max_num_batched_tokens", vec![json!(7)], "at least max_num_seqs, 8"),
             ("block_size", vec![json!(4), json!(24), json!(256), json!(null), json!("16")], "8, 16, 32, 64 or 128"),
             ("kv_cache_memory_bytes", vec![json!(0), json!(1e300)], "a whole number from 1 to 18446744073709551615"),
+            ("kv_cache_dtype", vec![json!(16), json!("auto"), json!(null)], "\"f32\" or \"f16\""),
             ("enable_prefix_caching", vec![json!(1), json!(null), json!("true")], "true or false"),
             ("seed", vec![json!(-1), json!(0.5)], "a whole number from 0 to 18446744073709551615"),
             ("served_model_name", vec![json!(""), json!(["a"])], "a string that is not empty"),

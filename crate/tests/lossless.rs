@@ -5,7 +5,9 @@ mod common;
 
 use common::lossless::{self, Drafts, assert_same, count, speculation};
 use common::{On, finish, full, params};
-use embergram::llm::Prompt;
+use embergram::ErrorCode;
+use embergram::config::LlmConfig;
+use embergram::llm::{LlmLoader, Prompt};
 use serde_json::{Value, json};
 
 /// How many cases there are.
@@ -20,6 +22,20 @@ fn every_depth_gives_the_tokens_of_none(on: On, cases: usize) {
 #[test]
 fn every_depth_gives_the_tokens_of_none_on_the_cpu() {
     every_depth_gives_the_tokens_of_none(On::Cpu(2), CASES);
+}
+
+/// A cache of halves rounds; it rounds every row alike.
+#[test]
+fn a_cache_of_halves_is_lossless_too_and_the_adapter_has_none() {
+    let mut config = lossless::config();
+    config["kv_cache_dtype"] = json!("f16");
+    let mut llm = On::Cpu(1).load("EMBERGRAM_TINY_MODEL", config.clone());
+    pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, 40, |_| {}));
+    let mut loader = LlmLoader::new(&common::gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
+    let file = std::fs::File::open(std::env::var("EMBERGRAM_TINY_MODEL").unwrap()).unwrap();
+    let error = loader.read(file).expect_err("refused at the header");
+    assert_eq!(error.code, ErrorCode::InvalidConfig);
+    assert!(error.message.contains("kv_cache_dtype"), "{error}");
 }
 
 #[test]

@@ -50,6 +50,8 @@ export interface EngineOptions {
   block_size?: number;
   /** Bytes for the KV cache; no more are taken than all sequences could need. Default 256 MiB. */
   kv_cache_memory_bytes?: number;
+  /** How keys and values are kept; `"f16"` takes half of the memory, and is for the CPU backend. Default `"f32"`. */
+  kv_cache_dtype?: "f32" | "f16";
   /** Whether prompts reuse the blocks of earlier prompts. Default true. */
   enable_prefix_caching?: boolean;
   /** Seed of requests that bring none. Default: a fresh random seed a request. */

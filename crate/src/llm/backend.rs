@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::Result;
 use crate::cpu::{CpuRunner, Kernels, reserve};
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{Arrangement, Limits};
-use crate::program::{Capacity, Parameter, Program, Runner};
+use crate::program::{CacheType, Capacity, Parameter, Program, Runner};
+use crate::{Error, ErrorCode, Result};
 
 /// A device with memory for parameters, and the runner that it has. Cloning it names the same device.
 pub trait Backend: Clone {
@@ -53,8 +53,13 @@ pub trait Backend: Clone {
     /// A runner of this program; its parameters may still be on their way.
     ///
     /// # Errors
-    /// `adapter_too_small`
-    fn runner(&self, program: &Program<'_, Parameter<Self::Words>>, capacity: Capacity) -> Result<Self::Runner>;
+    /// `adapter_too_small`, `invalid_config` for a type of cache that the backend does not have.
+    fn runner(
+        &self,
+        program: &Program<'_, Parameter<Self::Words>>,
+        capacity: Capacity,
+        cache: CacheType,
+    ) -> Result<Self::Runner>;
 }
 
 impl Backend for Gpu {
@@ -94,8 +99,20 @@ impl Backend for Gpu {
         self.queue.submit([]);
     }
 
-    fn runner(&self, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Plan> {
-        Plan::new(self, program, capacity)
+    fn runner(
+        &self,
+        program: &Program<'_, Parameter<DeviceWords>>,
+        capacity: Capacity,
+        cache: CacheType,
+    ) -> Result<Plan> {
+        match cache {
+            CacheType::F32 => Plan::new(self, program, capacity),
+            CacheType::F16 => {
+                let message =
+                    "kv_cache_dtype \"f16\" is for the CPU backend; leave it out, or load with backend: \"cpu\"";
+                Err(Error::new(ErrorCode::InvalidConfig, message))
+            }
+        }
     }
 }
 
@@ -185,7 +202,7 @@ impl Backend for Cpu {
 
     fn submit(&self) {}
 
-    fn runner(&self, program: &Program<'_, Parameter<u32>>, capacity: Capacity) -> Result<CpuRunner> {
-        CpuRunner::new(Box::new(self.clone()), program, capacity)
+    fn runner(&self, program: &Program<'_, Parameter<u32>>, capacity: Capacity, cache: CacheType) -> Result<CpuRunner> {
+        CpuRunner::new(Box::new(self.clone()), program, capacity, cache)
     }
 }

@@ -6,20 +6,20 @@ use crate::model::ModelConfig;
 use crate::program::Capacity;
 use crate::{Error, ErrorCode, Result};
 
-fn layer_block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    block_size as u64 * 2 * model.kv_d() as u64 * 4
+fn layer_block_bytes(model: &ModelConfig, config: &LlmConfig) -> u64 {
+    (config.block_size * 2 * model.kv_d() * config.kv_cache_dtype.bytes()) as u64
 }
 
 /// Bytes of a block of the KV cache, in all layers.
-pub(super) fn block_bytes(model: &ModelConfig, block_size: usize) -> u64 {
-    model.layers.len() as u64 * layer_block_bytes(model, block_size)
+pub(super) fn block_bytes(model: &ModelConfig, config: &LlmConfig) -> u64 {
+    model.layers.len() as u64 * layer_block_bytes(model, config)
 }
 
 /// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
 /// be too large is refused here, before anything is made of it.
 pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, backend: &impl Backend) -> Result<Capacity> {
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
-    let bytes = block_bytes(model, config.block_size);
+    let bytes = block_bytes(model, config);
     let affordable = config.kv_cache_memory_bytes / bytes;
     if affordable == 0 {
         return invalid(format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}"));
@@ -63,7 +63,7 @@ pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, backend: &impl B
     fits(config.max_num_seqs, table, "the block tables", "lower max_num_seqs or max_model_len")?;
     fits(positions, model.head_dim as u64, "the rotary table", "lower max_model_len")?;
     let blocks = wanted.min(affordable);
-    let layer = blocks.saturating_mul(layer_block_bytes(model, config.block_size));
+    let layer = blocks.saturating_mul(layer_block_bytes(model, config));
     backend.fits(layer, "the KV cache of a layer", "lower kv_cache_memory_bytes")?;
     Ok(Capacity {
         rows,

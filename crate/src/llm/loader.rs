@@ -130,9 +130,9 @@ impl LlmLoader {
         metrics.set_cache_config(CacheConfig {
             block_size: capacity.block_size,
             num_gpu_blocks: capacity.blocks,
-            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, capacity.block_size),
+            kv_cache_memory_bytes: capacity.blocks as u64 * block_bytes(&model, &self.config),
             enable_prefix_caching: self.config.enable_prefix_caching,
-            cache_dtype: "float32".to_string(),
+            cache_dtype: self.config.kv_cache_dtype.name().to_string(),
             sliding_window: None,
         });
         let mut engine = Engine::new(runner, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);

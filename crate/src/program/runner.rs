@@ -87,6 +87,14 @@ pub enum CacheType {
 }
 
 impl CacheType {
+    /// torch's name, as vLLM reports it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+        }
+    }
+
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
         match self {
