@@ -15,8 +15,8 @@ use crate::program::Capacity;
 use crate::speculate::{SpeculativeConfig, StepCosts};
 use crate::text::{Tokenizer, TokenizerSource};
 
-/// Longer than any text, so that its end trims no draft.
-const CONTEXT: usize = 1 << 20;
+/// Positions after the longest text, so that its end trims no draft.
+const SPARE: usize = 1024;
 
 /// The steps that generate texts after their prefill, each alone in the engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -86,11 +86,12 @@ impl Replay {
 fn engine(texts: Vec<Vec<u32>>) -> Result<(Engine, Log)> {
     let vocab = texts.iter().flatten().max().map_or(1, |most| *most as usize + 1);
     let block_size = 128;
-    let capacity =
-        Capacity { rows: 1024, outputs: 1024, slots: 1, positions: CONTEXT, blocks: CONTEXT / block_size, block_size };
+    let positions = texts.iter().map(Vec::len).max().unwrap_or(0) + SPARE;
+    let blocks = positions.div_ceil(block_size);
+    let capacity = Capacity { rows: 1024, outputs: 1024, slots: 1, positions, blocks, block_size };
     let runner = Scripted::new(capacity, texts);
     let log = runner.log();
-    Ok((Engine::new(Box::new(runner), wordless()?, vocab, false, Registry::new("replay", CONTEXT)), log))
+    Ok((Engine::new(Box::new(runner), wordless()?, vocab, false, Registry::new("replay", positions)), log))
 }
 
 /// A tokenizer for an engine whose text nobody reads.

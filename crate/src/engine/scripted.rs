@@ -2,7 +2,6 @@
 //! metrics run on it as on any device.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::program::{Batch, Capacity, Runner, Running, StepOutput};
@@ -15,10 +14,10 @@ pub struct Scripted {
     capacity: Capacity,
     /// Prompts with all that follows them.
     texts: Vec<Vec<u32>>,
-    /// By block, position in it.
-    cache: HashMap<(u32, u32), u32>,
-    /// By slot, index.
-    tables: HashMap<(u32, u32), u32>,
+    /// By block, then by position in it.
+    cache: Vec<u32>,
+    /// By slot, then by index: blocks.
+    tables: Vec<u32>,
     log: Log,
 }
 
@@ -26,7 +25,9 @@ impl Scripted {
     /// A runner that continues these texts, each a prompt and what follows; a context that is none of their beginnings is
     /// followed by [`u32::MAX`] - 1. It has no logits.
     pub fn new(capacity: Capacity, texts: Vec<Vec<u32>>) -> Self {
-        Self { capacity, texts, cache: HashMap::new(), tables: HashMap::new(), log: Log::default() }
+        let cache = vec![0; capacity.blocks * capacity.block_size];
+        let tables = vec![0; capacity.slots * capacity.table_len()];
+        Self { capacity, texts, cache, tables, log: Log::default() }
     }
 
     /// Where it notes every batch.
@@ -35,14 +36,15 @@ impl Scripted {
     }
 
     /// Where a position of a slot lies.
-    fn place(&self, slot: u32, position: u32) -> (u32, u32) {
-        let size = self.capacity.block_size as u32;
-        (self.tables[&(slot, position / size)], position % size)
+    fn place(&self, slot: u32, position: u32) -> usize {
+        let (size, position) = (self.capacity.block_size, position as usize);
+        let block = self.tables[slot as usize * self.capacity.table_len() + position / size];
+        block as usize * size + position % size
     }
 
     /// What follows the first tokens of a slot.
     fn next(&self, slot: u32, last: u32) -> u32 {
-        let context: Vec<u32> = (0..=last).map(|position| self.cache[&self.place(slot, position)]).collect();
+        let context: Vec<u32> = (0..=last).map(|position| self.cache[self.place(slot, position)]).collect();
         let text = self.texts.iter().find(|text| text.len() > context.len() && text.starts_with(&context));
         text.map_or(u32::MAX - 1, |text| text[context.len()])
     }
@@ -65,9 +67,12 @@ impl Runner for Scripted {
 
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
         assert!(!batch.want_logits, "recorded tokens have no logits");
-        self.tables.extend(batch.tables.iter().map(|entry| ((entry.slot, entry.index), entry.block)));
+        for entry in &batch.tables {
+            self.tables[entry.slot as usize * self.capacity.table_len() + entry.index as usize] = entry.block;
+        }
         for row in &batch.rows {
-            self.cache.insert(self.place(row.slot, row.position), row.token);
+            let place = self.place(row.slot, row.position);
+            self.cache[place] = row.token;
         }
         let outputs = batch.rows.iter().filter(|row| row.output);
         let tokens = outputs.map(|row| self.next(row.slot, row.position)).collect();
