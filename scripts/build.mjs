@@ -64,8 +64,9 @@ export async function scripts() {
     },
   };
   const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
+  // Node shows the line of an error that nobody caught: it should be one.
   const node = await build({
-    ...options, platform: "node", mainFields: ["module", "main"], plugins: [forNode],
+    ...options, minify: false, platform: "node", mainFields: ["module", "main"], plugins: [forNode],
     entryPoints: Object.entries({ node: "index", "node-host": "host", cli: "cli/main" }).map(([out, name]) => ({ in: entry(`node/${name}`), out })),
   });
   const parts = {

@@ -1,10 +1,7 @@
 // The command line as people run it.
-import { copyFile, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { CLI, embergram, golden, MODEL, script, start, TINY } from "./harness.mjs";
+import { expect, test } from "vitest";
 import { hfFolder } from "../support/hf-folder.mjs";
+import { CLI, embergram, MODEL, script, start, TINY } from "./harness.mjs";
 
 test("generate streams text, and says how fast it was", async () => {
   const { code, stdout, stderr } = await embergram(["generate", MODEL, "The capital of France is", "--max-tokens", "8", "--threads", "2"]);
@@ -14,7 +11,6 @@ test("generate streams text, and says how fast it was", async () => {
 });
 
 test("generate gives JSON, of a prompt from stdin, with speculation", async () => {
-  const { prompts } = golden("vllm_golden.json").runs[5];
   const input = "One, two, three. One, two, three. One, two,";
   const { code, stdout } = await embergram(["generate", MODEL, "--max-tokens", "8", "--speculate", "5", "--json"], { input });
   expect(code).toBe(0);
@@ -24,14 +20,15 @@ test("generate gives JSON, of a prompt from stdin, with speculation", async () =
   expect(told.speculative_decoding.num_drafts).toBeGreaterThan(0);
   expect(told.decode_tokens_per_second).toBeGreaterThan(0);
   expect(told.metrics.map(({ name }) => name)).toContain("vllm:generation_tokens");
-  expect(prompts.length).toBeGreaterThan(0);
 });
 
 test("chat goes on with what was said", async () => {
-  const { code, stdout, stderr } = await embergram(["chat", MODEL, "--max-tokens", "6", "--temperature", "0"], { input: "My name is Ada.\nWhat is my name?\n/clear\n/exit\nnever read\n" });
+  const say = (input) => embergram(["chat", MODEL, "--max-tokens", "12", "--temperature", "0"], { input });
+  const { code, stdout, stderr } = await say("My name is Ada.\nWhat is my name?\n/clear\nWhat is my name?\n/exit\nnever read\n");
   expect(stderr).toContain("/exit");
   expect(code).toBe(0);
-  expect(stdout.trim().split("\n").length).toBeGreaterThanOrEqual(2);
+  const [, after, cleared] = stdout.trim().split(/\n+/);
+  expect(after).not.toBe(cleared);
 });
 
 test("bench prints both rates", async () => {
@@ -79,12 +76,6 @@ test("a process with a model ends by itself, in or out of a thread", async () =>
     expect({ code, stdout }).toEqual({ code: 0, stdout: "4\n" });
   }
 });
-
-let folder;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "embergram-snippets-"));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 test("serve has the paths of vLLM's server", async () => {
   const child = start([CLI, "serve", hfFolder("llama3"), "--port", "0", "--max-model-len", "64"]);

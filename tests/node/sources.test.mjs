@@ -39,9 +39,12 @@ async function said(options) {
 test("a path, a relative one, a file: address, a Blob", async () => {
   const tokens = await said({ model: TINY });
   expect(tokens).toHaveLength(8);
-  for (const model of [relative(process.cwd(), TINY), pathToFileURL(TINY), pathToFileURL(TINY).href, await openAsBlob(TINY), new Blob([bytes])]) {
+  for (const model of [relative(process.cwd(), TINY), pathToFileURL(TINY), pathToFileURL(TINY).href, new Blob([bytes])]) {
     expect(await said({ model })).toEqual(tokens);
   }
+  const ofFile = await openAsBlob(TINY);
+  expect(await said({ model: ofFile, worker: false })).toEqual(tokens);
+  expect(await refusal(said({ model: ofFile }))).toMatchObject({ code: "invalid_config", message: expect.stringContaining("path") });
 });
 
 test("a folder, and a split model by any of its parts", async () => {

@@ -1,6 +1,7 @@
 /** The package's own worker thread and modules: files beside this one. Takes the place of `../own.ts`. */
 import { Worker as Thread, type TransferListItem } from "node:worker_threads";
 import { THREAD } from "../cpu/thread.js";
+import { EmbergramError } from "../error.js";
 import type { Modules } from "../module.js";
 
 /** What `host.ts` is told that it is. */
@@ -24,7 +25,13 @@ export class ThreadWorker extends EventTarget {
   }
 
   postMessage(message: unknown, transfer: readonly unknown[] = []): void {
-    this.#thread.postMessage(message, transfer as TransferListItem[]);
+    try {
+      this.#thread.postMessage(message, transfer as TransferListItem[]);
+    } catch (cause) {
+      // A Blob of a file, say, which Node lets no other thread have.
+      const why = `what was given cannot reach the engine's thread (${(cause as Error).message}); give a file by its path, or load with worker: false`;
+      throw new EmbergramError("invalid_config", why, { cause });
+    }
   }
 
   terminate(): void {

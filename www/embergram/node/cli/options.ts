@@ -98,10 +98,20 @@ export function readArguments(command: string, args: string[]): Arguments {
 
 function parsed(args: string[]) {
   try {
-    return parseArgs({ args, allowPositionals: true, options: OPTIONS });
+    return parseArgs({ args: joined(args), allowPositionals: true, options: OPTIONS });
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw new UsageError((error as Error).message.split("\n")[0]!);
   }
+}
+
+/** The same with `--name=-1` for `--name -1`, which could be two options. */
+function joined(args: string[]): string[] {
+  const isNegative = (arg: string | undefined) => arg !== undefined && /^-[\d.]/.test(arg);
+  const isName = (arg: string | undefined) => arg !== undefined && /^--[^=]+$/.test(arg);
+  return args.flatMap((arg, i) => {
+    if (isNegative(arg) && isName(args[i - 1])) return [];
+    return isName(arg) && isNegative(args[i + 1]) ? [`${arg}=${args[i + 1]}`] : [arg];
+  });
 }
 
 function speculation(speculate: string | undefined, lookup = "2-4"): SpeculativeConfig | undefined {
