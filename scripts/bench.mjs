@@ -1,6 +1,7 @@
 // How fast, in headless Chromium: npm run bench -- [options]. Tables on stderr, the figures as JSON on stdout.
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { BACKEND_HELP, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 
 const HELP = `npm run bench -- [options]
