@@ -84,8 +84,7 @@ test("the tarball holds what is needed and nothing else", () => {
   const names = packed.files.map((f) => f.path).sort();
   expect(names.filter((name) => !/^dist\/.*\.d\.ts$/.test(name))).toEqual([
     "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/engine_bg.wasm", "dist/here.js", "dist/host.js",
-    "dist/index.js", "dist/inline.js",
-    "dist/worker.js", "package.json",
+    "dist/index.js", "dist/inline.js", "dist/kernels.wasm", "dist/kernels_relaxed.wasm", "dist/worker.js", "package.json",
   ]);
   // Every declaration is one that the entries lead to: the API's, and what it names.
   expect(names.filter((name) => /^dist\/.*\.d\.ts$/.test(name)).length).toBeLessThan(25);
@@ -98,7 +97,7 @@ test("the tarball names the software in it, with the terms", () => {
   const notices = readFileSync(join(root, "THIRD_PARTY.md"), "utf8");
   const named = new Map([...notices.matchAll(/^\| (\S+ \d[^|]*) \| ([^|]+) \|/gm)].map(([, what, terms]) => [what, terms]));
   const npm = [...named.keys()].filter((what) => what.endsWith(" (npm)"));
-  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm"]);
+  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm", "wasm-feature-detect"]);
   expect([...named].find(([what]) => what.startsWith("buildid "))[1]).toBe("MPL-2.0");
   // Panics name the files of the crates that they come from, by name and version.
   const module = readFileSync(join(root, "dist/engine_bg.wasm"), "latin1");
@@ -130,8 +129,9 @@ test("publint and attw find nothing to say of the tarball", () => {
   };
   const lint = tool("publint", "run", tarball, "--strict");
   expect(lint.status, lint.said).toBe(0);
-  // ES modules only, and two entries that are no code to import.
-  const types = tool("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./worker.js", "./engine_bg.wasm");
+  // ES modules only, and entries that are no code to import.
+  const files = ["./worker.js", "./engine_bg.wasm", "./kernels.wasm", "./kernels_relaxed.wasm"];
+  const types = tool("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", ...files);
   expect(types.status, types.said).toBe(0);
 });
 
@@ -173,7 +173,7 @@ test("esbuild: embergram/inline in one file; or embergram with its files beside 
   writeFileSync(join(path, "files/index.html"), html("main.js"));
   // Without them the error says what to do.
   expect(await printedFrom(join(path, "files"))).toMatchObject({ code: "internal", message: expect.stringContaining("docs/packaging.md") });
-  for (const file of ["worker.js", "engine_bg.wasm"]) cpSync(join(path, "node_modules/embergram/dist", file), join(path, "files", file));
+  for (const file of ["worker.js", "engine_bg.wasm", "kernels.wasm", "kernels_relaxed.wasm"]) cpSync(join(path, "node_modules/embergram/dist", file), join(path, "files", file));
   expect(await printedFrom(join(path, "files"))).toEqual(text);
 });
 
