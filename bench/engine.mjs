@@ -2,12 +2,12 @@
 
 /**
  * Runs in the page: load, prefill, decoding, and what a step costs by its rows.
- * @param {{ model: string, rows: number[], steps: number }} options `steps` are timed for each number of rows.
+ * @param {{ model: string, backend: object, rows: number[], steps: number }} options `backend`: options of a load; `steps` are timed for each number of rows.
  */
-export async function engineFigures({ model, rows, steps }) {
+export async function engineFigures({ model, backend, rows, steps }) {
   const { Llm } = globalThis.embergram;
   const begin = performance.now();
-  const llm = await Llm.load({ model, cache: false, max_model_len: 2048, max_num_seqs: Math.max(...rows) });
+  const llm = await Llm.load({ model, ...backend, cache: false, max_model_len: 2048, max_num_seqs: Math.max(...rows) });
   const load_seconds = (performance.now() - begin) / 1e3;
   const params = { temperature: 0, ignore_eos: true };
   const words = (n, salt) => Array.from({ length: n }, (_, i) => 300 + ((i * 7919 + salt * 104729) % 400));

@@ -9,18 +9,18 @@ const MOST = 7;
 const configs = DEPTHS.map((k) => (k === "auto" ? { ...ngram(k), max_speculative_tokens: MOST } : ngram(k)));
 
 /** Runs in the page: what the prompts generate, together and without speculation, as token ids. */
-async function generateTexts({ model, prompts, tokens }) {
+async function generateTexts({ model, backend, prompts, tokens }) {
   const { Llm } = globalThis.embergram;
-  const llm = await Llm.load({ model, cache: false, max_model_len: 2048, max_num_seqs: 8 });
+  const llm = await Llm.load({ model, ...backend, cache: false, max_model_len: 2048, max_num_seqs: 8 });
   const outputs = await llm.generate(prompts, { temperature: 0, max_tokens: tokens, ignore_eos: true });
   await llm.unload();
   return outputs.map((o) => ({ prompt_token_ids: o.prompt_token_ids, output_token_ids: o.outputs[0].token_ids }));
 }
 
 /** Runs in the page: one text after another under each setting, the settings taking turns. */
-async function timeTexts({ model, texts, tokens, configs, rounds }) {
+async function timeTexts({ model, backend, texts, tokens, configs, rounds }) {
   const { Llm, speculationStats } = globalThis.embergram;
-  const llm = await Llm.load({ model, cache: false, max_model_len: 2048, max_num_seqs: 1 });
+  const llm = await Llm.load({ model, ...backend, cache: false, max_model_len: 2048, max_num_seqs: 1 });
   const params = { temperature: 0, max_tokens: tokens, ignore_eos: true };
   const results = configs.map(() => ({ seconds: [], num_draft_tokens: 0, num_accepted_tokens: 0 }));
   // All find the prompts in the prefix cache; how long a prefill takes is not compared.
@@ -56,7 +56,8 @@ function replay(texts, max_tokens, costs) {
   return JSON.parse(stdout);
 }
 
-const median = (values) => {
+/** The middle one. */
+export const median = (values) => {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
@@ -65,17 +66,17 @@ const median = (values) => {
 /**
  * A workload under every setting.
  * @param page with the package in it
- * @param {{ model: string, prompts: string[], tokens: number, timed: number, rounds: number, costs: [number, number][] }}
- *   options `timed`: how many of the prompts are run by the clock; `costs`: rows and what a step of them costs.
+ * @param {{ model: string, backend: object, prompts: string[], tokens: number, timed: number, rounds: number, costs: [number, number][] }}
+ *   options `backend`: options of a load; `timed`: how many of the prompts are run by the clock; `costs`: rows and what a step of them costs.
  * @returns for each setting its modelled cost over all prompts and its seconds over the timed ones, both also relative to
  *   no speculation; the texts; and what `auto` reaches of the best fixed depth.
  */
-export async function speculation(page, { model, prompts, tokens, timed, rounds, costs }) {
+export async function speculation(page, { model, backend, prompts, tokens, timed, rounds, costs }) {
   // What would have come behind the end decides how the last draft is counted.
-  const texts = await page.evaluate(generateTexts, { model, prompts, tokens: tokens + MOST + 1 });
+  const texts = await page.evaluate(generateTexts, { model, backend, prompts, tokens: tokens + MOST + 1 });
   const modelled = replay(texts, tokens, costs);
   const chosen = texts.slice(0, timed);
-  const times = timed > 0 ? await page.evaluate(timeTexts, { model, texts: chosen, tokens, configs, rounds }) : [];
+  const times = timed > 0 ? await page.evaluate(timeTexts, { model, backend, texts: chosen, tokens, configs, rounds }) : [];
   if (timed > 0) {
     for (const [i, { replay: expected }] of replay(chosen, tokens, costs).entries()) {
       if (configs[i]?.num_speculative_tokens === "auto") continue;

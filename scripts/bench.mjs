@@ -1,6 +1,7 @@
 // How fast, in headless Chromium: npm run bench -- [options]. Tables on stderr, the figures as JSON on stdout.
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 
 const HELP = `npm run bench -- [options]
@@ -12,10 +13,12 @@ const HELP = `npm run bench -- [options]
   --tokens N        tokens of each prompt; default 128
   --timed N         prompts of each workload to run by the clock; default all; 0 counts steps only
   --rounds N        rounds by the clock; default 5
+  --peer            beside wllama instead: prompt and decoding, the same file in the same browser, in turn
   --dev             build the engine without optimising it
-
+${backendHelp(18)}
 Each workload is generated once; from its tokens follow the steps that every setting of speculation takes, and with the cost
 of a step by its rows the modelled cost. The clock runs over the timed prompts in all rounds, the settings taking turns.
+--peer fetches wllama through npm; it takes --model (more than once), --tokens (default 64), --rounds and --threads (such as 1,2).
 `;
 
 const ROWS = [1, 2, 4, 6, 8, 16];
@@ -48,13 +51,49 @@ function speculationTable({ settings, best_fixed, auto_of_best }) {
   console.error(`auto reaches ${auto_of_best.toFixed(3)} of the best fixed K, ${best_fixed}, in modelled cost\n`);
 }
 
+/** Each file with 1 and 2 threads, or those that are asked for, beside the peer. */
+async function peers(files, { threads = "1,2", tokens = "64", rounds, backend = "cpu" }, openPackage) {
+  const { PROMPT, peerPackage, turns } = await import("../bench/peer.mjs");
+  const { median } = await import("../bench/speculation.mjs");
+  const { name, folder } = peerPackage();
+  const counts = threads.split(",").map((count) => backendOf({ threads: count }).threads);
+  const places = Object.fromEntries(files.map((file, i) => [`/${i}.gguf`, file]));
+  const browser = await openPackage({ places: { ...places, "/peer/": folder }, fresh: true });
+  const all = [];
+  try {
+    for (const [i, file] of files.entries()) {
+      for (const count of counts) {
+        const { ran, results } = await browser.page.evaluate(turns, {
+          model: `/${i}.gguf`, options: { backend }, prompt: PROMPT, tokens: Number(tokens), threads: count, rounds: Number(rounds),
+        });
+        const [ours, theirs] = results.map((turns) => ({
+          prompt_tokens: turns[0].prompt_tokens, tokens: turns[0].tokens, text: turns[0].text,
+          prompt_tokens_per_second: median(turns.map((t) => t.prompt)), decode_tokens_per_second: median(turns.map((t) => t.decode)), turns,
+        }));
+        all.push({ model: basename(file), threads: count, embergram: { ...ran[0], ...ours }, [name]: { ...ran[1], ...theirs } });
+        console.error(`\n${basename(file)}: ${ours.prompt_tokens} and ${theirs.prompt_tokens} tokens of prompt, ${ours.tokens} and ${theirs.tokens} out; medians of ${rounds}`);
+        const line = (who, on, r) => [who, on.load_seconds.toFixed(1), r.prompt_tokens_per_second.toFixed(1), r.decode_tokens_per_second.toFixed(2), ` ${ranOn(on)}`];
+        const ratio = (what) => (ours[what] / theirs[what]).toFixed(2);
+        table([
+          ["", "load s", "prompt tok/s", "decode tok/s", " ran on"],
+          line("Embergram", ran[0], ours), line(name, ran[1], theirs),
+          ["ratio", (ran[0].load_seconds / ran[1].load_seconds).toFixed(2), ratio("prompt_tokens_per_second"), ratio("decode_tokens_per_second"), ""],
+        ]);
+      }
+    }
+  } finally {
+    await browser.close();
+  }
+  console.log(JSON.stringify(all));
+}
+
 async function main() {
   const text = { type: "string" };
   const { values } = parseArgs({
     options: {
-      model: text, steps: { ...text, default: "24" }, prompts: { ...text, default: "10" }, tokens: { ...text, default: "128" },
+      model: { ...text, multiple: true }, steps: { ...text, default: "24" }, prompts: { ...text, default: "10" }, tokens: text,
       timed: text, rounds: { ...text, default: "5" }, workloads: { ...text, default: "rename,copy,story" }, dev: { type: "boolean" },
-      help: { type: "boolean" },
+      peer: { type: "boolean" }, help: { type: "boolean" }, ...BACKEND_OPTIONS,
     },
   });
   if (values.help) return console.log(HELP);
@@ -71,22 +110,25 @@ async function main() {
     if (!all[name]) throw new Error(`--workloads has '${name}'; there are ${Object.keys(all).join(", ")}`);
   }
   await ensureBuilt(values);
-  const file = resolve(values.model ?? (await setup.model()));
+  const files = (values.model ?? [await setup.model()]).map((file) => resolve(file));
+  if (values.peer) return peers(files, values, openPackage);
+  const backend = backendOf(values);
+  const [file] = files;
   const browser = await openPackage({ places: { "/model.gguf": file }, fresh: true });
   try {
     const { page } = browser;
     const model = "/model.gguf";
-    const engine = await page.evaluate(engineFigures, { model, rows: ROWS, steps: Number(values.steps) });
+    const engine = await page.evaluate(engineFigures, { model, backend, rows: ROWS, steps: Number(values.steps) });
     const costs = ROWS.map((rows) => [rows, engine.step_seconds[rows] / engine.step_seconds[1]]);
-    console.error(`\n${basename(file)} on ${engine.model.adapter.name}${engine.model.adapter.software ? " (software)" : ""}`);
+    console.error(`\n${basename(file)} on ${ranOn(engine.model.adapter)}`);
     engineTable(engine, costs);
     const speculative = {};
-    const [tokens, rounds] = [Number(values.tokens), Number(values.rounds)];
+    const [tokens, rounds] = [Number(values.tokens ?? 128), Number(values.rounds)];
     for (const name of chosen) {
       const prompts = all[name].slice(0, Number(values.prompts));
       const timed = Math.min(prompts.length, Number(values.timed ?? prompts.length));
       console.error(`${name}: ${prompts.length} prompts, ${tokens} tokens each; by the clock ${timed} of them, medians of ${rounds} rounds`);
-      speculative[name] = await speculation(page, { model, prompts, tokens, timed, rounds, costs });
+      speculative[name] = await speculation(page, { model, backend, prompts, tokens, timed, rounds, costs });
       speculationTable(speculative[name]);
     }
     console.log(JSON.stringify({ engine, sizes: sizes(), speculative }));

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium as playwright } from "playwright-core";
+import { ISOLATED } from "./backend.mjs";
 import { dist } from "./build.mjs";
 import { serve } from "./serve.mjs";
 import { cache, chromium as executable, root } from "./setup.mjs";
@@ -64,10 +65,10 @@ export async function enterPackage(page, url) {
 
 /**
  * The built package in a page of a real Chromium, as `globalThis.embergram`, with `places` (see `serve`) beside it.
- * `newPage` opens a further tab. Options: see `launch`.
+ * `newPage` opens a further tab. `isolated`: whether threads may share memory. Further options: see `launch`.
  */
-export async function openPackage({ places = {}, server: serverOptions, fresh = false, ...options } = {}) {
-  const server = await servePackage(places, serverOptions);
+export async function openPackage({ places = {}, isolated = true, fresh = false, ...options } = {}) {
+  const server = await servePackage(places, isolated ? { headers: ISOLATED } : {});
   const context = await launch({ fresh, ...options });
   const newPage = async () => {
     const page = await context.newPage();

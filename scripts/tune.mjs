@@ -1,6 +1,7 @@
 // Which speculation pays, in headless Chromium: npm run tune -- [options] [prompt ...]
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
 import { packages } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
 
@@ -14,7 +15,7 @@ Runs the prompts under several speculation settings and says which one to use.
   --max-tokens N     default 64
   --temperature T    default 0
   --rounds N         default 1; more tell noise from gain
-  --json             the result as JSON on stdout and nothing else
+${backendHelp(19)}  --json             the result as JSON on stdout and nothing else
   --dev              build the engine without optimising it
 `;
 
@@ -28,10 +29,11 @@ async function main() {
     options: {
       model: text, depths: { ...text, default: "0,3,5,7,auto" }, lookup: { ...text, default: "2-4" },
       "max-tokens": { ...text, default: "64" }, temperature: { ...text, default: "0" }, rounds: { ...text, default: "1" },
-      json: flag, dev: flag, help: flag,
+      json: flag, dev: flag, help: flag, ...BACKEND_OPTIONS,
     },
   });
   if (values.help) return console.log(HELP);
+  const backend = backendOf(values);
   packages();
   const { ensureBuilt } = await import("./build.mjs");
   const { openPackage } = await import("./browser.mjs");
@@ -44,19 +46,19 @@ async function main() {
     await browser.page.exposeFunction("onProgress", ({ done, total, label }) => {
       if (label !== null) console.error(`[tune] ${done + 1} of ${total}: ${label}`);
     });
-    const { result, formatted } = await browser.page.evaluate(
-      async ({ prompts, configs, params, rounds }) => {
+    const { result, formatted, adapter } = await browser.page.evaluate(
+      async ({ backend, prompts, configs, params, rounds }) => {
         const { Llm, formatTuneTable } = globalThis.embergram;
-        const llm = await Llm.load({ model: "/model.gguf", cache: false });
+        const llm = await Llm.load({ model: "/model.gguf", cache: false, ...backend });
         const result = await llm.tune(prompts, configs, params, { rounds, onProgress: globalThis.onProgress });
-        return { result, formatted: formatTuneTable(result) };
+        return { result, formatted: formatTuneTable(result), adapter: llm.model.adapter };
       },
       {
-        prompts: positionals.length > 0 ? positionals : PROMPTS, configs, rounds: Number(values.rounds),
+        backend, prompts: positionals.length > 0 ? positionals : PROMPTS, configs, rounds: Number(values.rounds),
         params: { max_tokens: Number(values["max-tokens"]), temperature: Number(values.temperature), ignore_eos: true },
       },
     );
-    console.log(values.json ? JSON.stringify(result) : `\n${basename(file)}\n${formatted}`);
+    console.log(values.json ? JSON.stringify(result) : `\n${basename(file)} on ${ranOn(adapter)}\n${formatted}`);
   } finally {
     await browser.close();
   }

@@ -2,6 +2,7 @@
 // strict Content-Security-Policy, and loaded from another origin.
 import { readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { ISOLATED } from "../../scripts/backend.mjs";
 import { launch } from "../../scripts/browser.mjs";
 import { dist } from "../../scripts/build.mjs";
 import { serve } from "../support/server.mjs";
@@ -67,14 +68,20 @@ async function visit(server, body, { init } = {}) {
 const inWorker = `
   import { Llm } from "/index.js";
   const ORIGIN = location.origin;
-  const run = async () => { ${generate({ worker: false })} return { tokens, name: llm.model.name }; };
+  const run = async () => { ${generate({ worker: false })} return { tokens, name: llm.model.name, threads: llm.model.adapter.threads }; };
   const answer = async (port) => port.postMessage(await run().catch(({ code, message }) => ({ error: { code, message } })));
   if ("onconnect" in self) self.onconnect = ({ ports: [port] }) => answer(port);
   else answer(self);`;
 
+/** What a main thread sees of the engine when it runs there. */
+const SEEN = {
+  cpu: ["WebAssembly.instantiateStreaming", "WebAssembly.compile", "WebAssembly.instantiate"],
+  webgpu: ["WebAssembly.instantiateStreaming", "GPUAdapter.requestDevice", "GPUDevice.createComputePipeline", "GPUQueue.submit", "GPUBuffer.mapAsync"],
+};
+
 // What the package's worker gives: the others must give the same.
 let expected = expect.any(Array);
-test("the package's worker leaves the main thread alone; with worker: false the engine runs there", async () => {
+test.each(["cpu", "webgpu"])("the package's worker leaves the main thread alone; with worker: false the engine runs there, on %s", async (backend) => {
   const server = await start();
   /** Notes every call of WebAssembly and WebGPU on the main thread. */
   const record = () => {
@@ -102,7 +109,7 @@ test("the package's worker leaves the main thread alone; with worker: false the 
     const { Llm } = await import("/index.js");
     const run = async (worker) => {
       engineCalls.length = 0;
-      ${generate({}).replace("max_model_len", "worker, max_model_len")}
+      ${generate({ backend }).replace("max_model_len", "worker, max_model_len")}
       return { tokens, calls: [...new Set(engineCalls)] };
     };
     const supported = await Llm.supported();
@@ -110,14 +117,15 @@ test("the package's worker leaves the main thread alone; with worker: false the 
     return { supported, asked, apart: await run(true), here: await run(false), again: await run(false) };
   `, { init: record });
   expect(result.error).toBeUndefined();
-  expect(result.supported).toMatchObject({ webgpu: true, reason: null, adapter: { name: expect.any(String) } });
+  expect(result.supported).toMatchObject({
+    backend: "cpu", adapter: { backend: "cpu" }, webgpu: true, reason: null, webgpu_adapter: { backend: "webgpu", name: expect.any(String) },
+  });
   expect(result.supported.max_tensor_bytes).toBeGreaterThanOrEqual(128 << 20);
   expect(result.asked).toEqual(["GPU.requestAdapter"]);
   expect(result.apart.calls).toEqual([]);
   // The recorder does see the engine where it is.
-  expect(result.here.calls).toEqual(expect.arrayContaining([
-    "WebAssembly.instantiateStreaming", "GPUAdapter.requestDevice", "GPUDevice.createComputePipeline", "GPUQueue.submit", "GPUBuffer.mapAsync",
-  ]));
+  expect(result.here.calls).toEqual(expect.arrayContaining(SEEN[backend]));
+  expect(result.apart.tokens).toEqual(expected);
   expected = result.apart.tokens;
   expect(expected).toHaveLength(6);
   expect(result.here.tokens).toEqual(expected);
@@ -140,15 +148,19 @@ test("with worker: false calls of one turn overlap, as they do in a worker", asy
   expect(result.metrics).toBeGreaterThan(20);
 });
 
-test("inside a caller's own dedicated worker, and in a shared worker", async () => {
-  const server = await start({ files: { "/in-worker.js": inWorker } });
+test.each([["", {}], [", where threads may share memory", ISOLATED]])("inside a caller's own dedicated worker, and in a shared worker%s", async (_, headers) => {
+  const server = await start({ headers, files: { "/in-worker.js": inWorker } });
   const { result } = await visit(server, `
     const answer = (port) => new Promise((done) => (port.onmessage = (e) => done(e.data)));
     return {
       dedicated: await answer(new Worker("/in-worker.js", { type: "module" })),
       shared: await answer(new SharedWorker("/in-worker.js", { type: "module" }).port),
     };`);
-  expect(result).toEqual({ dedicated: { tokens: expected, name: "random tiny" }, shared: { tokens: expected, name: "random tiny" } });
+  const same = { tokens: expected, name: "random tiny", threads: expect.any(Number) };
+  expect(result).toEqual({ dedicated: same, shared: same });
+  // Chromium's shared workers can start no others.
+  expect([result.dedicated.threads, result.shared.threads]).toEqual([headers === ISOLATED ? 2 : 1, 1]);
+  expect(server.requests.filter(({ path }) => path === "/in-worker.js")).toHaveLength(2);
 });
 
 test("two tabs at once", async () => {
@@ -158,18 +170,20 @@ test("two tabs at once", async () => {
   expect(both.map(({ result }) => result)).toEqual([{ tokens: expected }, { tokens: expected }]);
 });
 
-test("under a strict Content-Security-Policy, without cross-origin isolation", async () => {
-  const server = await start({ headers: { "content-security-policy": CSP.own } });
+test.each([false, true])("under a strict Content-Security-Policy; cross-origin isolation: %s", async (isolated) => {
+  const server = await start({ headers: { "content-security-policy": CSP.own, ...(isolated && ISOLATED) } });
   const { result, violations, complaints } = await visit(server, `
-    const { Llm } = await import("/index.js"); ${generate({})} return { tokens, isolated: crossOriginIsolated };`);
-  expect(result).toEqual({ tokens: expected, isolated: false });
+    const { Llm } = await import("/index.js"); ${generate({})} return { tokens, isolated: crossOriginIsolated, threads: llm.model.adapter.threads };`);
+  expect(result).toEqual({ tokens: expected, isolated, threads: isolated ? 2 : 1 });
   expect(violations).toEqual([]);
   expect(complaints).toEqual([]);
 });
 
-test("from another origin the worker starts through a blob, which worker-src must allow", async () => {
+test("from another origin the worker starts through a blob, which worker-src must allow; so do its threads", async () => {
   const cdn = await start({ headers: { "access-control-allow-origin": "*" } });
   const body = `const { Llm } = await import("${cdn.origin}/index.js"); ${generate({})} return { tokens };`;
+  const isolated = await visit(await start({ headers: { "content-security-policy": CSP.cdn(cdn.origin), ...ISOLATED } }), body.replace("tokens }", "tokens, threads: llm.model.adapter.threads }"));
+  expect(isolated).toEqual({ result: { tokens: expected, threads: 2 }, violations: [], complaints: [] });
   const allowed = await visit(await start({ headers: { "content-security-policy": CSP.cdn(cdn.origin) } }), body);
   expect(allowed).toEqual({ result: { tokens: expected }, violations: [], complaints: [] });
   const policy = CSP.cdn(cdn.origin).replace("worker-src blob:", "worker-src");
@@ -179,12 +193,12 @@ test("from another origin the worker starts through a blob, which worker-src mus
   expect(refused.violations).toEqual(["worker-src blob"]);
 });
 
-test("embergram/inline fetches nothing but the model, and needs worker-src blob:", async () => {
+test.each([false, true])("embergram/inline fetches nothing but the model, and needs worker-src blob:; isolated: %s", async (isolated) => {
   const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src blob:; connect-src 'self'";
-  const server = await start({ headers: { "content-security-policy": policy } });
+  const server = await start({ headers: { "content-security-policy": policy, ...(isolated && ISOLATED) } });
   const { result, violations, complaints } = await visit(server, `
-    const { Llm } = await import("/inline.js"); ${generate({})} return { tokens };`);
-  expect({ result, violations, complaints }).toEqual({ result: { tokens: expected }, violations: [], complaints: [] });
+    const { Llm } = await import("/inline.js"); ${generate({})} return { tokens, threads: llm.model.adapter.threads };`);
+  expect({ result, violations, complaints }).toEqual({ result: { tokens: expected, threads: isolated ? 2 : 1 }, violations: [], complaints: [] });
   const fetched = new Set(server.requests.map((r) => r.path).filter((path) => path !== "/favicon.ico"));
   expect([...fetched].sort()).toEqual(["/", "/inline.js", "/page.js", "/tiny.gguf"]);
 });

@@ -154,7 +154,7 @@ test("a worker that is not there, a module that is not there", async () => {
   expect((await load({ model: url("tiny.gguf") })).error).toBeUndefined();
 });
 
-test("without an adapter: supported() says so, and a load is no_webgpu", async () => {
+test("without WebGPU: supported() says why, the CPU generates, and a load that wants WebGPU is no_webgpu", async () => {
   const context = await launch({ webgpu: false });
   try {
     const tab = await context.newPage();
@@ -162,10 +162,19 @@ test("without an adapter: supported() says so, and a load is no_webgpu", async (
     // As text: vitest would rewrite the import.
     const got = await tab.evaluate(`(async () => {
       const { Llm } = await import("/dist/index.js");
-      const error = await Llm.load({ model: "/tiny.gguf" }).then(() => null, ({ name, code, message }) => ({ name, code, message }));
-      return { supported: await Llm.supported(), error };
+      const load = (options) => Llm.load({ model: "/tiny.gguf", max_model_len: 64, ...options });
+      const error = await load({ backend: "webgpu" }).then(() => null, ({ name, code, message }) => ({ name, code, message }));
+      const llm = await load({});
+      const [{ outputs: [{ token_ids }] }] = await llm.generate("the", { max_tokens: 6, temperature: 0, ignore_eos: true });
+      await llm.unload();
+      return { supported: await Llm.supported(), error, tokens: token_ids.length, adapter: llm.model.adapter };
     })()`);
-    expect(got.supported).toMatchObject({ webgpu: false, adapter: null, limits: null, max_tensor_bytes: 0 });
+    const adapter = { backend: "cpu", threads: 1, software: true };
+    expect(got.supported).toMatchObject({
+      backend: "cpu", adapter, webgpu: false, webgpu_adapter: null, limits: null, max_tensor_bytes: 0, cpu: { simd: true, threads: 1 },
+    });
+    expect(got.tokens).toBe(6);
+    expect(got.adapter).toMatchObject(adapter);
     expect(got.supported.reason.length).toBeGreaterThan(20);
     expect(got.error).toMatchObject({ name: "EmbergramError", code: "no_webgpu" });
   } finally {

@@ -1,19 +1,22 @@
-// The package in Firefox, where one is installed: loads the tiny model in its worker, generates, streams, aborts, counts.
+// The package in Firefox, where one is installed: loads the tiny model in its worker, generates, streams, aborts, counts; on
+// WebGPU, and on the CPU where there is none, with threads.
 import puppeteer from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ISOLATED } from "../../scripts/backend.mjs";
 import { enterPackage, servePackage } from "../../scripts/browser.mjs";
 import { firefox } from "../../scripts/setup.mjs";
 
 const executablePath = firefox();
 if (!executablePath) console.log("no Firefox is installed: its test is skipped");
 
-describe.runIf(executablePath)("Firefox", () => {
+describe.runIf(executablePath).each(["webgpu", "cpu"])("Firefox, %s", (backend) => {
   let browser;
   let server;
   beforeAll(async () => {
-    server = await servePackage({ "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL });
+    server = await servePackage({ "/tiny.gguf": process.env.EMBERGRAM_TINY_MODEL }, { headers: ISOLATED });
     // WebGPU is behind a preference on Linux, and software adapters behind another.
-    const extraPrefsFirefox = { "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.ignore-blocklist": true };
+    const webgpu = backend === "webgpu";
+    const extraPrefsFirefox = { "dom.webgpu.enabled": webgpu, "dom.webgpu.workers.enabled": webgpu, "gfx.webgpu.ignore-blocklist": webgpu };
     browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true, extraPrefsFirefox, protocolTimeout: 600_000 });
   });
   afterAll(async () => {
@@ -24,11 +27,12 @@ describe.runIf(executablePath)("Firefox", () => {
   test("loads, generates, streams, aborts and counts as elsewhere", async () => {
     const page = await browser.newPage();
     await enterPackage(page, server.url);
-    const got = await page.evaluate(async () => {
+    const got = await page.evaluate(async (backend) => {
       const { Llm, speculationStats } = globalThis.embergram;
       const supported = await Llm.supported();
       const params = { temperature: 0, max_tokens: 24, ignore_eos: true };
-      const load = () => Llm.load({ model: "/tiny.gguf", max_model_len: 256 });
+      // What a load takes by itself where there is no WebGPU.
+      const load = () => Llm.load({ model: "/tiny.gguf", max_model_len: 256, ...(backend === "webgpu" && { backend }) });
       const prompt = "the light of the world the light of the world";
       const llm = await load();
       const plain = (await llm.generate(prompt, params))[0].outputs[0].token_ids;
@@ -45,10 +49,12 @@ describe.runIf(executablePath)("Firefox", () => {
       const again = await load();
       const second = (await again.generate(prompt, params))[0].outputs[0].token_ids;
       await again.unload();
-      return { supported, plain, streamed, aborted, stats, text, second };
-    });
-    console.log(`Firefox's adapter: ${got.supported.adapter?.name}`);
-    expect(got.supported).toMatchObject({ webgpu: true, reason: null });
+      return { supported, adapter: llm.model.adapter, plain, streamed, aborted, stats, text, second };
+    }, backend);
+    console.log(`Firefox's adapter: ${got.adapter.name}`);
+    expect(got.supported.webgpu).toBe(backend === "webgpu");
+    expect(got.adapter.backend).toBe(backend);
+    if (backend === "cpu") expect(got.adapter.threads).toBe(got.supported.cpu.threads);
     expect(got.plain).toHaveLength(24);
     expect(got.streamed).toEqual(got.plain);
     expect(got.second).toEqual(got.plain);

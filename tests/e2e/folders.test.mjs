@@ -9,7 +9,7 @@ import { hub } from "../support/hub.mjs";
 import { serve } from "../support/server.mjs";
 import { helpers, open } from "./harness.mjs";
 
-const MODELS = ["llama3", "gemma3"];
+const MODELS = readdirSync(join(root, "tests/golden/models"), { withFileTypes: true }).filter((e) => e.isDirectory()).map(({ name }) => name);
 const golden = Object.fromEntries(MODELS.map((name) => [name, JSON.parse(readFileSync(join(root, `tests/golden/models/${name}/golden.json`), "utf8"))]));
 const prompt = (name) => golden[name].token_ids.slice(0, 12);
 const recorded = (name) => golden[name].greedy_from_first_12.slice(12);
@@ -41,8 +41,10 @@ afterAll(async () => {
 
 const tokens = (options, prompt) => page.evaluate(([options, prompt]) => tokens(options, prompt), [options, prompt]);
 
-test.each(MODELS)("%s by its address", async (name) => {
-  const got = await tokens({ model: `/${name}/` }, prompt(name));
+// What WebGPU makes of the others crate/tests/architectures.rs sees.
+const cases = [...MODELS.map((name) => [name, "cpu"]), ["gemma3", "webgpu"]];
+test.each(cases)("%s by its address, on %s", async (name, backend) => {
+  const got = await tokens({ model: `/${name}/`, backend }, prompt(name));
   expect(got).toMatchObject({ name, has_chat_template: true, token_ids: recorded(name) });
 });
 

@@ -1,5 +1,5 @@
 // The command line: what a model writes is shown by the terminal and not obeyed.
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -70,6 +70,19 @@ test("a folder in the Hugging Face layout, quantised, raw and as a chat", async 
   } finally {
     rmSync(place, { recursive: true });
   }
+}, 300_000);
+
+test("says on what it ran, and runs where it is told to", async () => {
+  const run = (...options) => {
+    const args = [join(root, "scripts/generate.mjs"), "--model", process.env.EMBERGRAM_TINY_MODEL, "--max-tokens", "4", ...options, "the"];
+    const { stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8", cwd: root });
+    return { status, stderr, last: stderr.trim().split("\n").at(-1) };
+  };
+  expect(run("--backend", "cpu", "--threads", "1")).toMatchObject({ status: 0, last: expect.stringMatching(/^\[done\] .* on CPU, 1 thread, WebAssembly/) });
+  expect(run("--threads", "2").last).toMatch(/ on CPU, 2 threads, WebAssembly/);
+  expect(run("--backend", "webgpu").last).toMatch(/ on .+ \(WebGPU/);
+  expect(run("--backend", "gpu")).toMatchObject({ status: 1, stderr: expect.stringContaining('"webgpu"') });
+  expect(run("--threads", "two")).toMatchObject({ status: 1, last: expect.stringContaining("--threads is 'two'") });
 }, 300_000);
 
 test("what is left as it is, and what is made of the rest", () => {

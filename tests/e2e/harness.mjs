@@ -4,13 +4,16 @@ import { join } from "node:path";
 import { openPackage } from "../../scripts/browser.mjs";
 import { root } from "../../scripts/setup.mjs";
 
-/** Opens a page with `globalThis.embergram`; the models are `/model.gguf` (SmolLM2), `/tiny.gguf`, `/qwen2.gguf`, `/gemma3.gguf`. */
-export function open({ places = {}, ...options } = {}) {
+/**
+ * Opens a page with `globalThis.embergram`; the models are `/model.gguf` (SmolLM2), `/tiny.gguf`, `/qwen2.gguf`, `/gemma3.gguf`.
+ * Without isolation the CPU backend has one thread: two test files run at a time.
+ */
+export function open({ places = {}, isolated = false, ...options } = {}) {
   const { EMBERGRAM_MODEL, EMBERGRAM_TINY_MODEL, EMBERGRAM_QWEN2, EMBERGRAM_GEMMA3 } = process.env;
   const models = {
     "/model.gguf": EMBERGRAM_MODEL, "/tiny.gguf": EMBERGRAM_TINY_MODEL, "/qwen2.gguf": EMBERGRAM_QWEN2, "/gemma3.gguf": EMBERGRAM_GEMMA3,
   };
-  return openPackage({ places: { ...models, ...places }, ...options });
+  return openPackage({ places: { ...models, ...places }, isolated, ...options });
 }
 
 /** vLLM's recordings with prompts and token ids, by file name, and the model that they are of. */

@@ -15,14 +15,14 @@ const worker = (from) => `
       const llm = await Llm.load({ model: new URL("tiny.gguf", location.href).href, max_model_len: 64, ...options });
       const [{ outputs: [{ token_ids }] }] = await llm.generate("the", { max_tokens: 6, temperature: 0, ignore_eos: true });
       await llm.unload();
-      return { token_ids, name: llm.model.name };
+      return { token_ids, name: llm.model.name, adapter: llm.model.adapter };
     } catch ({ code, message }) {
       return { code, message };
     }
   };
   addEventListener("message", (event) => event.waitUntil(run(event.data).then((got) => event.ports[0].postMessage(got))));`;
 const tiny = process.env.EMBERGRAM_TINY_MODEL;
-const whole = { token_ids: expect.any(Array), name: "random tiny" };
+const whole = { token_ids: expect.any(Array), name: "random tiny", adapter: expect.objectContaining({ backend: "cpu", threads: 1 }) };
 
 let context;
 let server;
@@ -36,7 +36,7 @@ beforeAll(async () => {
     server.file(`/${name}/tiny.gguf`, readFileSync(tiny));
   }
   folder = mkdtempSync(join(tmpdir(), "embergram-extension-"));
-  for (const name of ["here.js", "engine_bg.wasm"]) cpSync(join(dist, name), join(folder, name));
+  for (const name of ["here.js", "engine_bg.wasm", "kernels.wasm", "kernels_relaxed.wasm"]) cpSync(join(dist, name), join(folder, name));
   cpSync(tiny, join(folder, "tiny.gguf"));
   writeFileSync(join(folder, "sw.js"), worker("./here.js"));
   writeFileSync(join(folder, "manifest.json"), JSON.stringify({
@@ -65,7 +65,9 @@ async function ask([folder, options]) {
 test("a service worker runs a model", async () => {
   const page = await context.newPage();
   await page.goto(server.origin);
-  expect(await page.evaluate(ask, ["here", {}])).toEqual(whole);
+  const got = await page.evaluate(ask, ["here", {}]);
+  expect(got).toEqual(whole);
+  expect(await page.evaluate(ask, ["here", { backend: "webgpu" }])).toMatchObject({ token_ids: got.token_ids, adapter: { backend: "webgpu" } });
   const asked = await page.evaluate(ask, ["here", { worker: true }]);
   expect(asked).toMatchObject({ code: "invalid_config", message: expect.stringContaining("import embergram") });
   // The package's main entry cannot, and names the one that can.

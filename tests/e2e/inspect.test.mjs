@@ -28,7 +28,7 @@ afterAll(async () => {
 const inspect = (model, options = {}) =>
   page.evaluate(([model, options]) => settled(embergram.Llm.inspect(model, options)), [model, options]);
 const kept = () => page.evaluate(() => embergram.modelCache.size());
-const here = { backend: "webgpu", reason: null, adapter: { name: expect.any(String) } };
+const here = { backend: "cpu", reason: null, adapter: { backend: "cpu", threads: 1 } };
 
 test.each([
   ["EMBERGRAM_MODEL", { architecture: "llama", parameters: 134_515_008, kv_bytes_per_token: 46_080, context: 8192, max_model_len: 5824, vocab_size: 49_152 }],
@@ -40,14 +40,19 @@ test.each([
   const { value, error } = await inspect(`${server.origin}/${name}.gguf`);
   expect(error).toBeUndefined();
   expect(value).toMatchObject({ ...here, download_bytes: bytes.length, model });
-  // The weights are all of the file but the header.
+  // The CPU's kernels have the weights in a layout of their own.
   expect(value.model.weight_bytes).toBeGreaterThan(bytes.length * 0.9);
-  expect(value.model.weight_bytes).toBeLessThan(bytes.length * 1.1);
+  expect(value.model.weight_bytes).toBeLessThan(bytes.length * 1.5);
   const requests = server.of(`/${name}.gguf`);
   expect(requests.every(({ method, headers }) => method === "GET" && /^bytes=\d+-\d+$/.test(headers.range))).toBe(true);
   expect(requests.length).toBeLessThanOrEqual(6);
   expect(requests.reduce((sum, { sent }) => sum + sent, 0)).toBeLessThanOrEqual(16 * MIB);
   expect(await kept()).toBe(0);
+  // On WebGPU they are all of the file but the header.
+  const webgpu = (await inspect(`${server.origin}/${name}.gguf`, { backend: "webgpu" })).value;
+  expect(webgpu.model).toMatchObject(model);
+  expect(webgpu.model.weight_bytes).toBeGreaterThan(bytes.length * 0.9);
+  expect(webgpu.model.weight_bytes).toBeLessThan(bytes.length * 1.1);
   server.reset();
 });
 
@@ -64,6 +69,16 @@ test("what it tells is what a load finds", async () => {
   expect(told.model.vocab_size).toBe(loaded.vocab_size);
   expect(told.adapter).toEqual(loaded.adapter);
   expect(bytes).toBeGreaterThan(told.model.weight_bytes);
+});
+
+test("the backend that options ask for", async () => {
+  const webgpu = (await inspect("/tiny.gguf", { backend: "webgpu" })).value;
+  expect(webgpu).toMatchObject({ backend: "webgpu", reason: null, adapter: { backend: "webgpu", name: expect.any(String) } });
+  const cpu = (await inspect("/tiny.gguf", { backend: "cpu", threads: 3 })).value;
+  expect(cpu).toMatchObject(here);
+  expect(cpu.model).toEqual({ ...webgpu.model, weight_bytes: expect.any(Number) });
+  const { error } = await inspect("/tiny.gguf", { backend: "gpu" });
+  expect(error).toMatchObject({ code: "invalid_config", message: expect.stringContaining('"webgpu"') });
 });
 
 test("a split model, by an address and as files", async () => {
@@ -123,7 +138,7 @@ test("an adapter with smaller bindings, and none: the model is described all the
     const limit = Object.getOwnPropertyDescriptor(GPUSupportedLimits.prototype, "maxStorageBufferBindingSize");
     Object.defineProperty(GPUSupportedLimits.prototype, "maxStorageBufferBindingSize", { ...limit, get: () => 1000 });
     try {
-      return await embergram.Llm.inspect("/tiny.gguf", { worker: false });
+      return await embergram.Llm.inspect("/tiny.gguf", { backend: "webgpu", worker: false });
     } finally {
       Object.defineProperty(GPUSupportedLimits.prototype, "maxStorageBufferBindingSize", limit);
     }
@@ -131,8 +146,9 @@ test("an adapter with smaller bindings, and none: the model is described all the
   expect(small).toMatchObject({ backend: null, reason: { code: "adapter_too_small" }, model: { architecture: "llama" } });
   const without = await open({ webgpu: false, fresh: true });
   try {
-    const none = await without.page.evaluate(() => embergram.Llm.inspect("/tiny.gguf"));
+    const [none, cpu] = await without.page.evaluate(() => Promise.all([{ backend: "webgpu" }, {}].map((o) => embergram.Llm.inspect("/tiny.gguf", o))));
     expect(none).toMatchObject({ backend: null, reason: { code: "no_webgpu" }, adapter: null, model: small.model });
+    expect(cpu).toMatchObject({ ...here, model: { architecture: "llama" } });
   } finally {
     await without.close();
   }
@@ -161,6 +177,6 @@ test("a caller's fetch brings the headers", async () => {
     });
     return { told, asked };
   });
-  expect(told.backend).toBe("webgpu");
+  expect(told.backend).toBe("cpu");
   expect(asked).toEqual(["bytes=0-262143"]);
 });

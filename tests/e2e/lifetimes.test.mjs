@@ -28,7 +28,7 @@ beforeEach(async () => {
   // As text: vitest would rewrite the import.
   await page.evaluate(`import("/index.js").then((embergram) => (globalThis.embergram = embergram))`);
   await page.evaluate(() => {
-    globalThis.load = (options) => embergram.Llm.load({ model: "/tiny.gguf", max_model_len: 64, ...options });
+    globalThis.load = (options) => embergram.Llm.load({ model: "/tiny.gguf", backend: "webgpu", max_model_len: 64, ...options });
     /** What a promise gave, or how it was refused; `pending` where it does not settle. */
     globalThis.outcome = (promise, ms = 30_000) => {
       const waited = new Promise((done) => setTimeout(() => done({ pending: true }), ms));
@@ -80,7 +80,7 @@ test("the same with worker: false; the GPU's memory is given back", async () => 
   expect(got.before).toBeGreaterThan(10);
 });
 
-test.each(["/worker.js", "/engine_bg.wasm", "requestAdapter", "requestDevice"])("an abort ends a load at once while %s stalls", async (what) => {
+test.each(["/worker.js", "/engine_bg.wasm", "/kernels_relaxed.wasm", "requestAdapter", "requestDevice"])("an abort ends a load at once while %s stalls", async (what) => {
   const file = what.startsWith("/");
   if (file) {
     server.file(what, readFileSync(join(dist, what)), { "content-type": what.endsWith(".js") ? "text/javascript" : "application/wasm" });
@@ -91,14 +91,14 @@ test.each(["/worker.js", "/engine_bg.wasm", "requestAdapter", "requestDevice"])(
   await page.evaluate(({ what, file }) => {
     globalThis.stop = new AbortController();
     globalThis.stalled = file ? undefined : met(what);
-    globalThis.call = outcome(load({ signal: stop.signal, ...(file ? {} : { workerUrl: "/faulty.js" }) }));
+    globalThis.call = outcome(load({ signal: stop.signal, ...(file ? { backend: "cpu" } : { workerUrl: "/faulty.js" }) }));
   }, { what, file });
   if (file) await expect.poll(() => server.of(what).length, { timeout: 20_000 }).toBe(1);
   else await page.evaluate(() => stalled);
   expect(await page.evaluate(() => (stop.abort(), call))).toEqual(aborted);
   await noWorkers();
   server.fault(what);
-  expect(await page.evaluate(async () => (await load()).unload())).toBeUndefined();
+  expect(await page.evaluate(async () => (await load({ backend: "cpu" })).unload())).toBeUndefined();
 });
 
 test("an abort ends a load with worker: false at once, and what comes late is not kept", async () => {
@@ -124,11 +124,14 @@ test("an abort ends a load with worker: false at once, and what comes late is no
 });
 
 test("the module's download has the model's time-out", async () => {
-  server.file("/engine_bg.wasm", readFileSync(join(dist, "engine_bg.wasm")), { "content-type": "application/wasm" });
-  for (const stallAfter of [0, 100_000]) {
-    server.fault("/engine_bg.wasm", () => ({ stallAfter }));
-    const { error } = await page.evaluate(() => outcome(load({ timeout: 1000 })));
-    expect(error).toMatchObject({ name: "EmbergramError", code: "network", message: expect.stringContaining("engine_bg.wasm") });
+  for (const [name, most] of [["engine_bg.wasm", 100_000], ["kernels_relaxed.wasm", 1000]]) {
+    server.file(`/${name}`, readFileSync(join(dist, name)), { "content-type": "application/wasm" });
+    for (const stallAfter of [0, most]) {
+      server.fault(`/${name}`, () => ({ stallAfter }));
+      const { error } = await page.evaluate(() => outcome(load({ backend: "cpu", timeout: 1000 })));
+      expect(error).toMatchObject({ name: "EmbergramError", code: "network", message: expect.stringContaining(name) });
+    }
+    server.fault(`/${name}`);
   }
 });
 
@@ -158,7 +161,7 @@ test.each([true, false])("a panic is told in its own words, to the call and to a
 
 test("a caller's mistake is no trap: the engine goes on", async () => {
   const got = await page.evaluate(async () => {
-    const llm = await load();
+    const llm = await load({ backend: "cpu" });
     const mistakes = await Promise.all([llm.detokenize(null), llm.tokenize(undefined), llm.tokenize({})].map((call) => outcome(call)));
     const [{ outputs: [{ token_ids }] }] = await llm.generate("the", words);
     await llm.unload();
@@ -177,7 +180,7 @@ test("memory that runs out is said to be that, and the engine is not used again"
     };
   });
   const got = await page.evaluate(async () => {
-    const llm = await load({ worker: false });
+    const llm = await load({ backend: "cpu", worker: false });
     // Nothing is left to grow by.
     for (let pages = 65536; pages >= 1; ) {
       try {

@@ -1,5 +1,5 @@
-// The real model in a real Chromium: speculation changes no token, greedy and sampled. The tiny model's many cases run as
-// WebAssembly in crate/tests/browser.rs; these take minutes on two cores.
+// The real model in a real Chromium: speculation changes no token, greedy and sampled. Many cases of the tiny model run on the
+// CPU in cpu.test.mjs and on WebGPU in crate/tests/browser.rs.
 import { expect, test } from "vitest";
 import { open } from "./harness.mjs";
 
@@ -12,12 +12,15 @@ const REQUESTS = [
   ["A list of colours: red, green,", { temperature: 0.8, seed: 6, min_p: 0.05 }],
 ];
 
-test.runIf(process.env.EMBERGRAM_FULL === "1")("six requests of 48 tokens say the same at every depth", async () => {
+// On a WebGPU that computes in software they take minutes.
+const backends = process.env.EMBERGRAM_FULL === "1" ? ["cpu", "webgpu"] : ["cpu"];
+
+test.each(backends)("six requests of 48 tokens say the same at every depth on %s", async (backend) => {
   const browser = await open();
   try {
-    const { texts, stats } = await browser.page.evaluate(async (requests) => {
+    const { texts, stats } = await browser.page.evaluate(async ([backend, requests]) => {
       const { Llm, speculationStats } = globalThis.embergram;
-      const llm = await Llm.load({ model: "/model.gguf", max_model_len: 512, max_num_seqs: 6 });
+      const llm = await Llm.load({ model: "/model.gguf", backend, max_model_len: 512, max_num_seqs: 6 });
       const params = requests.map(([, params]) => ({ ...params, max_tokens: 48 }));
       const texts = [];
       for (const k of [0, 5, "auto"]) {
@@ -28,7 +31,7 @@ test.runIf(process.env.EMBERGRAM_FULL === "1")("six requests of 48 tokens say th
       const stats = speculationStats(await llm.getMetrics());
       await llm.unload();
       return { texts, stats };
-    }, REQUESTS);
+    }, [backend, REQUESTS]);
     console.log(`drafted ${stats.num_draft_tokens}, accepted ${stats.num_accepted_tokens}`);
     expect(texts[1]).toEqual(texts[0]);
     expect(texts[2]).toEqual(texts[0]);

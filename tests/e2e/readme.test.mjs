@@ -1,4 +1,4 @@
-// What the snippets of the README and of docs/sources.md say is so: all of them, one after another, in one page.
+// What the snippets of the README, of docs/sources.md and of docs/backends.md say is so: all of them, one after another, in one page.
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -49,7 +49,7 @@ test("the snippets run", async () => {
   expect(drafts.value).toBeGreaterThan(0);
   expect(of("vllm:spec_decode_num_accepted_tokens_per_pos").values).toHaveLength(5);
   expect(result.stats.num_drafts).toBe(drafts.value);
-  expect(result.told).toMatchObject({ backend: "webgpu", reason: null, model: { architecture: "llama" } });
+  expect(result.told).toMatchObject({ backend: "cpu", reason: null, model: { architecture: "llama" } });
 });
 
 test("those of docs/sources.md run", async () => {
@@ -67,7 +67,24 @@ test("those of docs/sources.md run", async () => {
     return { told, name };
   })()`);
   expect(name).toBe("llama3");
-  expect(told).toMatchObject({ backend: "webgpu", reason: null, download_bytes: statSync(process.env.EMBERGRAM_TINY_MODEL).size });
+  expect(told).toMatchObject({ backend: "cpu", reason: null, download_bytes: statSync(process.env.EMBERGRAM_TINY_MODEL).size });
   // The comment names every field.
   for (const field of Object.keys(told.model)) expect(inspect).toContain(field);
+});
+
+test("that of docs/backends.md runs", async () => {
+  const [snippet, ...more] = snippetsOf("docs/backends.md");
+  expect(more).toEqual([]);
+  const { support, adapter } = await browser.page.evaluate(`(async () => {
+    const { Llm } = embergram;
+    ${snippet}
+    const { adapter } = llm.model;
+    await llm.unload();
+    return { support, adapter };
+  })()`);
+  expect(support).toMatchObject({ backend: "cpu", adapter: { backend: "cpu" }, webgpu: true });
+  expect(adapter).toMatchObject({ backend: "cpu", software: true });
+  // The comments name what is there.
+  for (const field of ["backend", "name", "threads"]) expect(support.adapter).toHaveProperty(field);
+  expect(support.cpu.advice).toContain("Cross-Origin-Opener-Policy");
 });

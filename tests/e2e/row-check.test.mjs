@@ -11,7 +11,7 @@ afterAll(() => browser?.close());
 beforeEach(async () => {
   page = await browser.newPage();
   await page.evaluate(() => {
-    globalThis.load = () => embergram.Llm.load({ model: "/tiny.gguf", max_model_len: 64, worker: false });
+    globalThis.load = () => embergram.Llm.load({ model: "/tiny.gguf", backend: "webgpu", max_model_len: 64, worker: false });
     const facts = async (change) => {
       const cache = await caches.open("embergram");
       const all = [];

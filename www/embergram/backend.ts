@@ -5,8 +5,8 @@ import { THREAD } from "./cpu/thread.js";
 import { Device } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { moduleBytes, type ModuleOptions } from "./module.js";
-import { startOwn, startsWorkers } from "./own.js";
-import type { AdapterInfo, Backend, BackendOptions, Support } from "./types.js";
+import { startsWorkers } from "./own.js";
+import type { AdapterInfo, Backend, BackendOptions, CpuSupport, Support } from "./types.js";
 
 /** A device that is open. */
 export interface Opened {
@@ -37,16 +37,30 @@ export function choose({ backend = "auto", threads }: BackendOptions, support: S
   return chosen;
 }
 
-/** Opens a backend. */
-export async function open(backend: Backend, { threads }: BackendOptions, support: Support, modules: ModuleOptions): Promise<Opened> {
+/** What such a load computes on. */
+export function adapterOf(backend: Backend, wanted: BackendOptions, { webgpu_adapter, cpu }: Support): AdapterInfo {
+  return backend === "webgpu" ? webgpu_adapter! : cpuAdapter(threadsOf(wanted, cpu), cpu.relaxed_simd);
+}
+
+function threadsOf({ threads }: BackendOptions, { shared_memory, threads: most }: CpuSupport): number {
+  return shared_memory && startsWorkers() ? (threads ?? most) : 1;
+}
+
+/** Starts a worker with the package's worker script, under this name. */
+export type StartWorker = (name: string) => Worker;
+
+/** Opens a backend; `start` starts its threads. */
+export async function open(
+  backend: Backend, wanted: BackendOptions, support: Support, modules: ModuleOptions, start: StartWorker,
+): Promise<Opened> {
   if (backend === "webgpu") {
     const device = await Device.open();
     return { device, adapter: support.webgpu_adapter!, close: () => release(device) };
   }
-  const { relaxed_simd: relaxed, shared_memory, threads: most } = support.cpu;
+  const { relaxed_simd: relaxed } = support.cpu;
   const bytes = await moduleBytes(relaxed ? "kernels_relaxed" : "kernels", modules);
-  const wanted = shared_memory && startsWorkers() ? (threads ?? most) : 1;
-  const kernels = await Kernels.open({ bytes, relaxed, threads: wanted, startThread });
+  const startThread = () => start(THREAD);
+  const kernels = await Kernels.open({ bytes, relaxed, threads: threadsOf(wanted, support.cpu), startThread });
   const device = Device.cpu(kernels);
   return {
     device,
@@ -65,10 +79,4 @@ export async function open(backend: Backend, { threads }: BackendOptions, suppor
 function release(device: Device): void {
   device.destroy();
   device.free();
-}
-
-/** Starts a thread by the script of this worker, or in a page by the worker's. */
-function startThread(): Worker {
-  const inWorker = "DedicatedWorkerGlobalScope" in globalThis;
-  return inWorker ? new Worker(globalThis.location.href, { type: "module", name: THREAD }) : startOwn(THREAD);
 }

@@ -2,13 +2,14 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import { choose, open as openBackend } from "./backend.js";
+import { choose, open as openBackend, type StartWorker } from "./backend.js";
 import { build, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
 import { inspect } from "./inspect.js";
 import { startModule, type Modules } from "./module.js";
+import { startOwn } from "./own.js";
 import { atMost, nextTask, sleep } from "./patience.js";
 import { forget } from "./remember.js";
 import { warmUp } from "./row-check.js";
@@ -89,6 +90,12 @@ export class EngineHost {
   #dead: EmbergramError | undefined;
   /** Calls so far. */
   #uses = 0;
+  readonly #startWorker: StartWorker;
+
+  /** @param startWorker starts a worker with the package's worker script: by default the file beside this one */
+  constructor(startWorker: StartWorker = startOwn) {
+    this.#startWorker = startWorker;
+  }
 
   /** Loads a model. A load that fails leaves the host as it was. */
   async load(
@@ -136,7 +143,7 @@ export class EngineHost {
       onProgress: (progress) => onProgress?.((last = progress)),
     });
     const named = source.name === undefined ? options : { served_model_name: source.name, ...options };
-    const opening = () => openBackend(chosen, { threads }, support, modules);
+    const opening = () => openBackend(chosen, { threads }, support, modules, this.#startWorker);
     const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));
     try {
       await nextTask();

@@ -1,5 +1,5 @@
 /** What a model is and takes, by its headers alone. */
-import { choose } from "./backend.js";
+import { adapterOf, choose } from "./backend.js";
 import { Inspector } from "./engine/engine.js";
 import { asEmbergramError, EmbergramError, type ErrorCode } from "./error.js";
 import type { ModelHeads } from "./source/index.js";
@@ -39,7 +39,7 @@ export async function inspect(
   return {
     backend: problem ? null : backend!,
     reason: problem ? { code: problem.code, message: problem.message } : null,
-    adapter: backend === "webgpu" ? support.webgpu_adapter : support.adapter,
+    adapter: backend ? adapterOf(backend, wanted, support) : null,
     download_bytes: (await found.value?.size()) ?? null,
     model,
   };

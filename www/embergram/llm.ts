@@ -86,9 +86,9 @@ export class Llm {
   }
 
   /**
-   * Loads a model: its bytes stream to the GPU as they arrive.
+   * Loads a model: its bytes stream to the GPU, or to the memory of the CPU's kernels, as they arrive.
    *
-   * @throws {EmbergramError} `no_webgpu`, `adapter_too_small`, `http`, `network`, `quota`, `invalid_file`,
+   * @throws {EmbergramError} `no_webgpu`, `no_simd`, `adapter_too_small`, `http`, `network`, `quota`, `invalid_file`,
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {

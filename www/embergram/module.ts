@@ -49,7 +49,10 @@ async function instantiate(options: ModuleOptions): Promise<unknown> {
 
 /** The bytes of a module. */
 export async function moduleBytes(name: ModuleName, options: ModuleOptions): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(await received(name, options, (answer) => answer.arrayBuffer()));
+  const bytes = new Uint8Array(await received(name, options, (answer) => answer.arrayBuffer()));
+  if (MAGIC.every((byte, i) => bytes[i] === byte)) return bytes;
+  const where = options.wasm ? name : address(name, options.wasmUrl).href;
+  throw new EmbergramError("http", `${where} is no WebAssembly module: the server sends something else in its place. ${ADVICE}`);
 }
 
 /** What `take` makes of the answer that has a module's bytes, while they keep coming. */
@@ -95,6 +98,9 @@ function address(name: ModuleName, wasmUrl: string | undefined): URL {
   if (name === "kernels_relaxed") return new URL("./kernels_relaxed.wasm", import.meta.url);
   return new URL("./engine_bg.wasm", import.meta.url);
 }
+
+/** What every module begins with. */
+const MAGIC = [0, 0x61, 0x73, 0x6d];
 
 const ADVICE = "Serve the package's .wasm files beside its scripts, or set wasmUrl; see docs/packaging.md";
 

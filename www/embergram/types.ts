@@ -437,7 +437,7 @@ export interface Inspection {
   /** What would run it here; `null` where nothing would. */
   backend: Backend | null;
   /**
-   * Why it does not run here; `null` where it does. `no_webgpu`, `adapter_too_small`, `unsupported_model`,
+   * Why it does not run here; `null` where it does. `no_webgpu`, `no_simd`, `adapter_too_small`, `unsupported_model`,
    * `unsupported_quantization`, `invalid_tensor`, `invalid_file`, `truncated_file`, or `invalid_config` for a `max_model_len`
    * that does not fit. The tokenizer is not looked at.
    */
@@ -447,7 +447,7 @@ export interface Inspection {
     /** What is wrong, and what to do. */
     message: string;
   } | null;
-  /** The adapter that a load would take; `null` without WebGPU. */
+  /** What a load would compute on; `null` where there is nothing. */
   adapter: AdapterInfo | null;
   /** Bytes of all files that a load takes; `null` where the server does not tell. */
   download_bytes: number | null;

@@ -9,7 +9,7 @@ if (scope.name === THREAD) {
   runThread(scope);
 } else {
   passErrors();
-  const host = new EngineHost();
+  const host = new EngineHost((name) => new Worker(globalThis.location.href, { type: "module", name }));
   // A shared worker has a port for each client, a dedicated one is its own port.
   if ("onconnect" in scope) {
     addEventListener("connect", (event) => expose(host, (event as MessageEvent).ports[0]!));
