@@ -222,7 +222,7 @@ impl<'a> Replay<'a> {
 fn tokenizer(run: &Run) -> Tokenizer {
     let stopped = run.prompts.iter().find(|prompt| prompt.finish_reason == "stop");
     let eos = stopped.map(|prompt| *prompt.output_token_ids.last().unwrap());
-    let tokens = vec!["a".to_owned()];
+    let tokens = (0..=eos.unwrap_or(0)).map(|id| format!("t{id}")).collect();
     let source = TokenizerSource { model: "gpt2".into(), pre: "gpt-2".into(), tokens, eos, ..Default::default() };
     Tokenizer::new(source).unwrap()
 }
