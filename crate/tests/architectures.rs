@@ -4,7 +4,7 @@ mod common;
 mod transformers;
 
 use burn::tensor::{Device, DeviceKind};
-use common::lossless;
+use common::{On, lossless};
 use embergram::format::QuantType;
 use embergram::gpu::Tuning;
 use embergram::model::reference::Reference;
@@ -16,7 +16,8 @@ fn plans_give_the_logits_and_tokens_of_transformers() {
     for tiny in &ALL {
         for tuning in [Tuning::Cpu, Tuning::Gpu] {
             gpu.tuning = tuning;
-            for model in [of_gguf(&gpu, tiny), of_folder(&gpu, tiny, None)] {
+            let folder = (tuning == Tuning::Cpu || common::full()).then(|| of_folder(&gpu, tiny, None));
+            for model in [of_gguf(&gpu, tiny)].into_iter().chain(folder) {
                 let difference = pollster::block_on(gives_the_logits_and_tokens_of_transformers(&gpu, tiny, &model));
                 eprintln!("{}, {tuning:?}: {difference:e}", tiny.name);
             }
@@ -61,12 +62,22 @@ fn rows_do_not_depend_on_their_company() {
     }
 }
 
-#[test]
-fn drafts_change_no_token() {
+fn drafts_change_no_token(on: On, cases: usize) {
     for tiny in &ALL {
-        let mut llm = common::read(tiny.file, lossless::config());
-        let drafts = pollster::block_on(lossless::drafts_change_no_token(&mut llm, 40, 3..320));
+        let mut llm = on.read(tiny.file, lossless::config());
+        let drafts = pollster::block_on(lossless::drafts_change_no_token(&mut llm, cases, 3..320));
         eprintln!("{}: {drafts:?}", tiny.name);
-        assert!(drafts.accepted >= 100 && drafts.rejected() >= 100, "{}: too few to tell: {drafts:?}", tiny.name);
+        let few = 2 * cases as u64;
+        assert!(drafts.accepted >= few && drafts.rejected() >= few, "{}: too few to tell: {drafts:?}", tiny.name);
     }
+}
+
+#[test]
+fn drafts_change_no_token_on_the_cpu() {
+    drafts_change_no_token(On::Cpu(2), 40);
+}
+
+#[test]
+fn drafts_change_no_token_on_the_adapter() {
+    drafts_change_no_token(On::Gpu, if common::full() { 40 } else { 8 });
 }
