@@ -1,8 +1,8 @@
 //! Embergram: large language models inside a web page, with lossless n-gram speculation.
 //!
-//! The rooms, each knowing only those after it:
-//! [`llm`] -> [`engine`] -> [`speculate`], [`sample`], [`metrics`], [`model`] -> [`gpu`], [`cpu`]; [`format`](mod@format) and [`text`] feed
-//! a model at load time.
+//! The rooms, each knowing only those after it (`tests/arrows.rs`): [`llm`] -> [`engine`] -> [`speculate`], [`sample`],
+//! [`metrics`]; [`llm`] -> [`model`], [`gpu`], [`cpu`] -> [`program`]; [`format`](mod@format) and [`text`] feed a model at load
+//! time.
 
 pub mod config;
 pub mod cpu;
