@@ -102,6 +102,9 @@ test("serve has the paths of vLLM's server", async () => {
     const wrong = await post("/v1/completions", { prompt: "the", temperature: -1 });
     expect(wrong.status).toBe(400);
     expect(await wrong.json()).toMatchObject({ error: { code: "invalid_params", type: "BadRequestError" } });
+    const taken = await embergram(["serve", hfFolder("llama3"), "--port", new URL(origin).port, "--max-model-len", "64"]);
+    expect(taken.code).toBe(2);
+    expect(taken.stderr).toMatch(/^embergram: --port \d+ cannot be had: .*EADDRINUSE[^\n]*\n$/);
     expect((await post("/v1/completions", "nonsense")).status).toBe(400);
     expect((await post("/v1/none", {})).status).toBe(404);
     expect((await post("/v1/completions", { prompt: "the" }, { origin: "https://elsewhere.example" })).status).toBe(403);

@@ -1,5 +1,5 @@
 /** The package's own worker thread and modules: files beside this one. Takes the place of `../own.ts`. */
-import { Worker as Thread, type TransferListItem } from "node:worker_threads";
+import { isMainThread, Worker as Thread, type TransferListItem } from "node:worker_threads";
 import { THREAD } from "../cpu/thread.js";
 import { EmbergramError } from "../error.js";
 import type { Modules } from "../module.js";
@@ -56,9 +56,9 @@ export function startOwn(role = "embergram"): ThreadWorker {
   return worker;
 }
 
-/** Threads there are always. */
+/** Whether this context can start threads. Deno (2.9) does not tell a thread's thread what it is. */
 export function startsWorkers(): boolean {
-  return true;
+  return isMainThread || !("Deno" in globalThis);
 }
 
 /** The modules lie in files. */

@@ -2,11 +2,10 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { text as allOf } from "node:stream/consumers";
 import { printable } from "../../../../scripts/terminal.mjs";
 import { EmbergramError, type ErrorCode, type Llm } from "../index.js";
 import { load } from "./load.js";
-import type { Arguments } from "./options.js";
+import { UsageError, type Arguments } from "./options.js";
 
 const HOST = "127.0.0.1";
 /** Bytes of a request. */
@@ -20,8 +19,12 @@ const STATUSES: Partial<Record<ErrorCode, number>> = {
 export async function serve(given: Arguments): Promise<void> {
   const llm = await load(given);
   const server = createServer((request, response) => void answer(llm, request, response));
-  server.listen(given.port, HOST);
-  await once(server, "listening");
+  try {
+    server.listen(given.port, HOST);
+    await once(server, "listening");
+  } catch (error) {
+    throw new UsageError(`--port ${given.port} cannot be had: ${(error as Error).message}`);
+  }
   console.log(printable(`${llm.model.name} on ${llm.model.adapter.name}: http://${HOST}:${(server.address() as AddressInfo).port}/v1`));
   const end = () => void llm.unload().finally(() => process.exit());
   process.once("SIGINT", end).once("SIGTERM", end);
@@ -80,9 +83,15 @@ async function complete(request: IncomingMessage, response: ServerResponse, crea
 }
 
 async function bodyOf(request: IncomingMessage): Promise<unknown> {
-  if (Number(request.headers["content-length"] ?? 0) > LARGEST) throw new EmbergramError("invalid_params", `a request has at most ${LARGEST} bytes`);
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > LARGEST) throw new EmbergramError("invalid_params", `a request has at most ${LARGEST} bytes`);
+    chunks.push(chunk);
+  }
   try {
-    return JSON.parse(await allOf(request));
+    return JSON.parse(Buffer.concat(chunks).toString());
   } catch (cause) {
     throw new EmbergramError("invalid_params", `the request is no JSON: ${(cause as Error).message}`, { cause });
   }
