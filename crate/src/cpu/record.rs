@@ -13,28 +13,6 @@ pub(super) struct Memory {
     pub logits: u32,
 }
 
-/// Values of each row in a buffer.
-pub(super) fn width(buffer: Buffer, shape: &Shape) -> usize {
-    match buffer {
-        Buffer::Residual | Buffer::Branch => shape.d,
-        Buffer::Query | Buffer::Attended => shape.q_d(),
-        Buffer::RawQueryKey => shape.q_d() + shape.kv_d(),
-        Buffer::Inner => shape.ff,
-    }
-}
-
-/// The buffers that these operations touch.
-pub(super) fn buffers<P>(ops: &[Op<'_, P>]) -> Vec<Buffer> {
-    let mut all = vec![Buffer::Residual, Buffer::Query, Buffer::Attended, Buffer::Inner];
-    if ops.iter().any(|op| matches!(op, Op::QkNorm { .. })) {
-        all.push(Buffer::RawQueryKey);
-    }
-    if ops.iter().any(|op| matches!(op, Op::AddNormed { .. })) {
-        all.push(Buffer::Branch);
-    }
-    all
-}
-
 /// The model's sizes and constants.
 pub(super) fn shape(shape: &Shape) -> step::Shape {
     let Shape { d, ff, heads, kv_heads, head_dim, vocab, eps, activation, scales, softcaps, .. } = *shape;
@@ -87,7 +65,7 @@ fn descriptor(op: &Op<'_, Parameter<u32>>, shape: &Shape, memory: &Memory) -> st
     let reads = |kind: Kind, buffer: Buffer| step::Op {
         kind: kind as u32,
         input: activations[&buffer],
-        inner: width(buffer, shape) as u32,
+        inner: buffer.width(shape) as u32,
         ..step::Op::default()
     };
     let gain = |norm: Option<&Parameter<u32>>| norm.map_or(0, vector);

@@ -6,7 +6,7 @@ use std::future::ready;
 use embergram_kernels::scratch_bytes;
 use embergram_kernels::step::{self, Step};
 
-use super::record::{self, Memory, buffers, record, width};
+use super::record::{self, Memory, record};
 use super::{Kernels, reserve};
 use crate::error::Result;
 use crate::program::{
@@ -67,8 +67,8 @@ impl CpuRunner {
         let shape = program.shape;
         let mut take = |values: usize, what: &str| reserve(&mut *kernels, values as u64 * 4, what);
         let mut activations = BTreeMap::new();
-        for buffer in buffers(&program.ops) {
-            activations.insert(buffer, take(capacity.rows * width(buffer, &shape), "a step's activations")?);
+        for buffer in program.buffers() {
+            activations.insert(buffer, take(capacity.rows * buffer.width(&shape), "a step's activations")?);
         }
         let rope = |_| take(capacity.positions * shape.head_dim, "a rotary table");
         let ropes = (0..program.ropes).map(rope).collect::<Result<Vec<_>>>()?;

@@ -13,7 +13,7 @@ use minijinja::context;
 
 use super::kernel::Constant;
 use super::readback::{read, wait};
-use super::record::{Memory, buffers, record, width};
+use super::record::{Memory, record};
 use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
 use super::{Gpu, weights::DeviceWords};
@@ -327,8 +327,8 @@ impl Allocator<'_> {
         let Self { gpu, .. } = *self;
         let shape = &program.shape;
         let (mut activations, mut squares) = (BTreeMap::new(), BTreeMap::new());
-        for buffer in buffers(&program.ops) {
-            let words = capacity.rows * width(buffer, shape);
+        for buffer in program.buffers() {
+            let words = capacity.rows * buffer.width(shape);
             activations.insert(buffer, self.scratch(&format!("{buffer:?}"), words)?);
             if matches!(buffer, Buffer::Residual | Buffer::Branch) {
                 squares.insert(buffer, self.scratch(&format!("{buffer:?} squares"), words / 4)?);

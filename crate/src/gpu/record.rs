@@ -25,28 +25,6 @@ pub(super) struct Memory {
     pub sampled: wgpu::Buffer,
 }
 
-/// Values of each row in a buffer.
-pub(super) fn width(buffer: Buffer, shape: &Shape) -> usize {
-    match buffer {
-        Buffer::Residual | Buffer::Branch => shape.d,
-        Buffer::Query | Buffer::Attended => shape.q_d(),
-        Buffer::RawQueryKey => shape.q_d() + shape.kv_d(),
-        Buffer::Inner => shape.ff,
-    }
-}
-
-/// The buffers that these operations touch.
-pub(super) fn buffers<P>(ops: &[Op<'_, P>]) -> Vec<Buffer> {
-    let mut all = vec![Buffer::Residual, Buffer::Query, Buffer::Attended, Buffer::Inner];
-    if ops.iter().any(|op| matches!(op, Op::QkNorm { .. })) {
-        all.push(Buffer::RawQueryKey);
-    }
-    if ops.iter().any(|op| matches!(op, Op::AddNormed { .. })) {
-        all.push(Buffer::Branch);
-    }
-    all
-}
-
 /// Records all operations.
 ///
 /// # Errors
@@ -114,7 +92,7 @@ impl Record<'_> {
             }
             Op::Project { from, weights, to } => {
                 let part = weights.whole();
-                let product = product(width(from, self.shape));
+                let product = product(from.width(self.shape));
                 let adds = to == Buffer::Residual;
                 let scale = if adds { Constant::factor(scales.residual) } else { None };
                 let kernel = Kernel::Project { product, w: matrices(&[part]), adds, scale };

@@ -124,6 +124,18 @@ pub enum Buffer {
     Inner,
 }
 
+impl Buffer {
+    /// Values of each row.
+    pub fn width(self, shape: &Shape) -> usize {
+        match self {
+            Self::Residual | Self::Branch => shape.d,
+            Self::Query | Self::Attended => shape.q_d(),
+            Self::RawQueryKey => shape.q_d() + shape.kv_d(),
+            Self::Inner => shape.ff,
+        }
+    }
+}
+
 /// One operation. RMS norms are `x / sqrt(mean(x^2) + eps) * gain`; a `norm` that is `None` leaves its input as it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Op<'a, P> {
@@ -206,6 +218,18 @@ pub enum Then {
 }
 
 impl<'a, P> Program<'a, P> {
+    /// The buffers that its operations touch.
+    pub fn buffers(&self) -> Vec<Buffer> {
+        let mut all = vec![Buffer::Residual, Buffer::Query, Buffer::Attended, Buffer::Inner];
+        if self.ops.iter().any(|op| matches!(op, Op::QkNorm { .. })) {
+            all.push(Buffer::RawQueryKey);
+        }
+        if self.ops.iter().any(|op| matches!(op, Op::AddNormed { .. })) {
+            all.push(Buffer::Branch);
+        }
+        all
+    }
+
     /// The parameters that it reads, each once: a tied embedding is the output matrix too.
     pub fn parameters(&self) -> Vec<&'a P> {
         let mut all: Vec<&'a P> = Vec::new();
