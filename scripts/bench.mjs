@@ -104,15 +104,18 @@ async function main() {
   const { workloads } = await import("../bench/workloads.mjs");
   const { engineFigures } = await import("../bench/engine.mjs");
   const { speculation } = await import("../bench/speculation.mjs");
+  const files = (values.model ?? [await setup.model()]).map((file) => resolve(file));
+  if (values.peer) {
+    await ensureBuilt(values);
+    return peers(files, values, openPackage);
+  }
   const chosen = values.workloads === "none" ? [] : values.workloads.split(",");
   const all = workloads();
   for (const name of chosen) {
     if (!all[name]) throw new Error(`--workloads has '${name}'; there are ${Object.keys(all).join(", ")}`);
   }
-  await ensureBuilt(values);
-  const files = (values.model ?? [await setup.model()]).map((file) => resolve(file));
-  if (values.peer) return peers(files, values, openPackage);
   const backend = backendOf(values);
+  await ensureBuilt(values);
   const [file] = files;
   const browser = await openPackage({ places: { "/model.gguf": file }, fresh: true });
   try {

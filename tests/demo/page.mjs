@@ -10,18 +10,20 @@ function watchLayout() {
   }).observe({ type: "layout-shift", buffered: true });
 }
 
-/** Serves the page with these models and opens it. */
-export async function open(models) {
-  const server = await serveDemo(models);
-  const context = await launch({ args: ["--hide-scrollbars"], viewport: { width: 1440, height: 900 } });
-  // On a CPU adapter the first step compiles for half a minute, and Chromium paints nothing meanwhile.
+/**
+ * Serves the page with these models and opens it. `headers`: what the server sends with everything; `webgpu`: whether the
+ * browser has it; `query`: behind the page's address.
+ */
+export async function open(models, { headers, webgpu, query = "" } = {}) {
+  const server = await serveDemo(models, { headers });
+  const context = await launch({ args: ["--hide-scrollbars"], viewport: { width: 1440, height: 900 }, webgpu });
   context.setDefaultTimeout(1_200_000);
   const page = context.pages()[0];
   const problems = [];
   page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
   page.on("pageerror", (error) => problems.push(error.message));
   await page.addInitScript(watchLayout);
-  await page.goto(server.url);
+  await page.goto(`${server.url}/${query}`);
   await page.waitForFunction(() => document.querySelector("#adapter").textContent !== "…");
   return { page, server, problems, user: new User(page), close: async () => (await context.close(), await server.close()) };
 }
@@ -60,6 +62,13 @@ class User {
     await this.page.check("[name=source][value=address]", { force: true });
     await this.page.fill("#address", address);
     return this.load();
+  }
+
+  /** Chooses where the next load runs. */
+  async choose({ backend, threads }) {
+    await this.page.$eval("#load details", (details) => (details.open = true));
+    if (threads !== undefined) await this.page.fill("[name=threads]", String(threads));
+    await this.page.selectOption("[name=backend]", backend);
   }
 
   /** Fills settings by their names, unfolding them. */

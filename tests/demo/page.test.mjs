@@ -19,8 +19,8 @@ const shots = join(root, "build/screenshots");
 
 let page, user, problems, close;
 
-async function start() {
-  ({ page, user, problems, close } = await open([TINY, SMOLLM2]));
+async function start(options) {
+  ({ page, user, problems, close } = await open([TINY, SMOLLM2], options));
 }
 
 beforeAll(() => buildDemo(), 1_800_000);
@@ -36,10 +36,18 @@ describe("with a tiny model", () => {
     await page.keyboard.press("Escape");
   });
 
-  test("names the adapter and warns of one that computes on the processor", async () => {
+  test("says what runs the model, and of each choice what to expect", async () => {
     const adapter = await user.text("#adapter");
-    expect(adapter).not.toBe("no WebGPU");
-    expect(await page.locator("#software").isVisible()).toBe(adapter.endsWith("(software)"));
+    // With a GPU there is nothing to say.
+    if (adapter.endsWith("(WebGPU)")) return expect(await page.locator("#notice").isVisible()).toBe(false);
+    expect(adapter).toMatch(/^CPU, \d+ threads?, WebAssembly/);
+    const threads = /\d+ threads/.exec(adapter)[0];
+    expect(await user.text("#notice")).toMatch(new RegExp(`^No GPU here: the CPU computes, with ${threads}\\. A GPU would be faster`));
+    await user.choose({ backend: "webgpu" });
+    expect(await user.text("#notice")).toContain("This WebGPU computes on the processor.");
+    await user.choose({ backend: "cpu", threads: 1 });
+    expect(await user.text("#notice")).toContain("the CPU computes, with one thread.");
+    await user.choose({ backend: "auto", threads: "" });
   });
 
   test("shows model, memory and what the browser keeps", async () => {
@@ -95,22 +103,6 @@ describe("with a tiny model", () => {
     await page.click("#tab-json");
   });
 
-  test("stops between two steps, and goes on", async () => {
-    const stopped = () => user.metric("vllm:request_success", { finished_reason: "abort" });
-    const before = await stopped();
-    await user.set({ speculation: "off", max_tokens: 480 });
-    await page.fill("#prompt", "night and the");
-    await page.click("#run");
-    await page.waitForFunction(() => document.getElementById("generated").textContent !== "");
-    await page.click("#stop");
-    await user.idle();
-    expect(await user.text("#summary")).toMatch(/^Stopped after \d+ tokens\.$/);
-    expect(await stopped()).toBe(before + 1);
-    expect(await user.alertCode()).toBe(null);
-    await user.set({ max_tokens: 8 });
-    expect((await user.complete("night and the")).text).not.toBe("");
-  });
-
   test("chat keeps its history until a new one begins", async () => {
     await user.set({ max_tokens: 12 });
     await user.say("Where is the house?");
@@ -142,7 +134,7 @@ describe("with a tiny model", () => {
     expect((await user.complete("light")).text).not.toBe("");
   });
 
-  test("tunes, stops tuning, and applies what it recommends", async () => {
+  test("tunes, and applies what it recommends", async () => {
     await page.fill("#tune-prompts", "the river and the\n---\ntime people water");
     await page.fill("#tune-ks", "0, 3, auto");
     await page.fill("#tune-tokens", "24");
@@ -159,30 +151,6 @@ describe("with a tiny model", () => {
     await page.click("#apply");
     const best = await page.locator("#tune-rows [data-best] th").innerText();
     expect(await page.inputValue("#speculation")).toBe(best === "0" ? "off" : best);
-
-    await page.fill("#tune-tokens", "200");
-    await page.click("#tune-run");
-    await page.click("#tune-stop");
-    await user.idle();
-    expect(await user.text("#tune-status")).toBe("Stopped.");
-    expect(await user.alertCode()).toBe(null);
-  });
-
-  test("can be used from the keyboard", async () => {
-    await page.focus("#tab-prompt");
-    await page.keyboard.press("ArrowRight");
-    expect(await page.locator("#panel-chat").isVisible()).toBe(true);
-    await page.keyboard.press("ArrowLeft");
-    await user.set({ max_tokens: 200, speculation: "off" });
-    const focused = () => page.evaluate(() => document.activeElement.id);
-    await page.focus("#run");
-    await page.keyboard.press("Enter");
-    await page.waitForFunction(() => document.activeElement.id === "stop");
-    await page.keyboard.press("Enter");
-    await user.idle();
-    expect(await focused()).toBe("run");
-    const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
-    expect(outline).toBe("solid");
   });
 
   test("nothing moves while text streams", async () => {
@@ -320,6 +288,32 @@ describe("with a tiny model", () => {
   });
 });
 
+describe("without WebGPU, on a server that does not isolate the page", () => {
+  beforeAll(() => start({ webgpu: false, headers: {}, query: "?threads=2" }), 1_800_000);
+  afterAll(() => close?.());
+
+  test("says what would help, and generates on the CPU", async () => {
+    expect(await user.text("#adapter")).toBe("CPU, one thread");
+    const notice = await user.text("#notice");
+    expect(notice).toContain("No GPU here: the CPU computes, with one thread.");
+    expect(notice).toContain("Cross-Origin-Opener-Policy: same-origin");
+    expect(notice).toContain("Cross-Origin-Embedder-Policy: require-corp");
+    expect(await user.loadServed(basename(TINY, ".gguf"))).toMatch(/^Ready/);
+    expect(await user.text("#adapter")).toMatch(/^CPU, 1 thread, WebAssembly/);
+    await user.set({ max_tokens: 12, temperature: 0 });
+    expect((await user.complete("the river and the")).text).not.toBe("");
+    expect(problems).toEqual([]);
+  });
+
+  test("a backend that is not there cannot be loaded on, and why is said", async () => {
+    await user.choose({ backend: "webgpu" });
+    expect(await page.locator("#load-button").isDisabled()).toBe(true);
+    expect(await user.text("#notice")).toMatch(/^Models cannot run so\. WebGPU is there, but no adapter; .* Choose another backend\.$/);
+    await user.choose({ backend: "auto" });
+    expect(await page.locator("#load-button").isDisabled()).toBe(false);
+  });
+});
+
 describe("with SmolLM2", () => {
   const golden = JSON.parse(readFileSync(join(root, "tests/golden/vllm_golden.json"), "utf8")).runs["5"];
   const recorded = golden.prompts.find(({ name }) => name === "code");
@@ -367,6 +361,52 @@ describe("with SmolLM2", () => {
         await page.screenshot({ path: join(shots, `${name}-${colorScheme}.png`), fullPage: true });
       }
     }
+  });
+
+  // The tiny model is done before a person could stop it.
+  test("stops between two steps, and goes on", async () => {
+    const stopped = () => user.metric("vllm:request_success", { finished_reason: "abort" });
+    const before = await stopped();
+    await user.set({ speculation: "off", max_tokens: 480 });
+    await page.click("#tab-prompt");
+    await page.fill("#prompt", "night and the");
+    await page.click("#run");
+    await page.waitForFunction(() => document.getElementById("generated").textContent !== "");
+    await page.click("#stop");
+    await user.idle();
+    expect(await user.text("#summary")).toMatch(/^Stopped after \d+ tokens\.$/);
+    expect(await stopped()).toBe(before + 1);
+    expect(await user.alertCode()).toBe(null);
+    await user.set({ max_tokens: 8 });
+    expect((await user.complete("night and the")).text).not.toBe("");
+  });
+
+  test("stops tuning", async () => {
+    await page.fill("#tune-prompts", "night and the");
+    await page.fill("#tune-ks", "0, 3");
+    await page.fill("#tune-tokens", "200");
+    await page.click("#tune-run");
+    await page.click("#tune-stop");
+    await user.idle();
+    expect(await user.text("#tune-status")).toBe("Stopped.");
+    expect(await user.alertCode()).toBe(null);
+  });
+
+  test("can be used from the keyboard", async () => {
+    await page.focus("#tab-prompt");
+    await page.keyboard.press("ArrowRight");
+    expect(await page.locator("#panel-chat").isVisible()).toBe(true);
+    await page.keyboard.press("ArrowLeft");
+    await user.set({ max_tokens: 200, speculation: "off" });
+    const focused = () => page.evaluate(() => document.activeElement.id);
+    await page.focus("#run");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.activeElement.id === "stop");
+    await page.keyboard.press("Enter");
+    await user.idle();
+    expect(await focused()).toBe("run");
+    const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+    expect(outline).toBe("solid");
   });
 });
 

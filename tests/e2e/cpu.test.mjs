@@ -112,8 +112,10 @@ test.each(["/tiny.gguf", "/model.gguf"])("%s: 1, 2 and 3 threads say the same, b
 
 test("unload ends the threads, and so does an abort of a load", async () => {
   const workers = () => page.workers().length;
+  // Those of the test before are gone in a moment.
+  await expect.poll(workers).toBe(0);
   await page.evaluate(async () => (globalThis.llm = await load({ threads: 3, worker: false })));
-  expect(workers()).toBe(2);
+  await expect.poll(workers).toBe(2);
   await page.evaluate(async () => {
     await llm.generate("the", greedy);
     await llm.unload();

@@ -46,12 +46,9 @@ function threadsOf({ threads }: BackendOptions, { shared_memory, threads: most }
   return shared_memory && startsWorkers() ? (threads ?? most) : 1;
 }
 
-/** Starts a worker with the package's worker script, under this name. */
-export type StartWorker = (name: string) => Worker;
-
-/** Opens a backend; `start` starts its threads. */
+/** Opens a backend; `start` starts a worker with the package's worker script, under a name. */
 export async function open(
-  backend: Backend, wanted: BackendOptions, support: Support, modules: ModuleOptions, start: StartWorker,
+  backend: Backend, wanted: BackendOptions, support: Support, modules: ModuleOptions, start: (name: string) => Worker,
 ): Promise<Opened> {
   if (backend === "webgpu") {
     const device = await Device.open();

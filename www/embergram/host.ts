@@ -2,7 +2,7 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import { choose, open as openBackend, type StartWorker } from "./backend.js";
+import { choose, open as openBackend } from "./backend.js";
 import { build, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
@@ -90,10 +90,10 @@ export class EngineHost {
   #dead: EmbergramError | undefined;
   /** Calls so far. */
   #uses = 0;
-  readonly #startWorker: StartWorker;
+  readonly #startWorker: (name: string) => Worker;
 
   /** @param startWorker starts a worker with the package's worker script: by default the file beside this one */
-  constructor(startWorker: StartWorker = startOwn) {
+  constructor(startWorker: (name: string) => Worker = startOwn) {
     this.#startWorker = startWorker;
   }
 

@@ -1,7 +1,8 @@
-/** Choosing, loading and unloading a model; the adapter; what the browser keeps. */
-import { Llm, type LoadProgress, type ModelInput, type ModelInfo } from "embergram";
+/** Choosing, loading and unloading a model; what it runs on; what the browser keeps. */
+import { Llm, type LoadProgress, type ModelInput, type ModelInfo, type Support } from "embergram";
 import { hideError, showError } from "./alert.js";
-import { byId, keepFocus, speak, valid } from "./dom.js";
+import { adapterLabel, label, notice, taken, type Wanted } from "./backend.js";
+import { byId, keepFocus, make, speak, valid } from "./dom.js";
 import { droppedFiles } from "./dropped.js";
 import * as format from "./format.js";
 import { KeptList } from "./kept-list.js";
@@ -27,7 +28,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   const status = byId("load-status");
   let files: readonly File[] = [];
   let stop = new AbortController();
-  let supported = true;
+  let support: Support | undefined;
   const keptList = new KeptList((model) => {
     address.value = model;
     choose("address");
@@ -35,6 +36,12 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   });
 
   const source = () => new FormData(form).get("source");
+  const wanted = (): Wanted => {
+    const data = new FormData(form);
+    return { backend: data.get("backend") as Wanted["backend"], threads: Number(data.get("threads")) || undefined };
+  };
+  // Until it is known, a load finds out.
+  const supported = () => !support || taken(wanted(), support) !== null;
 
   function choose(chosen: "server" | "address" | "file"): void {
     form.querySelector<HTMLInputElement>(`[name=source][value=${chosen}]`)!.checked = true;
@@ -81,7 +88,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       await before?.unload().catch(() => {});
       const begin = performance.now();
       const llm = await Llm.load({
-        model, ...number("max_model_len"), ...number("max_num_seqs"), cache: data.has("cache"),
+        model, ...wanted(), ...number("max_model_len"), ...number("max_num_seqs"), cache: data.has("cache"),
         quantization: (data.get("quantization") || null) as "q8_0" | "q4_0" | null,
         onProgress: show, signal: stop.signal,
       });
@@ -103,8 +110,8 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
 
   function show({ phase, loaded, total, rate }: LoadProgress): void {
     const known = total !== undefined && total > 0;
-    if (phase === "gpu") status.textContent = "Opening the GPU…";
-    else if (phase === "build") status.textContent = "Building tokenizer and pipelines…";
+    if (phase === "gpu") status.textContent = "Opening the backend…";
+    else if (phase === "build") status.textContent = "Building tokenizer and kernels…";
     else {
       const from = { download: "Downloading", cache: "From this browser", file: "From the file", ready: "Ready" }[phase];
       const left = known && rate ? `, ${format.seconds((total - loaded) / rate)} left` : "";
@@ -118,7 +125,10 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     event.preventDefault();
     void load();
   });
-  form.addEventListener("change", () => choose(source() as "server" | "address" | "file"));
+  form.addEventListener("change", () => {
+    choose(source() as "server" | "address" | "file");
+    showBackend();
+  });
   cancel.addEventListener("click", () => stop.abort());
   unload.addEventListener("click", () => {
     const { llm } = store.state;
@@ -147,16 +157,27 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     void droppedFiles(event.dataTransfer).then(chooseFiles).catch(showError);
   });
 
+  /** What the next load would run on, or what the loaded model does. */
+  function showBackend(): void {
+    const { llm, busy } = store.state;
+    button.disabled = keptList.busy = busy !== null || !supported();
+    if (!support) return;
+    const said = notice(wanted(), support);
+    byId("adapter").textContent = llm ? adapterLabel(llm.model.adapter) : label(wanted(), support);
+    byId("notice").hidden = !said;
+    byId("notice").replaceChildren(...(said ? [make("strong", {}, said.title), ` ${said.text}`] : []));
+  }
+
   store.watch(({ llm, busy }) => {
     keepFocus([button, cancel, unload], () => {
-      button.disabled = busy !== null || !supported;
+      button.disabled = busy !== null || !supported();
       button.hidden = busy === "load";
       button.textContent = llm ? "Load another" : "Load";
       cancel.hidden = busy !== "load";
       unload.hidden = !llm;
       unload.disabled = busy !== null;
     });
-    keptList.busy = busy !== null || !supported;
+    showBackend();
     showFacts(llm?.model);
   });
   monitor.watch((history) => {
@@ -173,14 +194,20 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     form.querySelector<HTMLInputElement>("[value=server]")!.disabled = true;
     choose("address");
   });
-  void Llm.supported().then(({ webgpu, reason, adapter }) => {
-    supported = webgpu;
-    byId("adapter").textContent = adapter ? `${adapter.name}${adapter.software ? " (software)" : ""}` : "no WebGPU";
-    byId("software").hidden = !adapter?.software;
-    byId("unsupported").hidden = webgpu;
-    byId("unsupported").textContent = reason ? `Models cannot run here: ${reason}.` : "";
-    button.disabled = keptList.busy = !webgpu || store.state.busy !== null;
+  preset(form);
+  void Llm.supported().then((found) => {
+    support = found;
+    showBackend();
   });
+}
+
+/** Takes backend and threads out of the page's address: `?backend=cpu&threads=1`. */
+function preset(form: HTMLFormElement): void {
+  const query = new URLSearchParams(location.search);
+  const backend = form.elements.namedItem("backend") as HTMLSelectElement;
+  const named = [...backend.options].find(({ value }) => value === query.get("backend"));
+  if (named) named.selected = true;
+  (form.elements.namedItem("threads") as HTMLInputElement).value = query.get("threads") ?? "";
 }
 
 function showFacts(model: ModelInfo | undefined): void {
