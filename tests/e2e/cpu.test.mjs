@@ -111,24 +111,26 @@ test.each(["/tiny.gguf", "/model.gguf"])("%s: 1, 2 and 3 threads say the same, b
 });
 
 test("unload ends the threads, and so does an abort of a load", async () => {
+  // A browser with much to do tells of their ends late.
+  const PATIENT = { timeout: 20_000 };
   const workers = () => page.workers().length;
   // Those of the test before are gone in a moment.
-  await expect.poll(workers).toBe(0);
+  await expect.poll(workers, PATIENT).toBe(0);
   await page.evaluate(async () => (globalThis.llm = await load({ threads: 3, worker: false })));
-  await expect.poll(workers).toBe(2);
+  await expect.poll(workers, PATIENT).toBe(2);
   await page.evaluate(async () => {
     await llm.generate("the", greedy);
     await llm.unload();
   });
-  await expect.poll(workers).toBe(0);
+  await expect.poll(workers, PATIENT).toBe(0);
   const { error } = await page.evaluate(async () => {
     const stop = new AbortController();
     return settled(load({ threads: 3, worker: false, signal: stop.signal, onProgress: ({ phase }) => phase === "build" && stop.abort() }));
   });
   expect(error).toMatchObject({ code: "aborted" });
-  await expect.poll(workers).toBe(0);
+  await expect.poll(workers, PATIENT).toBe(0);
   await page.evaluate(async () => (await load({ threads: 3 })).unload());
-  await expect.poll(workers).toBe(0);
+  await expect.poll(workers, PATIENT).toBe(0);
 });
 
 test("an abort ends a request between two steps; the threads go on", async () => {
