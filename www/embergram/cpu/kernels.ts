@@ -118,9 +118,11 @@ export class Kernels {
     return this.#relaxed;
   }
 
-  /** Ends the threads. */
+  /**
+   * Ends the threads, wherever they are. They are not told to end: Chromium forgets to stop a worker that closes itself while
+   * the worker that started it is stopped.
+   */
   close(): void {
-    if (this.#workers.length > 0) this.#exports.embergram_quit(this.#control);
     for (const worker of this.#workers) worker.terminate();
     this.#workers = [];
   }
