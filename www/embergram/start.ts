@@ -3,10 +3,8 @@
 /** Starts a module worker from its text. */
 export function startText(text: string, name = "embergram"): Worker {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  const worker = new Worker(url, { type: "module", name });
-  // Browsers may fetch the script after the constructor has returned.
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  return worker;
+  // The address stays good: a worker starts its threads by it, whenever it loads a model.
+  return new Worker(url, { type: "module", name });
 }
 
 /** Starts a module worker from an address; one of another origin through a line of script of this one. */
