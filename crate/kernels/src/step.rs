@@ -92,7 +92,7 @@ pub struct Op {
     pub kind: u32,
     /// Whose cache it reads or writes.
     pub layer: u32,
-    /// Activations that it reads, `[rows, inner]` f32.
+    /// Activations that it reads, `[rows, inner]` f32. No product writes them: threads read them while others write.
     pub input: u32,
     /// Width of `input`.
     pub inner: u32,
