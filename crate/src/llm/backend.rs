@@ -125,11 +125,6 @@ impl Cpu {
     pub fn new(kernels: impl Kernels + 'static) -> Self {
         Self(Rc::new(RefCell::new(kernels)))
     }
-
-    /// How many threads run a step.
-    pub fn threads(&self) -> u32 {
-        self.0.borrow().threads()
-    }
 }
 
 impl Kernels for Cpu {
