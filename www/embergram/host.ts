@@ -17,8 +17,8 @@ import { release } from "./rpc.js";
 import { supported } from "./supported.js";
 import { modelCache, openHeads, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
 import type {
-  ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress, Metric, ModelInfo,
-  OutputError, Prompt, BackendOptions, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
+  BackendOptions, ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress,
+  Metric, ModelInfo, OutputError, Prompt, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
 

@@ -6,7 +6,6 @@ export interface KernelExports {
   __stack_pointer: WebAssembly.Global;
   embergram_run(control: number, step: number, threads: number): void;
   embergram_work(control: number, thread: number, threads: number): void;
-  embergram_quit(control: number): void;
 }
 
 /** Instantiates it on a memory. */

@@ -1,4 +1,4 @@
-/** A thread of the CPU's kernels: a worker that runs its part of every step until it is told to end. */
+/** A thread of the CPU's kernels: a worker that runs its part of every step until it is stopped. */
 import { instantiate } from "./instance.js";
 
 /** The name of workers that are threads: they run the package's worker script, which goes by it. */
@@ -20,7 +20,6 @@ export interface ThreadStart {
 export interface ThreadScope extends EventTarget {
   name: string;
   postMessage(message: unknown): void;
-  close(): void;
 }
 
 /** Waits for its start, says that it is ready, and works. */
@@ -31,7 +30,6 @@ export function runThread(scope: ThreadScope): void {
     kernels.__stack_pointer.value = stack;
     scope.postMessage("ready");
     kernels.embergram_work(control, thread, threads);
-    scope.close();
   };
   scope.addEventListener("message", (event) => void start(event as MessageEvent<ThreadStart>), { once: true });
 }
