@@ -18,7 +18,8 @@ const HELP = `npm run bench -- [options]
 ${backendHelp(18)}
 Each workload is generated once; from its tokens follow the steps that every setting of speculation takes, and with the cost
 of a step by its rows the modelled cost. The clock runs over the timed prompts in all rounds, the settings taking turns.
---peer fetches wllama through npm; it takes --model (more than once), --tokens (default 64), --rounds and --threads (such as 1,2).
+--peer fetches wllama through npm; it takes --model (more than once), --tokens (default 64), --rounds, --precision and --threads
+(such as 1,2).
 `;
 
 const ROWS = [1, 2, 4, 6, 8, 16];
@@ -52,7 +53,7 @@ function speculationTable({ settings, best_fixed, auto_of_best }) {
 }
 
 /** Each file with 1 and 2 threads, or those that are asked for, beside the peer. */
-async function peers(files, { threads = "1,2", tokens = "64", rounds, backend = "cpu" }, openPackage) {
+async function peers(files, { threads = "1,2", tokens = "64", rounds, backend = "cpu", precision }, openPackage) {
   const { PROMPT, peerPackage, turns } = await import("../bench/peer.mjs");
   const { median } = await import("../bench/speculation.mjs");
   const { name, folder } = peerPackage();
@@ -64,7 +65,7 @@ async function peers(files, { threads = "1,2", tokens = "64", rounds, backend = 
     for (const [i, file] of files.entries()) {
       for (const count of counts) {
         const { ran, results } = await browser.page.evaluate(turns, {
-          model: `/${i}.gguf`, options: { backend }, prompt: PROMPT, tokens: Number(tokens), threads: count, rounds: Number(rounds),
+          model: `/${i}.gguf`, options: backendOf({ backend, precision }), prompt: PROMPT, tokens: Number(tokens), threads: count, rounds: Number(rounds),
         });
         const [ours, theirs] = results.map((turns) => ({
           prompt_tokens: turns[0].prompt_tokens, tokens: turns[0].tokens, text: turns[0].text,

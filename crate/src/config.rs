@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::quant::QuantType;
-use crate::program::CacheType;
+use crate::program::{CacheType, Numerics, Precision};
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
 
@@ -40,6 +40,8 @@ pub struct LlmConfig {
     pub kv_cache_memory_bytes: u64,
     /// How keys and values are kept: f32, or f16 on the CPU. Default f32.
     pub kv_cache_dtype: CacheType,
+    /// Whether products with quantised weights take activations of eight bits, on the CPU. Default: no.
+    pub precision: Precision,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
     /// What the seeds of requests without one are derived from: each gets another, the same in each run. Default: random.
@@ -66,6 +68,7 @@ impl Default for LlmConfig {
             block_size: 16,
             kv_cache_memory_bytes: 256 << 20,
             kv_cache_dtype: CacheType::F32,
+            precision: Precision::Full,
             enable_prefix_caching: true,
             seed: None,
             served_model_name: None,
@@ -78,7 +81,7 @@ impl Default for LlmConfig {
 }
 
 impl LlmConfig {
-    const KEYS: [&str; 14] = [
+    const KEYS: [&str; 15] = [
         "max_model_len",
         "max_num_seqs",
         "max_num_waiting",
@@ -86,6 +89,7 @@ impl LlmConfig {
         "block_size",
         "kv_cache_memory_bytes",
         "kv_cache_dtype",
+        "precision",
         "enable_prefix_caching",
         "seed",
         "served_model_name",
@@ -94,6 +98,11 @@ impl LlmConfig {
         "quantization",
         "speculative_config",
     ];
+
+    /// What numbers are kept and multiplied as.
+    pub fn numerics(&self) -> Numerics {
+        Numerics { cache: self.kv_cache_dtype, precision: self.precision }
+    }
 
     /// Reads and checks a JSON object. Absent keys take their defaults, as does `null` where the default is "none".
     pub fn from_json(value: &Value) -> Result<Self> {
@@ -118,6 +127,11 @@ impl LlmConfig {
                     "f16" => Some(CacheType::F16),
                     _ => None,
                 }
+            })?,
+            precision: keys.read("precision", default.precision, "\"full\" or \"fast\"", |v| match v.as_str()? {
+                "full" => Some(Precision::Full),
+                "fast" => Some(Precision::Fast),
+                _ => None,
             })?,
             enable_prefix_caching: keys.boolean("enable_prefix_caching", default.enable_prefix_caching)?,
             seed: keys.unsigned("seed", 0)?,
@@ -499,7 +513,7 @@ mod tests {
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
             "kv_cache_memory_bytes": 5_000_000_000_u64, "kv_cache_dtype": "f16", "enable_prefix_caching": false, "seed": u64::MAX,
             "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
-            "chat_template": "x", "generation_config": "vllm", "quantization": "q4_0",
+            "chat_template": "x", "generation_config": "vllm", "quantization": "q4_0", "precision": "fast",
         });
         assert_eq!(value.as_object().unwrap().len(), LlmConfig::KEYS.len());
         let expected = LlmConfig {
@@ -510,6 +524,7 @@ mod tests {
             block_size: 32,
             kv_cache_memory_bytes: 5_000_000_000,
             kv_cache_dtype: CacheType::F16,
+            precision: Precision::Fast,
             enable_prefix_caching: false,
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
@@ -604,6 +619,7 @@ mod tests {
             ("block_size", vec![json!(4), json!(24), json!(256), json!(null), json!("16")], "8, 16, 32, 64 or 128"),
             ("kv_cache_memory_bytes", vec![json!(0), json!(1e300)], "a whole number from 1 to 18446744073709551615"),
             ("kv_cache_dtype", vec![json!(16), json!("auto"), json!(null)], "\"f32\" or \"f16\""),
+            ("precision", vec![json!("f32"), json!(8), json!(null)], "\"full\" or \"fast\""),
             ("enable_prefix_caching", vec![json!(1), json!(null), json!("true")], "true or false"),
             ("seed", vec![json!(-1), json!(0.5)], "a whole number from 0 to 18446744073709551615"),
             ("served_model_name", vec![json!(""), json!(["a"])], "a string that is not empty"),

@@ -53,6 +53,8 @@ pub struct ModelInfo {
     /// Sampling parameters that the model recommends; a request takes those that it leaves out. Empty with
     /// `generation_config: "vllm"`.
     pub defaults: SamplingDefaults,
+    /// What products with quantised weights take activations as: `full` or `fast`.
+    pub precision: &'static str,
 }
 
 /// A loaded model.

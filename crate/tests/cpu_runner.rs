@@ -7,7 +7,7 @@ mod models;
 use cpu::{load, set_blocks, step};
 use embergram::cpu::CpuRunner;
 use embergram::format::QuantType;
-use embergram::program::{CacheType, Capacity, Row, Runner};
+use embergram::program::{CacheType, Capacity, Numerics, Precision, Row, Runner};
 use models::{ALL, Tiny, difference};
 
 const POSITIONS: usize = 64;
@@ -18,7 +18,8 @@ fn capacity(block_size: usize, slots: usize) -> Capacity {
 }
 
 fn of_gguf(tiny: &Tiny, threads: u32, capacity: Capacity, cache: CacheType) -> CpuRunner {
-    let mut runner = load(tiny.file, None, None, (threads, 4099), POSITIONS).runner(capacity, cache);
+    let mut runner = load(tiny.file, None, None, (threads, 4099), POSITIONS)
+        .runner(capacity, Numerics { cache, ..Numerics::default() });
     set_blocks(&mut runner);
     runner
 }
@@ -62,8 +63,8 @@ fn it_gives_the_logits_and_tokens_of_transformers() {
             let difference = gives_the_logits_and_tokens_of_transformers(tiny, &mut runner, prompt, chunk);
             eprintln!("{}, {threads} threads: {difference:e}", tiny.name);
         }
-        let mut folder =
-            load(tiny.safetensors, Some(tiny.config), None, (2, 997), POSITIONS).runner(capacity(8, 1), CacheType::F32);
+        let mut folder = load(tiny.safetensors, Some(tiny.config), None, (2, 997), POSITIONS)
+            .runner(capacity(8, 1), Numerics::default());
         set_blocks(&mut folder);
         gives_the_logits_and_tokens_of_transformers(tiny, &mut folder, true, 16);
     }
@@ -76,7 +77,7 @@ fn folders_are_quantised_while_they_are_loaded() {
         let golden = tiny.golden();
         let of = |ty| {
             let loaded = load(tiny.safetensors, Some(tiny.config), Some(ty), (1, 1 << 16), POSITIONS);
-            let mut runner = loaded.runner(capacity(8, 1), CacheType::F32);
+            let mut runner = loaded.runner(capacity(8, 1), Numerics::default());
             set_blocks(&mut runner);
             let rows: Vec<Row> = golden.token_ids.iter().enumerate().map(|(i, t)| row(i, *t, true)).collect();
             let logits = rows.chunks(40).map(|rows| step(&mut runner, rows).logits).last().unwrap();
@@ -110,48 +111,69 @@ fn alone(runner: &mut CpuRunner, rows: &[Row]) -> Vec<Vec<u32>> {
     rows.iter().map(|row| bits(&step(runner, &[*row]).logits)).collect()
 }
 
+/// A way to make a runner with so many threads and slots.
+type Make<'a> = dyn Fn(u32, usize) -> CpuRunner + 'a;
+
 #[test]
 fn rows_are_the_same_bits_in_any_company_and_with_any_threads() {
     for tiny in &ALL {
-        let golden = tiny.golden();
-        // By position, so that any run of them is a step: three slots' rows side by side.
-        let tokens = &golden.token_ids[..24];
-        let rows: Vec<Row> = (0..tokens.len())
-            .flat_map(|position| {
-                (0..3).map(move |slot| {
-                    let token = tokens[(position + slot as usize) % tokens.len()];
-                    Row { token, slot, position: position as u32, output: true, prompt: position < 10 }
-                })
-            })
-            .collect();
         // Both kinds of cache, each for some.
         let cache = if tiny.name.len().is_multiple_of(2) { CacheType::F32 } else { CacheType::F16 };
-        let mut runner = of_gguf(tiny, 1, capacity(8, 3), cache);
-        let expected = alone(&mut runner, &rows);
-        let vocab = expected[0].len();
-        for threads in [1, 2, 3] {
-            let mut runner = of_gguf(tiny, threads, capacity(8, 3), cache);
-            let chunks: &[usize] = if threads == 1 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 40] } else { &[1, 5, 40] };
-            for &chunk in chunks {
-                let mut at = 0;
-                for run in rows.chunks(chunk) {
-                    // Rows of one slot come one after another.
-                    let mut order: Vec<usize> = (0..run.len()).collect();
-                    order.sort_by_key(|i| run[*i].slot);
-                    let ordered: Vec<Row> = order.iter().map(|i| run[*i]).collect();
-                    let logits = step(&mut runner, &ordered).logits;
-                    for (place, logits) in order.iter().zip(logits.chunks(vocab)) {
-                        let same = bits(logits) == expected[at + place];
-                        assert!(same, "{}: row {} in chunks of {chunk}, {threads} threads", tiny.name, at + place);
-                    }
-                    at += run.len();
+        rows_are_alike(tiny, &|threads, slots| of_gguf(tiny, threads, capacity(8, slots), cache));
+    }
+}
+
+/// Activations of eight bits: the matrices are quantised for it.
+#[test]
+fn fast_rows_are_the_same_bits_too() {
+    for (i, tiny) in ALL.iter().enumerate() {
+        let ty = [QuantType::Q4_0, QuantType::Q8_0][i % 2];
+        let numerics = Numerics { precision: Precision::Fast, ..Numerics::default() };
+        rows_are_alike(tiny, &|threads, slots| {
+            let loaded = load(tiny.safetensors, Some(tiny.config), Some(ty), (threads, 4099), POSITIONS);
+            let mut runner = loaded.runner(capacity(8, slots), numerics);
+            set_blocks(&mut runner);
+            runner
+        });
+    }
+}
+
+fn rows_are_alike(tiny: &Tiny, make: &Make) {
+    let golden = tiny.golden();
+    // By position, so that any run of them is a step: three slots' rows side by side.
+    let tokens = &golden.token_ids[..24];
+    let rows: Vec<Row> = (0..tokens.len())
+        .flat_map(|position| {
+            (0..3).map(move |slot| {
+                let token = tokens[(position + slot as usize) % tokens.len()];
+                Row { token, slot, position: position as u32, output: true, prompt: position < 10 }
+            })
+        })
+        .collect();
+    let expected = alone(&mut make(1, 3), &rows);
+    let vocab = expected[0].len();
+    for threads in [1, 2, 3] {
+        let mut runner = make(threads, 3);
+        let chunks: &[usize] = if threads == 1 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 40] } else { &[1, 5, 40] };
+        for &chunk in chunks {
+            let mut at = 0;
+            for run in rows.chunks(chunk) {
+                // Rows of one slot come one after another.
+                let mut order: Vec<usize> = (0..run.len()).collect();
+                order.sort_by_key(|i| run[*i].slot);
+                let ordered: Vec<Row> = order.iter().map(|i| run[*i]).collect();
+                let logits = step(&mut runner, &ordered).logits;
+                for (place, logits) in order.iter().zip(logits.chunks(vocab)) {
+                    let same = bits(logits) == expected[at + place];
+                    assert!(same, "{}: row {} in chunks of {chunk}, {threads} threads", tiny.name, at + place);
                 }
+                at += run.len();
             }
-            runner.set_single_kernel_path(true);
-            let logits = step(&mut runner, &rows[..5 * 3]).logits;
-            for (row, logits) in logits.chunks(vocab).enumerate() {
-                assert!(bits(logits) == expected[row], "{}: row {row} by the largest tile", tiny.name);
-            }
+        }
+        runner.set_single_kernel_path(true);
+        let logits = step(&mut runner, &rows[..5 * 3]).logits;
+        for (row, logits) in logits.chunks(vocab).enumerate() {
+            assert!(bits(logits) == expected[row], "{}: row {row} by the largest tile", tiny.name);
         }
     }
 }

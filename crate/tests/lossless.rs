@@ -31,11 +31,26 @@ fn a_cache_of_halves_is_lossless_too_and_the_adapter_has_none() {
     config["kv_cache_dtype"] = json!("f16");
     let mut llm = On::Cpu(1).load("EMBERGRAM_TINY_MODEL", config.clone());
     pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, 40, |_| {}));
+    the_adapter_refuses(config, "kv_cache_dtype");
+}
+
+/// So do activations of eight bits.
+#[test]
+fn fast_is_lossless_too_and_the_adapter_does_not_have_it() {
+    let mut config = lossless::config();
+    config["precision"] = json!("fast");
+    let mut llm = On::Cpu(2).load("EMBERGRAM_TINY_MODEL", config.clone());
+    assert_eq!(llm.info().precision, "fast");
+    pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, CASES, |_| {}));
+    the_adapter_refuses(config, "precision");
+}
+
+fn the_adapter_refuses(config: Value, option: &str) {
     let mut loader = LlmLoader::new(&common::gpu(), LlmConfig::from_json(&config).unwrap()).unwrap();
     let file = std::fs::File::open(std::env::var("EMBERGRAM_TINY_MODEL").unwrap()).unwrap();
     let error = loader.read(file).expect_err("refused at the header");
     assert_eq!(error.code, ErrorCode::InvalidConfig);
-    assert!(error.message.contains("kv_cache_dtype"), "{error}");
+    assert!(error.message.contains(option), "{error}");
 }
 
 #[test]

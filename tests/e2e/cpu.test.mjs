@@ -87,24 +87,25 @@ test("a page that is not isolated has one thread, and is told which headers woul
 });
 
 /** Runs in the page: what a model says with so many threads, to the last bit of every logprob. */
-async function said({ model, threads, prompts, max_tokens }) {
-  const llm = await load({ model, threads, max_model_len: 512, enable_prefix_caching: false });
+async function said({ model, precision, threads, prompts, max_tokens }) {
+  const llm = await load({ model, precision, threads, max_model_len: 512, enable_prefix_caching: false });
   const params = prompts.map((_, i) => ({
     ...(i % 2 ? { temperature: 0.9, seed: i } : { temperature: 0 }), max_tokens, ignore_eos: true, logprobs: 5,
   }));
   const outputs = await llm.generate(prompts, params);
   await llm.unload();
-  return { threads: llm.model.adapter.threads, outputs: outputs.map(({ outputs: [{ token_ids, logprobs }] }) => ({ token_ids, logprobs })) };
+  return { threads: llm.model.adapter.threads, precision: llm.model.precision, outputs: outputs.map(({ outputs: [{ token_ids, logprobs }] }) => ({ token_ids, logprobs })) };
 }
 
-test.each(["/tiny.gguf", "/model.gguf"])("%s: 1, 2 and 3 threads say the same, bit for bit", async (model) => {
+test.each([["/tiny.gguf", "full"], ["/tiny.gguf", "fast"], ["/model.gguf", "full"]])("%s, %s: 1, 2 and 3 threads say the same, bit for bit", async (model, precision) => {
   const tiny = model === "/tiny.gguf";
   const recorded = recordings().find(({ name }) => name === "vllm_golden.json").runs["0"].prompts.map((p) => p.prompt_token_ids);
   const words = (n) => Array.from({ length: n }, (_, i) => 300 + ((i * 7919) % 40));
   const prompts = tiny ? [words(1), words(9), words(200), words(33)] : recorded.slice(0, 3);
   const all = [];
-  for (const threads of [1, 2, 3]) all.push(await page.evaluate(said, { model, threads, prompts, max_tokens: tiny ? 32 : 12 }));
+  for (const threads of [1, 2, 3]) all.push(await page.evaluate(said, { model, precision, threads, prompts, max_tokens: tiny ? 32 : 12 }));
   expect(all.map(({ threads }) => threads)).toEqual([1, 2, 3]);
+  expect(all[0].precision).toBe(precision);
   expect(all[0].outputs[0].logprobs[3].length).toBeGreaterThanOrEqual(5);
   expect(all[1].outputs).toEqual(all[0].outputs);
   expect(all[2].outputs).toEqual(all[0].outputs);
@@ -159,15 +160,9 @@ test("an abort ends a request between two steps; the threads go on", async () =>
   expect(after).toEqual(whole);
 });
 
-test("200 random requests say the same with and without speculation", async () => {
-  const { plain, drafted, stats } = await page.evaluate(async () => {
-    let state = 7;
-    const random = (below) => {
-      state = (state + 0x6d2b79f5) | 0;
-      let t = Math.imul(state ^ (state >>> 15), 1 | state);
-      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-      return ((t ^ (t >>> 14)) >>> 0) % below;
-    };
+test.each(["full", "fast"])("%s: 200 random requests say the same with and without speculation", async (precision) => {
+  const { plain, drafted, stats } = await page.evaluate(async (precision) => {
+    const random = randomFrom(7);
     const vocabulary = ["the", "light", "of", "world", "water", "people", "night", "river", "house", "time"];
     const phrase = () => Array.from({ length: 1 + random(6) }, () => vocabulary[random(10)]).join(" ");
     const text = () => Array.from({ length: 1 + random(4) }, () => phrase()).concat(random(2) ? [] : [phrase()].flatMap((p) => [p, p, p])).join(" ");
@@ -178,7 +173,7 @@ test("200 random requests say the same with and without speculation", async () =
       ...(random(4) === 0 && { repetition_penalty: 1.2 }), ...(random(4) === 0 && { presence_penalty: 0.5 }),
       ...(random(3) === 0 && { logprobs: 3 }), ...(random(6) === 0 && { stop: ["t"] }),
     }]);
-    const llm = await load({ threads: 2, max_num_seqs: 8 });
+    const llm = await load({ threads: 2, max_num_seqs: 8, precision });
     const run = async (some) => {
       const outputs = await llm.generate(some.map(([text]) => text), some.map(([, params]) => params));
       return outputs.flatMap((o) => o.outputs.map(({ text, token_ids, logprobs, finish_reason, stop_reason }) => ({ text, token_ids, logprobs, finish_reason, stop_reason })));
@@ -194,7 +189,7 @@ test("200 random requests say the same with and without speculation", async () =
     const stats = embergram.speculationStats(await llm.getMetrics());
     await llm.unload();
     return { plain, drafted, stats };
-  });
+  }, precision);
   console.log(`drafted ${stats.num_draft_tokens}, accepted ${stats.num_accepted_tokens}`);
   expect(plain.length).toBeGreaterThan(200);
   expect(drafted).toEqual(plain);
@@ -209,6 +204,23 @@ test("a backend that there is none of, and threads out of range", async () => {
     const [[name, value]] = Object.entries(options);
     expect(errors[i]).toMatchObject({ name: "EmbergramError", code: "invalid_config", message: expect.stringContaining(`${name} is ${JSON.stringify(value)}`) });
   });
+});
+
+test("activations of eight bits change the logits a little; WebGPU has none", async () => {
+  const { outputs, refused } = await page.evaluate(async () => {
+    const first = async (precision) => {
+      const llm = await load({ model: "/model.gguf", threads: 2, precision });
+      const [{ outputs: [{ token_ids, logprobs }] }] = await llm.generate("The capital of France is", { temperature: 0, max_tokens: 1, logprobs: 1 });
+      await llm.unload();
+      return { token: token_ids[0], logprob: Object.values(logprobs[0])[0].logprob };
+    };
+    return { outputs: [await first("full"), await first("fast")], refused: await settled(load({ backend: "webgpu", precision: "fast" })) };
+  });
+  const [full, fast] = outputs;
+  expect(fast.token).toBe(full.token);
+  expect(fast.logprob).not.toBe(full.logprob);
+  expect(Math.abs(fast.logprob - full.logprob)).toBeLessThan(0.2);
+  expect(refused.error).toMatchObject({ code: "invalid_config", message: expect.stringContaining('precision "fast"') });
 });
 
 test("modules that lie elsewhere: wasmUrl names the engine's, the kernels' are beside it", async () => {

@@ -26,8 +26,18 @@ export function recordings() {
     .map((recording) => ({ ...recording, model: /qwen2|gemma3/.exec(recording.name)?.[0] ?? "model" }));
 }
 
-/** For `page.evaluate`: `settled`, which tells what a promise gave, or how it was refused. */
+/**
+ * For `page.evaluate`: `settled`, which tells what a promise gave, or how it was refused; and `randomFrom`, which gives for a seed
+ * a function that gives numbers below its argument.
+ */
 export function helpers() {
   globalThis.settled = (promise) =>
     promise.then((value) => ({ value }), ({ name, code, message }) => ({ error: { name, code, message } }));
+  // mulberry32
+  globalThis.randomFrom = (state) => (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
 }

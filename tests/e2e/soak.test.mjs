@@ -40,13 +40,7 @@ afterAll(async () => {
 async function soak({ seed, count }) {
   const { llm } = globalThis;
   // Each request has its own numbers, whatever the order in which they start.
-  let state;
-  const random = (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
+  let random;
   const vocabulary = ["the", "light", "of", "world", "water", "people", "night", "river", "house", "time"];
   const text = () => Array.from({ length: 1 + random(30) }, () => vocabulary[random(10)]).join(" ");
   const params = () => ({
@@ -87,7 +81,7 @@ async function soak({ seed, count }) {
   const sequences = { done: 0, open: 0 };
   const other = [];
   const one = async (index) => {
-    state = seed * 1000 + index;
+    random = randomFrom(seed * 1000 + index);
     const stop = new AbortController();
     const made = request(stop.signal);
     if (random(4) === 0) setTimeout(() => stop.abort(), random(150));

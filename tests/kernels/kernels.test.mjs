@@ -13,8 +13,12 @@ const BYTES = 4 << 20;
 /** A float between -1 and 1. */
 const value = (i) => Math.fround(Math.sin(i * 12.9898) * 0.99);
 
-/** Writes a step of embedding, a product and logits; gives where things lie. */
-function write(memory, heap, threads) {
+/** A quant of four bits; the weight is a tenth of it and `MIN`. */
+const quant = (i) => Math.floor((value(i) + 1) * 8);
+const [SCALE, MIN] = [Math.fround(0.1), Math.fround(-0.75)];
+
+/** Writes a step of embedding, a product and logits; gives where things lie. `fast`: the product is of quants and bytes. */
+function write(memory, heap, threads, fast) {
   const u32 = new Uint32Array(memory.buffer);
   const f32 = new Float32Array(memory.buffer);
   let end = heap;
@@ -35,7 +39,22 @@ function write(memory, heap, threads) {
     }
     return [0, rows, at, 0];
   };
-  const [table, weights, output] = [matrix(VOCAB, 1), matrix(D, 5000), matrix(VOCAB, 9000)];
+  // The same with eight quants in a word, and scales and mins after the 32.
+  const quants = (rows, seed) => {
+    const at = take((rows / 16) * (D / 32) * 4 * 96);
+    const bytes = new Uint8Array(memory.buffer);
+    for (let row = 0; row < rows; row++) {
+      for (let k = 0; k < D; k++) {
+        const group = at + ((Math.floor(row / 16) * (D / 32) + Math.floor(k / 32)) * 4 + (Math.floor(row / 4) % 4)) * 96;
+        const lane = (row % 4) * 4;
+        bytes[group + Math.floor((k % 32) / 8) * 16 + lane + ((k % 8) >> 1)] |= quant(seed + row * D + k) << (4 * (k % 2));
+        f32[(group + 64 + lane) / 4] = SCALE;
+        f32[(group + 80 + lane) / 4] = MIN;
+      }
+    }
+    return [4, rows, at, 0];
+  };
+  const [table, weights, output] = [matrix(VOCAB, 1), fast ? quants(D, 5000) : matrix(D, 5000), matrix(VOCAB, 9000)];
   const gain = take(D * 4);
   f32.fill(1.5, gain / 4, gain / 4 + D);
   const control = take(64);
@@ -67,17 +86,17 @@ function write(memory, heap, threads) {
   // Six rows decode, the others are of a prompt.
   const step = words([
     ...shape, ops, list.length, counters, control, scratch, scratchBytes, ROWS, 6, ROWS, 0, words(each.map((i) => i * 3)), words(each),
-    0, 0, words(each), 16, 0, 0, 0, sampled,
+    0, 0, words(each), 16, 0, 0, 0, sampled, fast ? 1 : 0,
   ]);
   return { control, step, logits, sampled, end };
 }
 
-async function compute(bytes, threads, shared) {
+async function compute(bytes, threads, shared, fast) {
   const module = await WebAssembly.compile(shared ? bytes : unshared(bytes));
   const memory = new WebAssembly.Memory({ initial: BYTES / 65536 + threads * 16, maximum: 65536, shared });
   const env = { memory, wait: () => {}, notify: (address) => void Atomics.notify(new Int32Array(memory.buffer), address / 4) };
   const { exports } = await WebAssembly.instantiate(module, { env });
-  const { control, step, logits, sampled, end } = write(memory, exports.__heap_base.value, threads);
+  const { control, step, logits, sampled, end } = write(memory, exports.__heap_base.value, threads, fast);
   const workers = await Promise.all(
     Array.from({ length: threads - 1 }, async (_, i) => {
       const workerData = { module, memory, stack: end + (i + 1) * 65536, control, thread: i + 1, threads };
@@ -95,8 +114,17 @@ async function compute(bytes, threads, shared) {
   };
 }
 
+/** Activations as multiples of a 127th of the largest of 32. */
+function ofEightBits(x) {
+  return x.map((v, k) => {
+    const block = x.slice(k - (k % 32), k - (k % 32) + 32);
+    const step = Math.max(...block.map(Math.abs)) / 127;
+    return Math.round(v / step) * step;
+  });
+}
+
 /** The same in JavaScript's doubles. */
-function expected() {
+function expected(fast) {
   const norm = (x) => {
     const inverse = 1 / Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / D + 1e-5);
     return x.map((v) => v * inverse * 1.5);
@@ -104,24 +132,26 @@ function expected() {
   const product = (rows, seed, x) => Array.from({ length: rows }, (_, row) => x.reduce((sum, v, k) => sum + v * value(seed + row * D + k), 0));
   return Array.from({ length: ROWS }, (_, i) => {
     const x = Array.from({ length: D }, (_, k) => value(1 + i * 3 * D + k));
-    const branch = product(D, 5000, norm(x));
+    const weight = (row, k) => quant(5000 + row * D + k) * SCALE + MIN;
+    const bytes = ofEightBits(norm(x));
+    const branch = fast ? x.map((_, row) => bytes.reduce((sum, v, k) => sum + v * weight(row, k), 0)) : product(D, 5000, norm(x));
     return product(VOCAB, 9000, norm(x.map((v, k) => v + branch[k])));
   }).flat();
 }
 
-test.each(["kernels", "kernels_relaxed"])("%s: the same bits on plain and on shared memory, with any number of threads", async (name) => {
+test.each([["kernels", false], ["kernels", true], ["kernels_relaxed", false], ["kernels_relaxed", true]])("%s, fast %s: the same bits on plain and on shared memory, with any number of threads", async (name, fast) => {
   const bytes = Uint8Array.from(readFileSync(join(dist, `${name}.wasm`)));
   // Node 20 has relaxed SIMD behind a flag.
   if (!WebAssembly.validate(bytes)) return expect(name).toBe("kernels_relaxed");
   // One byte of the module says whether its memory is shared.
   expect(unshared(bytes).filter((byte, i) => byte !== bytes[i])).toEqual(Uint8Array.of(1));
-  const alone = await compute(bytes, 1, false);
-  const right = expected();
+  const alone = await compute(bytes, 1, false, fast);
+  const right = expected(fast);
   const made = new Float32Array(alone.logits.buffer);
   made.forEach((logit, i) => expect(Math.abs(logit - right[i])).toBeLessThan(1e-4));
   for (const [i, token] of alone.tokens.entries()) {
     const row = made.subarray(i * VOCAB, (i + 1) * VOCAB);
     expect(token).toBe(row.indexOf(Math.max(...row)));
   }
-  for (const threads of [1, 2, 3]) expect(await compute(bytes, threads, true)).toEqual(alone);
+  for (const threads of [1, 2, 3]) expect(await compute(bytes, threads, true, fast)).toEqual(alone);
 });

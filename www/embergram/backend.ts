@@ -6,7 +6,7 @@ import { Device } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { moduleBytes, type ModuleOptions } from "./module.js";
 import { startsWorkers } from "./own.js";
-import type { AdapterInfo, Backend, BackendOptions, CpuSupport, Support } from "./types.js";
+import type { AdapterInfo, Backend, BackendOptions, CpuSupport, EngineOptions, Support } from "./types.js";
 
 /** A device that is open. */
 export interface Opened {
@@ -35,6 +35,12 @@ export function choose({ backend = "auto", threads }: BackendOptions, support: S
     throw new EmbergramError("no_simd", message.trim());
   }
   return chosen;
+}
+
+/** The engine's options on the backend that was chosen: what a page asks of the CPU, `auto` does not ask of a GPU. */
+export function optionsFor(chosen: Backend, { backend = "auto" }: BackendOptions, options: EngineOptions): EngineOptions {
+  const fallsBack = chosen === "webgpu" && backend === "auto" && options.precision === "fast";
+  return fallsBack ? { ...options, precision: "full" } : options;
 }
 
 /** What such a load computes on. */

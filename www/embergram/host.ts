@@ -2,7 +2,7 @@
  * The engine's host: owns the WebAssembly engine and runs its step loop. It lives in the package's worker, or with
  * `worker: false` where the caller is. Requests of all callers share the steps.
  */
-import { choose, open as openBackend } from "./backend.js";
+import { choose, open as openBackend, optionsFor } from "./backend.js";
 import { build, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
@@ -142,7 +142,8 @@ export class EngineHost {
       signal,
       onProgress: (progress) => onProgress?.((last = progress)),
     });
-    const named = source.name === undefined ? options : { served_model_name: source.name, ...options };
+    const own = optionsFor(chosen, { backend }, options);
+    const named = source.name === undefined ? own : { served_model_name: source.name, ...own };
     const opening = () => openBackend(chosen, { threads }, support, modules, this.#startWorker);
     const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));
     try {

@@ -80,34 +80,40 @@ fn main() {
     // SAFETY: its size is not zero. The process ends with it.
     let base = unsafe { alloc_zeroed(layout) };
     println!("ceiling: {:.1} G multiply-adds/s", ceiling() / 1e9);
-    for format in Format::ALL {
-        for prompt in [false, true] {
-            let rows: &[u32] = if prompt { &[1, 6, 24, 96] } else { &[1, 2, 3, 4, 5, 6, 7, 8] };
-            let mut one = 0.0;
-            for &count in rows {
-                let mut room = Room { memory: Memory::at(base), end: 64 };
-                let memory = room.memory;
-                let shape =
-                    Shape { d: INNER as u32, ff: ROWS as u32, heads: 1, kv_heads: 1, head_dim: 64, ..Shape::default() };
-                let step = step(&mut room, format, shape, count, prompt);
-                let at = room.put(&[step]);
-                let seconds = least(60, || {
-                    // SAFETY: the counter is the step's, and the step is as `step.rs` says.
-                    unsafe {
-                        *memory.get::<u32>(step.counters) = 0;
-                        run(memory, at, 0, 1, &Alone);
-                    }
-                });
-                one = if count == 1 { seconds } else { one };
-                let weights = (INNER * ROWS) as f64;
-                println!(
-                    "{format:?} {} {count:2} rows: {:5.2} G weights/s, {:5.2} G multiply-adds/s, c({count})/c(1) {:.2}",
-                    if prompt { "prompt" } else { "decode" },
-                    weights / seconds / 1e9,
-                    weights * f64::from(count) / seconds / 1e9,
-                    seconds / one
-                );
-            }
+    let quants = |format: &Format| format.has_scale();
+    let full = Format::ALL.into_iter().flat_map(|format| [(format, 0, false), (format, 0, true)]);
+    // With activations of eight bits rows of both roles are alike.
+    let fast = Format::ALL.into_iter().filter(quants).map(|format| (format, 1, false));
+    for (format, fast, prompt) in full.chain(fast) {
+        let rows: &[u32] = match (prompt, fast) {
+            (true, _) => &[1, 6, 24, 96],
+            (false, 0) => &[1, 2, 3, 4, 5, 6, 7, 8],
+            _ => &[1, 2, 4, 6, 8, 24, 96],
+        };
+        let mut one = 0.0;
+        for &count in rows {
+            let mut room = Room { memory: Memory::at(base), end: 64 };
+            let memory = room.memory;
+            let shape =
+                Shape { d: INNER as u32, ff: ROWS as u32, heads: 1, kv_heads: 1, head_dim: 64, ..Shape::default() };
+            let step = Step { fast, ..step(&mut room, format, shape, count, prompt) };
+            let at = room.put(&[step]);
+            let seconds = least(60, || {
+                // SAFETY: the counter is the step's, and the step is as `step.rs` says.
+                unsafe {
+                    *memory.get::<u32>(step.counters) = 0;
+                    run(memory, at, 0, 1, &Alone);
+                }
+            });
+            one = if count == 1 { seconds } else { one };
+            let weights = (INNER * ROWS) as f64;
+            println!(
+                "{format:?} {} {count:2} rows: {:5.2} G weights/s, {:5.2} G multiply-adds/s, c({count})/c(1) {:.2}",
+                ["decode", "prompt", "fast"][if fast == 1 { 2 } else { usize::from(prompt) }],
+                weights / seconds / 1e9,
+                weights * f64::from(count) / seconds / 1e9,
+                seconds / one
+            );
         }
     }
 }

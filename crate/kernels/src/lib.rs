@@ -11,6 +11,7 @@
 mod attention;
 mod cache;
 mod decode;
+mod fast;
 mod finish;
 pub mod format;
 mod math;

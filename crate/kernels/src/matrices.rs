@@ -1,13 +1,14 @@
-//! Operations with matrices: which rows and panels are a piece of work, and how rows are made ready for it. `decode.rs` and
-//! `prompt.rs` multiply, `finish.rs` says what becomes of outputs.
+//! Operations with matrices: which rows and panels are a piece of work, and how rows are made ready for it. `decode.rs`,
+//! `prompt.rs` and `fast.rs` multiply, `finish.rs` says what becomes of outputs.
 
 use crate::decode::{self, Tile};
+use crate::fast::{self, Reading};
 use crate::finish::{Outputs, finish};
 use crate::format::Format;
 use crate::prompt::{self, DEPTH};
 use crate::rows::normed;
 use crate::run::Context;
-use crate::scratch::{PANELS, ready_rows};
+use crate::scratch::{PANELS, ready_rows, ready_rows_fast};
 use crate::step::{Kind, Matrix};
 use crate::unpack::{self, OUTPUTS};
 
@@ -25,14 +26,17 @@ struct Work<'a> {
     panels: usize,
 }
 
-/// Calls `each` for the works of an operation.
-fn works(context: &Context, mut each: impl FnMut(Work)) {
+/// Calls `each` for the works of an operation, those whose activations have eight bits or the others.
+fn works(context: &Context, fast: bool, mut each: impl FnMut(Work)) {
     let matrices = &context.op.matrix[..context.op.matrices as usize];
     let together = if context.op.kind == Kind::GateUp as u32 { 2 } else { 1 };
     let mut first = 0;
     for of in matrices.chunks(together) {
         let panels = of[0].rows.div_ceil(4) as usize;
-        each(Work { of, first, panels });
+        let quants = of.iter().all(|matrix| Format::of(matrix.format).has_scale());
+        if fast == (quants && context.step.fast == 1) {
+            each(Work { of, first, panels });
+        }
         first += panels;
     }
 }
@@ -47,28 +51,40 @@ pub(crate) unsafe fn multiply(context: &Context) {
         true => (step.outputs as usize, step.outputs as usize),
         false => (step.decode_rows as usize, step.rows as usize),
     };
+    let inner = context.op.inner as usize;
     let mut turn = Turn { piece: context.pieces.take(), before: 0 };
     for first in (0..decoding).step_by(decode::MOST_ROWS) {
         let rows = (decoding - first).min(decode::MOST_ROWS);
         // What the tile in scratch memory was laid out for.
         let mut ready = [None; 2];
-        works(context, |work| {
+        works(context, false, |work| {
             turn.pieces(context, work.panels.div_ceil(PANELS), |piece| unsafe {
                 decode_piece(context, &work, (first, rows), piece * PANELS, &mut ready);
             });
         });
     }
-    let most = ready_rows(context.op.inner as usize);
+    let most = ready_rows(inner);
     for first in (decoding..all).step_by(most) {
         let tiles = Tiles::new((all - first).min(most), step.single == 1);
         let mut ready = false;
-        works(context, |work| {
+        works(context, false, |work| {
             turn.pieces(context, work.panels.div_ceil(2), |piece| unsafe {
                 if !ready {
                     make_ready(context, first, tiles);
                     ready = true;
                 }
                 prompt_piece(context, &work, (first, tiles), piece * 2);
+            });
+        });
+    }
+    // With activations of eight bits all rows are alike.
+    let most = ready_rows_fast(&step.shape, inner);
+    for first in (0..all).step_by(most) {
+        let rows = (all - first).min(most);
+        let mut ready = [None; 2];
+        works(context, true, |work| {
+            turn.pieces(context, work.panels.div_ceil(PANELS), |piece| unsafe {
+                fast_piece(context, &work, (first, rows), piece * PANELS, &mut ready);
             });
         });
     }
@@ -139,6 +155,34 @@ unsafe fn decode_piece(
         unsafe { decode::products((format, inner / format.group()), panels, count, (tile_rows, tile), out) };
     }
     let outputs = Outputs { of: scratch.out.map(|at| context.own(at)), panel: 4 * tile_rows, row: 4 };
+    unsafe { finish(context, (work.first + panel, count), (first, rows), outputs) };
+}
+
+unsafe fn fast_piece(
+    context: &Context,
+    work: &Work,
+    (first, rows): (usize, usize),
+    panel: usize,
+    ready: &mut [Option<Reading>; 2],
+) {
+    let (inner, scratch) = (context.op.inner as usize, &context.scratch);
+    let count = PANELS.min(work.panels - panel);
+    for (i, matrix) in work.of.iter().enumerate() {
+        let format = Format::of(matrix.format);
+        let reading = Some(Reading::of(format, matrix.bias));
+        let place = if i == 1 && ready[0] == reading { 0 } else { i };
+        let x = context.own(scratch.fast[place]).cast();
+        if ready[place] != reading {
+            for t in 0..rows {
+                unsafe { Reading::of(format, matrix.bias).lay_out(input(context, first + t), inner, (t, rows), x) };
+            }
+            ready[place] = reading;
+        }
+        let (panels, out) = (panel_at(context, matrix, panel), context.own(scratch.out[i]));
+        let of = (format, matrix.bias, inner / format.group());
+        unsafe { fast::products(of, panels, count, (rows, x), out) };
+    }
+    let outputs = Outputs { of: scratch.out.map(|at| context.own(at)), panel: 4 * rows, row: 4 };
     unsafe { finish(context, (work.first + panel, count), (first, rows), outputs) };
 }
 

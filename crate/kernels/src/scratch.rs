@@ -1,6 +1,7 @@
 //! A thread's scratch memory: what lies where in it.
 
 use crate::decode;
+use crate::fast::Reading;
 use crate::prompt::{self, DEPTH};
 use crate::step::Shape;
 use crate::unpack::OUTPUTS;
@@ -14,10 +15,23 @@ const READY: usize = 1 << 17;
 /// Most rows of prompts whose activations lie ready.
 const MOST_READY_ROWS: usize = 96;
 
+/// Most rows whose activations lie ready as bytes: their outputs take no more room than those of prompts.
+const MOST_FAST_ROWS: usize = MOST_READY_ROWS * OUTPUTS / (PANELS * 4);
+
 /// Rows of prompts whose activations of this width lie ready at a time.
 pub(crate) fn ready_rows(inner: usize) -> usize {
     let tiles = (READY / inner / prompt::MOST_ROWS).clamp(1, MOST_READY_ROWS / prompt::MOST_ROWS);
     tiles * prompt::MOST_ROWS
+}
+
+/// Rows whose activations of this width lie ready as bytes at a time, for each of two matrices.
+pub(crate) fn ready_rows_fast(shape: &Shape, inner: usize) -> usize {
+    Reading::most_rows(inner, most_ready(shape) * 2).min(MOST_FAST_ROWS)
+}
+
+/// Room for activations that lie ready, in f32: at least those of a tile.
+fn most_ready(shape: &Shape) -> usize {
+    READY.max(widest(shape) * prompt::MOST_ROWS)
 }
 
 /// The widest input of a product.
@@ -36,8 +50,9 @@ pub(crate) struct Scratch {
     pub sums: [usize; 2],
     /// Outputs of each of two matrices.
     pub out: [usize; 2],
-    /// Activations of prompt rows.
+    /// Activations of prompt rows, or of all rows as bytes for each of two matrices: the halves of the same room.
     pub ready: usize,
+    pub fast: [usize; 2],
     /// Unpacked weights.
     pub weights: usize,
     /// Attention scores.
@@ -56,12 +71,12 @@ impl Scratch {
         };
         let tile = widest * decode::MOST_ROWS;
         let outputs = (PANELS * 4 * decode::MOST_ROWS).max(MOST_READY_ROWS * OUTPUTS);
-        let most_ready = READY.max(widest * prompt::MOST_ROWS);
         let (row, x) = (take(widest), [take(tile), take(tile)]);
         let sums = [take(tile / 16), take(tile / 16)];
         let out = [take(outputs), take(outputs)];
-        let (ready, weights) = (take(most_ready), take(DEPTH * OUTPUTS));
-        Self { row, x, sums, out, ready, weights, scores: end, end }
+        let (ready, weights) = (take(most_ready(shape)), take(DEPTH * OUTPUTS));
+        let fast = [ready, ready + most_ready(shape) / 2];
+        Self { row, x, sums, out, ready, fast, weights, scores: end, end }
     }
 }
 

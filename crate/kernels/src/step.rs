@@ -160,6 +160,8 @@ pub struct Step {
     pub query: u32,
     /// Sampled tokens, `[outputs]` u32.
     pub sampled: u32,
+    /// 1: products with quants take activations of eight bits; 0: of 32.
+    pub fast: u32,
 }
 
 // SAFETY: of 32-bit fields alone, without padding.

@@ -10,7 +10,8 @@ use super::record::{self, Memory, record};
 use super::{Kernels, reserve};
 use crate::error::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CacheType, Capacity, Parameter, Program, Row, Runner, Running, Shape, StepOutput,
+    Batch, BlockEntry, Buffer, CacheType, Capacity, Numerics, Parameter, Precision, Program, Row, Runner, Running,
+    Shape, StepOutput,
 };
 
 /// About how much memory the KV cache takes at a time.
@@ -62,7 +63,7 @@ impl CpuRunner {
         mut kernels: Box<dyn Kernels>,
         program: &Program<'_, Parameter<u32>>,
         capacity: Capacity,
-        cache: CacheType,
+        numerics: Numerics,
     ) -> Result<Self> {
         let shape = program.shape;
         let mut take = |values: usize, what: &str| reserve(&mut *kernels, values as u64 * 4, what);
@@ -81,7 +82,8 @@ impl CpuRunner {
         let lists = capacity.rows * 4 + capacity.outputs + ops.len();
         let step_at = take(size_of::<Step>() / 4 + lists, "a step's lists")?;
 
-        let fingerprint = fingerprint(&ops, &shape, kernels.is_relaxed(), cache);
+        let Numerics { cache, precision } = numerics;
+        let fingerprint = fingerprint(&ops, &shape, kernels.is_relaxed(), numerics);
         let all = write_ops(&mut *kernels, &ops)?;
         let once = write_ops(&mut *kernels, &one_of_each(&ops))?;
         let kernel_shape = record::shape(&shape);
@@ -97,6 +99,7 @@ impl CpuRunner {
             block_bytes: (capacity.block_size * shape.kv_d() * cache.bytes()) as u32,
             query,
             sampled,
+            fast: u32::from(precision == Precision::Fast),
             ..Step::default()
         };
         Ok(Self {
@@ -247,10 +250,11 @@ fn one_of_each(ops: &[step::Op]) -> Vec<step::Op> {
 }
 
 /// FNV-1a over what tells kernels apart.
-fn fingerprint(ops: &[step::Op], shape: &Shape, relaxed: bool, cache: CacheType) -> u64 {
+fn fingerprint(ops: &[step::Op], shape: &Shape, relaxed: bool, numerics: Numerics) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |value: u64| hash = (hash ^ value).wrapping_mul(0x100_0000_01b3);
-    add(u64::from(relaxed) + cache.bytes() as u64);
+    add(u64::from(relaxed) + numerics.cache.bytes() as u64);
+    add(u64::from(numerics.precision == Precision::Fast));
     for value in [shape.layers, shape.d, shape.ff, shape.heads, shape.kv_heads, shape.head_dim, shape.vocab] {
         add(value as u64);
     }

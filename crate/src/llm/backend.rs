@@ -7,7 +7,7 @@ use crate::cpu::{CpuRunner, Kernels, reserve};
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{Arrangement, Limits};
-use crate::program::{CacheType, Capacity, Parameter, Program, Runner};
+use crate::program::{CacheType, Capacity, Numerics, Parameter, Precision, Program, Runner};
 use crate::{Error, ErrorCode, Result};
 
 /// A device with memory for parameters, and the runner that it has. Cloning it names the same device.
@@ -53,12 +53,12 @@ pub trait Backend: Clone {
     /// A runner of this program; its parameters may still be on their way.
     ///
     /// # Errors
-    /// `adapter_too_small`, `invalid_config` for a type of cache that the backend does not have.
+    /// `adapter_too_small`, `invalid_config` for numerics that the backend does not have.
     fn runner(
         &self,
         program: &Program<'_, Parameter<Self::Words>>,
         capacity: Capacity,
-        cache: CacheType,
+        numerics: Numerics,
     ) -> Result<Self::Runner>;
 }
 
@@ -103,16 +103,17 @@ impl Backend for Gpu {
         &self,
         program: &Program<'_, Parameter<DeviceWords>>,
         capacity: Capacity,
-        cache: CacheType,
+        numerics: Numerics,
     ) -> Result<Plan> {
-        match cache {
-            CacheType::F32 => Plan::new(self, program, capacity),
-            CacheType::F16 => {
-                let message =
-                    "kv_cache_dtype \"f16\" is for the CPU backend; leave it out, or load with backend: \"cpu\"";
-                Err(Error::new(ErrorCode::InvalidConfig, message))
+        let option = match numerics {
+            Numerics { cache: CacheType::F16, .. } => "kv_cache_dtype \"f16\"",
+            Numerics { precision: Precision::Fast, .. } => "precision \"fast\"",
+            Numerics { cache: CacheType::F32, precision: Precision::Full } => {
+                return Plan::new(self, program, capacity);
             }
-        }
+        };
+        let message = format!("{option} is for the CPU backend; leave it out, or load with backend: \"cpu\"");
+        Err(Error::new(ErrorCode::InvalidConfig, message))
     }
 }
 
@@ -197,7 +198,12 @@ impl Backend for Cpu {
 
     fn submit(&self) {}
 
-    fn runner(&self, program: &Program<'_, Parameter<u32>>, capacity: Capacity, cache: CacheType) -> Result<CpuRunner> {
-        CpuRunner::new(Box::new(self.clone()), program, capacity, cache)
+    fn runner(
+        &self,
+        program: &Program<'_, Parameter<u32>>,
+        capacity: Capacity,
+        numerics: Numerics,
+    ) -> Result<CpuRunner> {
+        CpuRunner::new(Box::new(self.clone()), program, capacity, numerics)
     }
 }

@@ -145,6 +145,7 @@ impl LlmLoader {
             vocab_size: model.vocab,
             has_chat_template: templates.own.is_ok(),
             defaults,
+            precision: self.config.precision.name(),
         };
         Ok(Llm { info, engine, templates, seed: self.config.seed, unseeded: 0, undelivered: Vec::new() })
     }

@@ -7,7 +7,7 @@ use super::capacity::capacity;
 use crate::config::LlmConfig;
 use crate::format::quant::QuantType;
 use crate::model::{BufferLayout, Decoder, ModelConfig, Reader, Ropes};
-use crate::program::{CacheType, Capacity, Parameter, Runner};
+use crate::program::{Capacity, Numerics, Parameter, Runner};
 use crate::{Error, ErrorCode, Result};
 
 /// Most bytes of tensors that wait to be submitted.
@@ -33,7 +33,7 @@ impl<B: Backend> Model<B> {
     /// See [`Backend::runner`].
     pub fn runner(&self, backend: &B, capacity: Capacity) -> Result<B::Runner> {
         let program = self.parameters.program(&self.config);
-        let mut runner = backend.runner(&program, capacity, CacheType::F32)?;
+        let mut runner = backend.runner(&program, capacity, Numerics::default())?;
         runner.set_ropes(&self.ropes.tables(capacity.positions));
         Ok(runner)
     }
@@ -179,7 +179,7 @@ impl<B: Backend> Load for WeightLoader<B> {
     fn prepare(&mut self, model: &ModelConfig, config: &LlmConfig) -> Result<Box<dyn Runner>> {
         let capacity = capacity(config, model, &self.backend)?;
         let backend = self.backend.clone();
-        Ok(Box::new(backend.runner(&self.allocate()?.program(model), capacity, config.kv_cache_dtype)?))
+        Ok(Box::new(backend.runner(&self.allocate()?.program(model), capacity, config.numerics())?))
     }
 
     fn finish(self: Box<Self>) -> Result<(ModelConfig, Ropes)> {

@@ -7,7 +7,9 @@ pub mod runner;
 use std::collections::HashSet;
 
 pub use parameter::{Matrix, Parameter, Part};
-pub use runner::{Batch, BlockEntry, CORRUPTED, CacheType, Capacity, Row, Runner, Running, StepOutput};
+pub use runner::{
+    Batch, BlockEntry, CORRUPTED, CacheType, Capacity, Numerics, Precision, Row, Runner, Running, StepOutput,
+};
 
 /// What a runner executes.
 #[derive(Debug)]

@@ -104,6 +104,35 @@ impl CacheType {
     }
 }
 
+/// What products with quantised weights take activations as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    Full,
+    /// Eight bits and a scale for each 32.
+    Fast,
+}
+
+impl Precision {
+    /// What options call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Fast => "fast",
+        }
+    }
+}
+
+/// What numbers are kept and multiplied as. All of it treats every row alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numerics {
+    /// Keys and values.
+    pub cache: CacheType,
+    /// Activations.
+    pub precision: Precision,
+}
+
 /// In place of a token: the row's logits hold a NaN or an infinity.
 pub const CORRUPTED: u32 = u32::MAX;
 

@@ -4,7 +4,7 @@
 use embergram::cpu::{CpuRunner, Kernels, NativeKernels, reserve};
 use embergram::format::QuantType;
 use embergram::model::{Arrangement, Decoder, ModelConfig, Reader};
-use embergram::program::{Batch, BlockEntry, CacheType, Capacity, Parameter, Row, Runner, StepOutput};
+use embergram::program::{Batch, BlockEntry, Capacity, Numerics, Parameter, Row, Runner, StepOutput};
 
 /// A model's parameters in the memory of kernels.
 pub struct Loaded {
@@ -48,9 +48,9 @@ pub fn load(
 }
 
 impl Loaded {
-    pub fn runner(self, capacity: Capacity, cache: CacheType) -> CpuRunner {
+    pub fn runner(self, capacity: Capacity, numerics: Numerics) -> CpuRunner {
         let program = self.parameters.program(&self.config);
-        let mut runner = CpuRunner::new(self.kernels, &program, capacity, cache).unwrap();
+        let mut runner = CpuRunner::new(self.kernels, &program, capacity, numerics).unwrap();
         runner.set_ropes(&self.ropes);
         runner
     }

@@ -185,6 +185,91 @@ impl U32x4 {
         Self(each(self.0, other.0, u32::wrapping_add))
     }
 
+    /// The word at `from` in all lanes.
+    ///
+    /// # Safety
+    /// Four readable bytes.
+    #[inline(always)]
+    pub unsafe fn load_splat(from: *const u8) -> Self {
+        Self([unsafe { from.cast::<u32>().read_unaligned() }; 4])
+    }
+
+    /// Writes four words to `to`.
+    ///
+    /// # Safety
+    /// Sixteen writable bytes.
+    #[inline(always)]
+    pub unsafe fn store(self, to: *mut u8) {
+        unsafe { to.cast::<[u32; 4]>().write_unaligned(self.0) }
+    }
+
+    /// The larger of lanes, as signed numbers.
+    #[inline(always)]
+    pub fn most(self, other: Self) -> Self {
+        Self(each(self.0, other.0, |a, b| (a as i32).max(b as i32) as u32))
+    }
+
+    /// Signed bytes times bytes below 128, neighbours added: eight i16, which must not overflow.
+    #[inline(always)]
+    pub fn dot_bytes(self, small: Self) -> Self {
+        let product = |a: u32, b: u32, at: u32| i32::from((a >> at) as i8) * i32::from((b >> at) as i8);
+        let sum = |a, b, at| u32::from((product(a, b, at) + product(a, b, at + 8)) as u16);
+        Self(each(self.0, small.0, |a, b| sum(a, b, 0) | sum(a, b, 16) << 16))
+    }
+
+    /// i16 times i16, neighbours added: four i32.
+    #[inline(always)]
+    pub fn dot_halves(self, other: Self) -> Self {
+        let product = |a: u32, b: u32, at: u32| i32::from((a >> at) as i16) * i32::from((b >> at) as i16);
+        Self(each(self.0, other.0, |a, b| product(a, b, 0).wrapping_add(product(a, b, 16)) as u32))
+    }
+
+    /// i16 added, modulo 2^16.
+    #[inline(always)]
+    pub fn plus_halves(self, other: Self) -> Self {
+        Self(each(self.0, other.0, |a, b| (a.wrapping_add(b) & 0xffff) | ((a >> 16).wrapping_add(b >> 16) << 16)))
+    }
+
+    /// Neighbouring i16 added: four i32.
+    #[inline(always)]
+    pub fn pairs(self) -> Self {
+        Self(self.0.map(|v| (i32::from(v as i16) + i32::from((v >> 16) as i16)) as u32))
+    }
+
+    /// The i32 of both as eight i16, saturated.
+    #[inline(always)]
+    pub fn to_halves(self, other: Self) -> Self {
+        let half = |v: u32| u32::from((v as i32).clamp(-0x8000, 0x7fff) as u16);
+        let pack = |[a, b, c, d]: [u32; 4]| [half(a) | half(b) << 16, half(c) | half(d) << 16];
+        let ([a, b], [c, d]) = (pack(self.0), pack(other.0));
+        Self([a, b, c, d])
+    }
+
+    /// The i16 of both as sixteen i8, saturated.
+    #[inline(always)]
+    pub fn to_bytes(self, other: Self) -> Self {
+        let byte = |v: u32| u32::from((v as i16).clamp(-0x80, 0x7f) as u8);
+        let pack = |a: u32, b: u32| byte(a) | byte(a >> 16) << 8 | byte(b) << 16 | byte(b >> 16) << 24;
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([pack(a, b), pack(c, d), pack(e, f), pack(g, h)])
+    }
+
+    /// Of each eight bytes, those at even places and then the others.
+    #[inline(always)]
+    pub fn even_bytes_first(self) -> Self {
+        let pack = |a: u32, b: u32| a & 0xff | (a >> 8 & 0xff00) | (b & 0xff) << 16 | (b << 8 & 0xff00_0000);
+        let [a, b, c, d] = self.0;
+        Self([pack(a, b), pack(a >> 8, b >> 8), pack(c, d), pack(c >> 8, d >> 8)])
+    }
+
+    /// Of each four i16, those at even places and then the others.
+    #[inline(always)]
+    pub fn even_halves_first(self) -> Self {
+        let [a, b, c, d] = self.0;
+        let (even, odd) = (|a: u32, b: u32| a & 0xffff | b << 16, |a: u32, b: u32| a >> 16 | (b & 0xffff_0000));
+        Self([even(a, b), odd(a, b), even(c, d), odd(c, d)])
+    }
+
     /// Lanes as signed numbers.
     #[inline(always)]
     pub fn to_f32(self) -> F32x4 {

@@ -199,6 +199,81 @@ impl U32x4 {
         Self(i32x4_add(self.0, other.0))
     }
 
+    /// The word at `from` in all lanes.
+    ///
+    /// # Safety
+    /// Four readable bytes.
+    #[inline(always)]
+    pub unsafe fn load_splat(from: *const u8) -> Self {
+        Self(unsafe { v128_load32_splat(from.cast()) })
+    }
+
+    /// Writes four words to `to`.
+    ///
+    /// # Safety
+    /// Sixteen writable bytes.
+    #[inline(always)]
+    pub unsafe fn store(self, to: *mut u8) {
+        unsafe { v128_store(to.cast(), self.0) }
+    }
+
+    /// The larger of lanes, as signed numbers.
+    #[inline(always)]
+    pub fn most(self, other: Self) -> Self {
+        Self(i32x4_max(self.0, other.0))
+    }
+
+    /// Signed bytes times bytes below 128, neighbours added: eight i16, which must not overflow.
+    #[inline(always)]
+    pub fn dot_bytes(self, small: Self) -> Self {
+        #[cfg(target_feature = "relaxed-simd")]
+        return Self(i16x8_relaxed_dot_i8x16_i7x16(self.0, small.0));
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        unreachable!("an engine without relaxed SIMD has no products of bytes: {:?}", small.lanes());
+    }
+
+    /// i16 times i16, neighbours added: four i32.
+    #[inline(always)]
+    pub fn dot_halves(self, other: Self) -> Self {
+        Self(i32x4_dot_i16x8(self.0, other.0))
+    }
+
+    /// i16 added, modulo 2^16.
+    #[inline(always)]
+    pub fn plus_halves(self, other: Self) -> Self {
+        Self(i16x8_add(self.0, other.0))
+    }
+
+    /// Neighbouring i16 added: four i32.
+    #[inline(always)]
+    pub fn pairs(self) -> Self {
+        Self(i32x4_extadd_pairwise_i16x8(self.0))
+    }
+
+    /// The i32 of both as eight i16, saturated.
+    #[inline(always)]
+    pub fn to_halves(self, other: Self) -> Self {
+        Self(i16x8_narrow_i32x4(self.0, other.0))
+    }
+
+    /// The i16 of both as sixteen i8, saturated.
+    #[inline(always)]
+    pub fn to_bytes(self, other: Self) -> Self {
+        Self(i8x16_narrow_i16x8(self.0, other.0))
+    }
+
+    /// Of each eight bytes, those at even places and then the others.
+    #[inline(always)]
+    pub fn even_bytes_first(self) -> Self {
+        Self(i8x16_shuffle::<0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15>(self.0, self.0))
+    }
+
+    /// Of each four i16, those at even places and then the others.
+    #[inline(always)]
+    pub fn even_halves_first(self) -> Self {
+        Self(i16x8_shuffle::<0, 2, 1, 3, 4, 6, 5, 7>(self.0, self.0))
+    }
+
     /// Lanes as signed numbers.
     #[inline(always)]
     pub fn to_f32(self) -> F32x4 {

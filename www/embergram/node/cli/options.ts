@@ -17,6 +17,7 @@ MODEL is the path of a GGUF file or of a Hugging Face folder, an address, hf:own
   --speculate K        n-gram speculation with K draft tokens, or auto
   --lookup MIN-MAX     lengths of the n-grams to look up; default 2-4
   --threads N          1 to 64; default all cores but one, at most 8; of two cores both
+  --precision NAME     full, or fast: activations of eight bits; default full
   --max-model-len N    most tokens of prompt and output; default what the model was trained for, or what fits
   --quantization TYPE  q8_0 or q4_0: what float weights become while they load
   --sha256 HEX         what the file must hash to
@@ -53,7 +54,7 @@ const text = { type: "string" } as const;
 const flag = { type: "boolean", default: false } as const;
 const OPTIONS = {
   "max-tokens": text, temperature: text, "top-k": text, "top-p": text, "min-p": text, seed: text, "ignore-eos": flag,
-  speculate: text, lookup: text, threads: text, "max-model-len": text, quantization: text, sha256: text, "no-cache": flag,
+  speculate: text, lookup: text, threads: text, precision: text, "max-model-len": text, quantization: text, sha256: text, "no-cache": flag,
   json: flag, chat: flag, system: text, "prompt-tokens": text, repeat: text, port: text,
 } as const;
 
@@ -80,7 +81,7 @@ export function readArguments(command: string, args: string[]): Arguments {
     prompt: words.length > 0 ? words.join(" ") : undefined,
     load: given({
       threads: number("threads"), max_model_len: number("max-model-len"), sha256: values.sha256, hfEndpoint,
-      quantization: values.quantization as EngineOptions["quantization"], cache: values["no-cache"] ? false : undefined,
+      precision: values.precision as EngineOptions["precision"], quantization: values.quantization as EngineOptions["quantization"], cache: values["no-cache"] ? false : undefined,
       speculative_config: speculation(values.speculate, values.lookup),
     }),
     sampling: given({
