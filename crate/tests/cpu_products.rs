@@ -2,8 +2,11 @@
 
 mod cpu;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use cpu::step;
-use embergram::cpu::{CpuRunner, Kernels, NativeKernels, reserve};
+use embergram::cpu::{CpuRunner, Kernels, NativeKernels, SharedKernels, reserve};
 use embergram::format::quant::{PanelLayout, PanelWriter, QuantType, dequantize};
 use embergram::program::{
     Activation, Batch, BlockEntry, Buffer, Capacity, Matrix, Numerics, Op, Parameter, Part, Precision, Program, Row,
@@ -114,7 +117,8 @@ fn fast_products_are_those_of_the_weights_and_eight_bits() {
 fn products(ty: QuantType, precision: Precision, activations: impl Fn(Vec<f64>) -> Vec<f64>, tolerance: f64) {
     let seed = QuantType::ALL.iter().position(|other| *other == ty).unwrap();
     let mut random = Random(seed as u64);
-    let mut kernels: Box<dyn Kernels> = Box::new(NativeKernels::new(1 + seed as u32 % 3));
+    let shared: SharedKernels = Rc::new(RefCell::new(NativeKernels::new(1 + seed as u32 % 3)));
+    let mut kernels = shared.borrow_mut();
     let (table, embedding) = matrix(&mut *kernels, ty, (VOCAB, D), &mut random);
     let (gate, gates) = matrix(&mut *kernels, ty, (FF, D), &mut random);
     let (up, ups) = matrix(&mut *kernels, ty, (FF, D), &mut random);
@@ -146,10 +150,11 @@ fn products(ty: QuantType, precision: Precision, activations: impl Fn(Vec<f64>) 
         Op::Logits { norm: &norm, output: &output },
         Op::Argmax,
     ];
+    drop(kernels);
     let program = Program { shape, ropes: 0, ops };
     let capacity = Capacity { rows: 64, outputs: 64, slots: 1, positions: 64, blocks: 4, block_size: 16 };
     let mut runner =
-        CpuRunner::new(kernels, &program, capacity, Numerics { precision, ..Numerics::default() }).unwrap();
+        CpuRunner::new(&shared, &program, capacity, Numerics { precision, ..Numerics::default() }).unwrap();
     let tables = (0..4).map(|index| BlockEntry { slot: 0, index, block: index }).collect();
     pollster::block_on(runner.step(&Batch { tables, ..Batch::default() })).unwrap();
 

@@ -72,18 +72,22 @@ test("those of docs/sources.md run", async () => {
   for (const field of Object.keys(told.model)) expect(inspect).toContain(field);
 });
 
-test("that of docs/backends.md runs", async () => {
-  const [snippet, ...more] = snippetsOf("docs/backends.md");
+test("those of docs/backends.md run", async () => {
+  const [snippet, precise, ...more] = snippetsOf("docs/backends.md");
   expect(more).toEqual([]);
-  const { support, adapter } = await browser.page.evaluate(`(async () => {
+  const { support, adapter, precision } = await browser.page.evaluate(`(async () => {
     const { Llm } = embergram;
     ${snippet}
     const { adapter } = llm.model;
     await llm.unload();
-    return { support, adapter };
+    ${precise}
+    const { precision } = fast.model;
+    await fast.unload();
+    return { support, adapter, precision };
   })()`);
   expect(support).toMatchObject({ backend: "cpu", adapter: { backend: "cpu" }, webgpu: true });
   expect(adapter).toMatchObject({ backend: "cpu", software: true });
+  expect(precision).toBe("fast");
   // The comments name what is there.
   for (const field of ["backend", "name", "threads"]) expect(support.adapter).toHaveProperty(field);
   expect(support.cpu.advice).toContain("Cross-Origin-Opener-Policy");

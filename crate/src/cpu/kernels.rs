@@ -1,5 +1,8 @@
 //! Where kernels run, and where their memory is.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::error::{Error, ErrorCode, Result};
 
 /// The memory of kernels, and the threads that run them. Offsets into it have 32 bits; 0 names nothing.
@@ -29,6 +32,9 @@ pub trait Kernels {
     /// Bytes taken so far.
     fn reserved(&self) -> u64;
 }
+
+/// Kernels whose memory a load writes parameters to while a runner has its own part of it.
+pub type SharedKernels = Rc<RefCell<dyn Kernels>>;
 
 /// Takes memory for `what`.
 ///

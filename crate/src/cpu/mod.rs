@@ -9,7 +9,7 @@ mod page;
 mod record;
 mod runner;
 
-pub use kernels::{Kernels, reserve};
+pub use kernels::{Kernels, SharedKernels, reserve};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::NativeKernels;
 #[cfg(target_arch = "wasm32")]

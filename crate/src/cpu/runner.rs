@@ -7,7 +7,7 @@ use embergram_kernels::scratch_bytes;
 use embergram_kernels::step::{self, Step};
 
 use super::record::{self, Memory, record};
-use super::{Kernels, reserve};
+use super::{Kernels, SharedKernels, reserve};
 use crate::error::Result;
 use crate::program::{
     Batch, BlockEntry, Buffer, CacheType, Capacity, Numerics, Parameter, Precision, Program, Row, Runner, Running,
@@ -22,7 +22,7 @@ const TILES: [usize; 6] = [2, 3, 4, 5, 6, 8];
 
 /// Runs a program on the CPU.
 pub struct CpuRunner {
-    kernels: Box<dyn Kernels>,
+    kernels: SharedKernels,
     capacity: Capacity,
     shape: Shape,
     /// What no step changes.
@@ -60,12 +60,13 @@ impl CpuRunner {
     /// # Errors
     /// `adapter_too_small` where the memory has no room.
     pub fn new(
-        mut kernels: Box<dyn Kernels>,
+        shared: &SharedKernels,
         program: &Program<'_, Parameter<u32>>,
         capacity: Capacity,
         numerics: Numerics,
     ) -> Result<Self> {
         let shape = program.shape;
+        let mut kernels = shared.borrow_mut();
         let mut take = |values: usize, what: &str| reserve(&mut *kernels, values as u64 * 4, what);
         let mut activations = BTreeMap::new();
         for buffer in program.buffers() {
@@ -103,7 +104,7 @@ impl CpuRunner {
             ..Step::default()
         };
         Ok(Self {
-            kernels,
+            kernels: shared.clone(),
             capacity,
             shape,
             plain,
@@ -122,11 +123,6 @@ impl CpuRunner {
         })
     }
 
-    /// The kernels, whose memory holds the parameters.
-    pub fn kernels(&mut self) -> &mut dyn Kernels {
-        &mut *self.kernels
-    }
-
     /// Bytes of a block of the KV cache, over all layers.
     fn block_bytes(&self) -> u64 {
         2 * self.shape.layers as u64 * u64::from(self.plain.block_bytes)
@@ -141,7 +137,7 @@ impl CpuRunner {
         if self.spare.1 == 0 {
             let without = self.blocks.iter().filter(|at| at.is_none()).count() as u64;
             let count = (KV_BYTES / bytes).clamp(1, without);
-            self.spare = (reserve(&mut *self.kernels, count * bytes, "the KV cache")?, count);
+            self.spare = (reserve(&mut *self.kernels.borrow_mut(), count * bytes, "the KV cache")?, count);
         }
         let (at, count) = self.spare;
         // Blocks end on eight bytes, since a head's width is a multiple of four.
@@ -154,7 +150,7 @@ impl CpuRunner {
         let at = self.block(entry.block)?;
         let place = entry.slot as usize * self.capacity.table_len() + entry.index as usize;
         self.tables[place] = at;
-        self.kernels.write(self.tables_at + place as u32 * 4, &at.to_le_bytes());
+        self.kernels.borrow_mut().write(self.tables_at + place as u32 * 4, &at.to_le_bytes());
         Ok(())
     }
 
@@ -168,11 +164,12 @@ impl CpuRunner {
         let outputs: Vec<u32> = rows.iter().zip(places).filter(|(row, _)| row.output).map(|(_, place)| place).collect();
         assert!(rows.len() <= self.capacity.rows && outputs.len() <= self.capacity.outputs, "a step over its capacity");
         self.write_step(rows, &order, decode_rows, &outputs, ops);
-        self.kernels.run(self.step_at);
+        let mut kernels = self.kernels.borrow_mut();
+        kernels.run(self.step_at);
         let mut tokens = vec![0u32; outputs.len()];
-        self.kernels.read(self.plain.sampled, bytemuck::cast_slice_mut(&mut tokens));
+        kernels.read(self.plain.sampled, bytemuck::cast_slice_mut(&mut tokens));
         let mut logits = vec![0f32; if want_logits { outputs.len() * self.shape.vocab } else { 0 }];
-        self.kernels.read(self.logits_at, bytemuck::cast_slice_mut(&mut logits));
+        kernels.read(self.logits_at, bytemuck::cast_slice_mut(&mut logits));
         StepOutput { tokens, logits, device_seconds: None }
     }
 
@@ -211,7 +208,7 @@ impl CpuRunner {
             ..self.plain
         };
         words[..size_of::<Step>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(&step)));
-        self.kernels.write(self.step_at, bytemuck::cast_slice(words));
+        self.kernels.borrow_mut().write(self.step_at, bytemuck::cast_slice(words));
     }
 
     /// Whether a row alone and the same row in a tile of such rows have the same logits.
@@ -230,7 +227,7 @@ impl CpuRunner {
     fn tiles(&self) -> impl Iterator<Item = usize> + use<> {
         let most = self.capacity.rows.min(self.capacity.outputs).min(self.capacity.positions);
         // Where multiply-adds are rounded twice, the order of the sums leaves no choice.
-        let relaxed = self.kernels.is_relaxed();
+        let relaxed = self.kernels.borrow().is_relaxed();
         TILES.into_iter().filter(move |tile| relaxed && *tile <= most)
     }
 }
@@ -272,7 +269,7 @@ impl Runner for CpuRunner {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.kernels.reserved()
+        self.kernels.borrow().reserved()
     }
 
     fn launches(&self) -> usize {
@@ -281,7 +278,7 @@ impl Runner for CpuRunner {
 
     fn set_ropes(&mut self, tables: &[Vec<f32>]) {
         for (at, table) in self.ropes.iter().zip(tables) {
-            self.kernels.write(*at, bytemuck::cast_slice(table));
+            self.kernels.borrow_mut().write(*at, bytemuck::cast_slice(table));
         }
     }
 

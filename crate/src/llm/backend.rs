@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::cpu::{CpuRunner, Kernels, reserve};
+use crate::cpu::{CpuRunner, Kernels, SharedKernels, reserve};
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{Arrangement, Limits};
@@ -119,46 +119,12 @@ impl Backend for Gpu {
 
 /// The CPU's kernels, which a load and its runner both write to.
 #[derive(Clone)]
-pub struct Cpu(Rc<RefCell<dyn Kernels>>);
+pub struct Cpu(SharedKernels);
 
 impl Cpu {
     /// These kernels.
     pub fn new(kernels: impl Kernels + 'static) -> Self {
         Self(Rc::new(RefCell::new(kernels)))
-    }
-}
-
-impl Kernels for Cpu {
-    fn reserve(&mut self, bytes: u64) -> Option<u32> {
-        self.0.borrow_mut().reserve(bytes)
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) {
-        self.0.borrow_mut().write(offset, bytes);
-    }
-
-    fn read(&self, offset: u32, bytes: &mut [u8]) {
-        self.0.borrow().read(offset, bytes);
-    }
-
-    fn run(&mut self, offset: u32) {
-        self.0.borrow_mut().run(offset);
-    }
-
-    fn threads(&self) -> u32 {
-        self.0.borrow().threads()
-    }
-
-    fn control(&self) -> u32 {
-        self.0.borrow().control()
-    }
-
-    fn is_relaxed(&self) -> bool {
-        self.0.borrow().is_relaxed()
-    }
-
-    fn reserved(&self) -> u64 {
-        self.0.borrow().reserved()
     }
 }
 
@@ -204,6 +170,6 @@ impl Backend for Cpu {
         capacity: Capacity,
         numerics: Numerics,
     ) -> Result<CpuRunner> {
-        CpuRunner::new(Box::new(self.clone()), program, capacity, numerics)
+        CpuRunner::new(&self.0, program, capacity, numerics)
     }
 }

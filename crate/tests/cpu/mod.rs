@@ -1,14 +1,17 @@
 //! Models on the CPU runner, natively.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use embergram::cpu::{CpuRunner, Kernels, NativeKernels, reserve};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use embergram::cpu::{CpuRunner, NativeKernels, SharedKernels, reserve};
 use embergram::format::QuantType;
 use embergram::model::{Arrangement, Decoder, ModelConfig, Reader};
 use embergram::program::{Batch, BlockEntry, Capacity, Numerics, Parameter, Row, Runner, StepOutput};
 
 /// A model's parameters in the memory of kernels.
 pub struct Loaded {
-    pub kernels: Box<dyn Kernels>,
+    pub kernels: SharedKernels,
     pub config: ModelConfig,
     pub parameters: Decoder<Parameter<u32>>,
     pub ropes: Vec<Vec<f32>>,
@@ -22,7 +25,8 @@ pub fn load(
     (threads, piece): (u32, usize),
     positions: usize,
 ) -> Loaded {
-    let mut kernels: Box<dyn Kernels> = Box::new(NativeKernels::new(threads));
+    let shared: SharedKernels = Rc::new(RefCell::new(NativeKernels::new(threads)));
+    let mut kernels = shared.borrow_mut();
     let mut reader = Reader::new(Arrangement::Panels, quantization);
     if let Some(config) = config {
         reader.folder(&serde_json::from_str(config).unwrap()).unwrap();
@@ -44,13 +48,14 @@ pub fn load(
     }
     let config = reader.described().unwrap().config.clone();
     let ropes = reader.finish().unwrap().tables(positions);
-    Loaded { kernels, config, parameters: parameters.unwrap(), ropes }
+    drop(kernels);
+    Loaded { kernels: shared, config, parameters: parameters.unwrap(), ropes }
 }
 
 impl Loaded {
     pub fn runner(self, capacity: Capacity, numerics: Numerics) -> CpuRunner {
         let program = self.parameters.program(&self.config);
-        let mut runner = CpuRunner::new(self.kernels, &program, capacity, numerics).unwrap();
+        let mut runner = CpuRunner::new(&self.kernels, &program, capacity, numerics).unwrap();
         runner.set_ropes(&self.ropes);
         runner
     }
