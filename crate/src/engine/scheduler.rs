@@ -16,6 +16,7 @@ impl Engine {
     /// the reckoning: they come to the same whatever is drafted.
     pub(super) fn choose_depths(&mut self) {
         self.bids.clear();
+        let price = self.costs.price(self.running.len());
         let mut base = 0;
         for (index, sequence) in self.running.iter().enumerate() {
             if sequence.tokens.len() - sequence.computed > 1 {
@@ -24,7 +25,7 @@ impl Engine {
             base += 1;
             match &sequence.speculation {
                 Some(speculation) if speculation.config.adaptive => {
-                    let gains = speculation.gains(&self.acceptance);
+                    let gains = speculation.gains(&self.acceptance, price);
                     self.bids.extend(gains.map(|gain| Bid { sequence: index, gain }));
                 }
                 _ => base += sequence.draft().len(),

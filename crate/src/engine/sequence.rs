@@ -97,8 +97,8 @@ impl Speculation {
     }
 
     /// The tokens that each token of the draft is expected to bring.
-    pub fn gains<'a>(&'a self, all: &'a HoldRates) -> impl Iterator<Item = f64> + 'a {
-        self.acceptance.gains(all).take(self.depth)
+    pub fn gains<'a>(&'a self, all: &'a HoldRates, price: f64) -> impl Iterator<Item = f64> + 'a {
+        self.acceptance.gains(all, price).take(self.depth)
     }
 
     /// Guesses what follows `context_len` tokens; see [`DraftWindow::draft`] for `longest`.

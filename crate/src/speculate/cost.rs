@@ -66,6 +66,12 @@ impl StepCosts {
         }
     }
 
+    /// What one row more costs than a step of `rows` rows, in tokens that such a step brings: at most 1; 0 where it is not known.
+    pub fn price(&self, rows: usize) -> f64 {
+        let (Some(cost), Some(more)) = (self.known(rows), self.known(rows + 1)) else { return 0.0 };
+        ((more / cost - 1.0) * rows as f64).clamp(0.0, 1.0)
+    }
+
     /// What was measured, by rows, ascending.
     pub fn measured(&self) -> impl Iterator<Item = StepCost> {
         let seen = self.by_rows.iter().enumerate().filter(|(_, s)| s.steps > 0);
@@ -99,7 +105,10 @@ mod tests {
         let mut costs = StepCosts::new(4);
         costs.fix(&[(1, 1.0), (4, 2.0)]);
         assert_eq!([1, 2, 4, 9].map(|rows| costs.known(rows)), [1.0, 2.0, 2.0, 2.0].map(Some));
+        assert_eq!([1, 2].map(|rows| costs.price(rows)), [1.0, 0.0]);
+        costs.fix(&[(2, 2.0), (4, 2.5)]);
+        assert_eq!(costs.price(2), 0.5);
         costs.fix(&[]);
-        assert_eq!(costs.known(1), None);
+        assert_eq!((costs.known(1), costs.price(1)), (None, 0.0));
     }
 }

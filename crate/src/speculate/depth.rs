@@ -12,6 +12,8 @@ const LONGEST_RUN: usize = 6;
 const FADE: f64 = 0.98;
 /// The share of guesses that hold before anything is known, by the guesses before that held.
 const PRIOR: [f64; LONGEST_RUN + 1] = [0.4, 0.6, 0.7, 0.75, 0.8, 0.8, 0.8];
+/// What is taken off that share where a row costs as much as a token.
+const DOUBT: f64 = 0.3;
 /// How many observations what was known before is worth.
 const PRIOR_WEIGHT: f64 = 8.0;
 
@@ -57,11 +59,12 @@ impl Acceptance {
         }
     }
 
-    /// The tokens that each further token of a guess is expected to bring: the chance that all up to it hold. Falls.
-    pub fn gains<'a>(&'a self, all: &'a HoldRates) -> impl Iterator<Item = f64> + 'a {
-        (self.run..).scan(1.0, |gain, run| {
+    /// The tokens that each further token of a guess is expected to bring: the chance that all up to it hold. Falls. The higher a
+    /// row's [price](StepCosts::price), the less is believed before it is seen: what was not drafted is learnt from all the same.
+    pub fn gains<'a>(&'a self, all: &'a HoldRates, price: f64) -> impl Iterator<Item = f64> + 'a {
+        (self.run..).scan(1.0, move |gain, run| {
             let kind = run.min(LONGEST_RUN);
-            *gain *= self.own.rate(kind, all.rate(kind, PRIOR[kind]));
+            *gain *= self.own.rate(kind, all.rate(kind, PRIOR[kind] * (1.0 - DOUBT * price)));
             Some(*gain)
         })
     }
@@ -169,22 +172,22 @@ mod tests {
         for _ in 0..200 {
             acceptance.observe(&[1, 2], &[9], &mut all);
         }
-        assert!(acceptance.gains(&all).next().unwrap() < 0.1);
+        assert!(acceptance.gains(&all, 0.0).next().unwrap() < 0.1);
         for _ in 0..60 {
             acceptance.observe(&[1, 2], &[1], &mut all);
         }
-        assert!(acceptance.gains(&all).next().unwrap() > 0.9);
+        assert!(acceptance.gains(&all, 0.0).next().unwrap() > 0.9);
         let other = Acceptance::default();
-        assert!(other.gains(&all).next().unwrap() < 0.2, "a new sequence begins with what others saw");
+        assert!(other.gains(&all, 0.0).next().unwrap() < 0.2, "a new sequence begins with what others saw");
         acceptance.observe(&[], &[1], &mut all);
-        assert!(acceptance.gains(&all).next().unwrap() < 0.2, "a run ends where there is no guess");
+        assert!(acceptance.gains(&all, 0.0).next().unwrap() < 0.2, "a run ends where there is no guess");
     }
 
     #[test]
     fn gains_fall() {
         let (mut acceptance, mut all) = (Acceptance::default(), HoldRates::default());
         acceptance.observe(&[1, 2, 3], &[1, 2, 7], &mut all);
-        let gains: Vec<f64> = acceptance.gains(&all).take(20).collect();
+        let gains: Vec<f64> = acceptance.gains(&all, 0.0).take(20).collect();
         assert!(gains.windows(2).all(|pair| pair[0] >= pair[1]), "{gains:?}");
     }
 }
