@@ -85,8 +85,17 @@ export const twiggy = () => cargoTool("twiggy", "twiggy", "0.8.0");
 /** The path of cargo-deny, which holds the crates to deny.toml. It costs two minutes of one core, once. */
 export const cargoDeny = () => cargoTool("cargo-deny", "cargo-deny", "0.20.2");
 
-/** The path of a Firefox, if one is installed. */
-export const firefox = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
+/** The path of a Firefox: EMBERGRAM_FIREFOX, one that is installed, or Debian's (80 MB, half a minute), which is installed then. */
+export function firefox() {
+  const named = process.env.EMBERGRAM_FIREFOX;
+  if (named) return named;
+  const find = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
+  if (!find()) {
+    say("installing Firefox (Debian's firefox-esr)");
+    apt("firefox-esr");
+  }
+  return find();
+}
 
 /** The path of a Chromium: EMBERGRAM_CHROMIUM, one that is installed, or Debian's, which is installed then. */
 export function chromium() {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { TARGET, wasmOptions } from "./crates.mjs";
-import { cache, cargoDeny, chromium, chromedriver, convertedModels, model, modelInParts, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
+import { cache, cargoDeny, chromium, chromedriver, convertedModels, firefox, model, modelInParts, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { full: { type: "boolean", default: false } } });
 const wanted = (part) => positionals.length === 0 || positionals.includes(part);
@@ -51,6 +51,7 @@ const all = positionals.length === 0;
 if (wanted("native")) vulkan();
 // Both installed here: two of apt at once would be in each other's way.
 if (wanted("wasm")) env.CHROMEDRIVER = chromedriver();
+if (wanted("web")) env.EMBERGRAM_FIREFOX = firefox();
 const wasm = all ? wasmAside() : undefined;
 
 await part("native", () => {

@@ -1,15 +1,15 @@
-// The package in Firefox, where one is installed: loads the tiny model in its worker, generates, streams, aborts, counts; on
-// WebGPU, and on the CPU where there is none, with threads.
+// The package in Firefox: loads the tiny model in its worker, generates, streams, aborts, counts; on
+// WebGPU, and on the CPU where there is none, with threads. There the demo page generates too.
 import puppeteer from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ISOLATED } from "../../scripts/backend.mjs";
 import { enterPackage, servePackage } from "../../scripts/browser.mjs";
+import { buildDemo, serveDemo } from "../../scripts/demo.mjs";
 import { firefox } from "../../scripts/setup.mjs";
 
 const executablePath = firefox();
-if (!executablePath) console.log("no Firefox is installed: its test is skipped");
 
-describe.runIf(executablePath).each(["webgpu", "cpu"])("Firefox, %s", (backend) => {
+describe.each(["webgpu", "cpu"])("Firefox, %s", (backend) => {
   let browser;
   let server;
   beforeAll(async () => {
@@ -64,5 +64,28 @@ describe.runIf(executablePath).each(["webgpu", "cpu"])("Firefox, %s", (backend) 
     expect(got.aborted).toMatchObject({ code: "aborted" });
     expect(got.stats.num_drafts).toBeGreaterThan(0);
     expect(got.text).toContain("vllm:spec_decode_num_drafts_total");
+  });
+
+  test.runIf(backend === "cpu")("the demo page loads a model and completes a prompt", async () => {
+    await buildDemo();
+    const demo = await serveDemo([process.env.EMBERGRAM_TINY_MODEL]);
+    const page = await browser.newPage();
+    try {
+      await page.goto(demo.url);
+      await page.waitForFunction(() => document.querySelector("#adapter").textContent.startsWith("CPU, "));
+      expect(await page.$eval("#notice", (notice) => notice.textContent)).toContain("No GPU here: the CPU computes, with ");
+      const idle = () => page.waitForFunction(() =>
+        document.querySelector("#stop").disabled && document.querySelector("#cancel-load").hidden);
+      await page.$eval("#load-button", (button) => button.click());
+      await page.waitForFunction(() => !document.querySelector("#run").disabled);
+      await page.$eval("#tab-prompt", (tab) => tab.click());
+      await page.$eval("#prompt", (field) => (field.value = "the light of the world"));
+      await page.$eval("#run", (button) => button.click());
+      await page.waitForFunction(() => document.querySelector("#prompt-output").textContent.length > 40);
+      await idle();
+    } finally {
+      await page.close();
+      await demo.close();
+    }
   });
 });
