@@ -112,6 +112,11 @@ export interface SamplingParams {
   include_stop_str_in_output?: boolean;
   /** Whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: boolean;
+  /**
+   * Most tokens of the prompt: what is before its last so many is cut away. -1 keeps what leaves room for one token of output.
+   * Default: nothing is cut away, and what is too long is an error.
+   */
+  truncate_prompt_tokens?: number | null;
 }
 
 /**
@@ -353,20 +358,36 @@ export interface AdapterInfo {
   threads?: number;
 }
 
+/** The server of a connection, in the place of an adapter. */
+export interface ServerInfo {
+  /** Tells it from an adapter. */
+  backend: "server";
+  /** Its address. */
+  name: string;
+  /** Whom its model is owned by, as it says: `vllm`. */
+  vendor: string;
+  /** Nothing is known of it. */
+  architecture: "";
+  /** Nothing is known of it. */
+  software: false;
+  /** Nothing is known of it. */
+  threads?: undefined;
+}
+
 /** What is known of a loaded model. */
 export interface ModelInfo {
   /** `served_model_name`, or the file's own name for the model. */
   name: string;
-  /** Most tokens of a prompt and its output together. */
+  /** Most tokens of a prompt and its output together; `Infinity` where a server does not tell. */
   max_model_len: number;
-  /** Tokens of the vocabulary. */
+  /** Tokens of the vocabulary; `Infinity` of a server. */
   vocab_size: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
   /** What it recommends to sample with; empty with `generation_config: "vllm"`. */
   defaults: SamplingDefaults;
   /** What it runs on. */
-  adapter: AdapterInfo;
+  adapter: AdapterInfo | ServerInfo;
 }
 
 /** What a browser can run. */
