@@ -38,7 +38,7 @@ export function fake(defaults: SamplingDefaults = {}, slow = false) {
   const outputs = (work: Work, params: SamplingParams): RequestOutput[] =>
     ("chats" in work ? work.chats : work.prompts).map(() => {
       const all = Array.from({ length: params.n ?? 1 }, (_, i) => choice(i, params));
-      return { prompt: null, prompt_token_ids: [7, 8, 9, 10], outputs: all, metrics: metrics([1], 2) };
+      return { prompt: null, prompt_token_ids: [7, 8, 9, 10], outputs: all, prompt_logprobs: null, metrics: metrics([1], 2) };
     });
   const backend: ServerBackend = {
     name: "the-model",

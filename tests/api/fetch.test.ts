@@ -1,8 +1,19 @@
 // What `llm.fetch` answers before a model runs: routes, and refusals in the words of pydantic and of vLLM. The recorded server
 // is replayed in tests/node.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { serverFetch, type ServerBackend } from "../../www/embergram/openai/fetch.js";
 import { jsonError } from "../../www/embergram/openai/python.js";
+import type { TokenLogprob } from "../../www/embergram/types.js";
+// @ts-expect-error: plain JavaScript
+import { differences as compared } from "../node/recorded.mjs";
 import { fake } from "./fake.js";
+
+const differences = compared as (ours: unknown, theirs: unknown) => string[];
+const { exchanges } = JSON.parse(readFileSync(fileURLToPath(new URL("../golden/vllm_server.json", import.meta.url)), "utf8")) as {
+  exchanges: { name: string; request: { body: object }; response: { body: string } }[];
+};
 
 const CHAT = "/v1/chat/completions";
 const messages = [{ role: "user", content: "Hi" }];
@@ -84,6 +95,48 @@ describe("answers", () => {
     const said = [...messages, { role: "assistant", content: "So, " }];
     const chat = await ask(CHAT, { messages: said, echo: true, add_generation_prompt: false, continue_final_message: true, return_prompt_text: true });
     expect(chat.body).toMatchObject({ prompt_text: "<7><8><9><10>", choices: [{ message: { role: "assistant", content: "So, Hello" } }] });
+  });
+
+  test("an echoed prompt is told with how likely it was, as the recorded server did", async () => {
+    const { request, response } = exchanges.find(({ name }) => name === "completion echo logprobs")!;
+    const theirs = JSON.parse(response.body);
+    const { tokens, token_logprobs, top_logprobs } = theirs.choices[0].logprobs;
+    const prompt = [785, 12884, 374];
+    // The texts that were recorded, under ids of their own where none was.
+    const texts = new Map<number, string>([[785, "The"]]);
+    for (const step of theirs.choices[0].prompt_logprobs) for (const [id, { decoded_token }] of Object.entries<{ decoded_token: string }>(step ?? {})) texts.set(Number(id), decoded_token);
+    const idOf = (text: string): number => {
+      const known = [...texts].find(([, own]) => own === text);
+      if (!known) texts.set(5000 + texts.size, text);
+      return known?.[0] ?? idOf(text);
+    };
+    const entry = (token_id: number, logprob: number, rank: number): TokenLogprob => ({ token_id, logprob, rank });
+    const logprobs = tokens.slice(3).map((token: string, i: number) => [
+      entry(idOf(token), token_logprobs[i + 3], 1), ...Object.entries<number>(top_logprobs[i + 3]).filter(([text]) => text !== token).map(([text, value], j) => entry(idOf(text), value, j + 2)),
+    ]);
+    const prompt_logprobs = theirs.choices[0].prompt_logprobs.map((step: Record<string, { logprob: number; rank: number }> | null, i: number) => step && Object.entries(step)
+      .map(([id, { logprob, rank }]) => entry(Number(id), logprob, rank)).sort((a, b) => (a.token_id === prompt[i] ? -1 : b.token_id === prompt[i] ? 1 : a.rank - b.rank)));
+    const { backend } = fake();
+    const seen: object[] = [];
+    const token_ids = logprobs.map(([chosen]: [TokenLogprob]) => chosen.token_id);
+    const output = { index: 0, text: " covered with stars", token_ids, logprobs, finish_reason: "length" as const, stop_reason: null, error: null, metrics: null };
+    const answering: ServerBackend = {
+      ...backend, name: theirs.model, vocabSize: 151936, promptTokens: async () => [prompt], tokenTexts: async (ids) => ids.map((id) => texts.get(id)!),
+      run: async (_, params) => (seen.push(params), [{ prompt: null, prompt_token_ids: prompt, outputs: [output], prompt_logprobs, metrics: null }]),
+      async *deltas(_, params) {
+        seen.push(params);
+        yield [0, { ...output, text: " covered with", token_ids: token_ids.slice(0, 2), logprobs: logprobs.slice(0, 2), finish_reason: null, draft_positions: [], prompt_logprobs }];
+        yield [0, { ...output, text: " stars", token_ids: token_ids.slice(2), logprobs: logprobs.slice(2), draft_positions: [] }];
+        return [];
+      },
+    };
+    const post = (body: unknown) => serverFetch(answering)("/v1/completions", { method: "POST", headers: json, body: JSON.stringify(body) });
+    expect(differences(await (await post(request.body)).json(), theirs)).toEqual([]);
+    expect(seen).toEqual([expect.objectContaining({ logprobs: 2, prompt_logprobs: 2, max_tokens: 3 })]);
+    const chunks = (await (await post({ ...request.body, stream: true })).text()).split("\n\n").slice(0, 2).map((line) => JSON.parse(line.slice("data: ".length)).choices[0]);
+    expect(chunks.map(({ text }) => text)).toEqual(["The sky is covered with", " stars"]);
+    for (const key of ["text_offset", "token_logprobs", "tokens", "top_logprobs"]) expect(chunks.flatMap(({ logprobs: one }) => one[key]), key).toEqual(theirs.choices[0].logprobs[key]);
+    expect(chunks.map(({ prompt_token_ids }) => prompt_token_ids)).toEqual([prompt, null]);
   });
 
   test("a prompt is cut where that is wanted", async () => {
@@ -199,6 +252,11 @@ describe("refusals", () => {
     [{ logit_bias: { 99: 1 } }, "token_id(s) [99] in logit_bias contain out-of-vocab token ids. Vocabulary size: 50 (parameter=logit_bias, value=[99])", "logit_bias"],
     [{ logit_bias: { x: 1 } }, "logit_bias contains key(s) that cannot be converted to integer token IDs: ['x'] (parameter=logit_bias, value=['x'])", "logit_bias"],
     [{ stop_token_ids: [-1, 60] }, "token_id(s) [-1, 60] in stop_token_ids contain out-of-vocab token ids. Vocabulary size: 50 (parameter=stop_token_ids, value=[-1, 60])", "stop_token_ids"],
+    [{ prompt_logprobs: 21 }, "Requested prompt logprobs of 21, which is greater than max allowed: 20 (parameter=prompt_logprobs, value=21)", "prompt_logprobs"],
+    [{ prompt_logprobs: 1, stream: true }, "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)", "prompt_logprobs"],
+    [{ allowed_token_ids: [] }, "allowed_token_ids is not None and empty! (parameter=allowed_token_ids, value=[])", "allowed_token_ids"],
+    [{ allowed_token_ids: [1, 99] }, "allowed_token_ids contains out-of-vocab token id! (parameter=allowed_token_ids, value=[99])", "allowed_token_ids"],
+    [{ bad_words: ["a", ""] }, "bad_words cannot contain an empty string. Got bad_words=['a', '']", null],
     [{ top_logprobs: "3" }, "`top_logprobs` must be an integer. (parameter=top_logprobs, value=3)", "top_logprobs"],
     [{ stream_options: { include_usage: true } }, "Stream options can only be defined when `stream=True`. (parameter=stream_options)", "stream_options"],
     [{ continue_final_message: true, add_generation_prompt: true }, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.", null],

@@ -28,6 +28,15 @@ function meaning(use: Use): string {
 
 const place = ({ chat, completion }: Field) => (chat && completion ? "both" : chat ? "chat" : "completions");
 
+test("every code of an error has its remedy in docs/errors.md", () => {
+  const source = readFileSync(fileURLToPath(new URL("../../www/embergram/error.ts", import.meta.url)), "utf8");
+  const codes = [...source.split("export class")[0]!.matchAll(/^  \| "(\w+)"/gm)].map(([, code]) => code);
+  const page = readFileSync(fileURLToPath(new URL("../../docs/errors.md", import.meta.url)), "utf8");
+  const rows = [...page.matchAll(/^\| `(\w+)` \| \S.* \| \S.* \|$/gm)].map(([, code]) => code);
+  expect(codes.length).toBeGreaterThan(20);
+  expect(rows).toEqual(codes);
+});
+
 test("the fields of requests", () => {
   const rows = Object.entries(FIELDS).map(([name, field]) => `| \`${name}\` | ${place(field)} | ${meaning(field.use)} |\n`);
   check("fields", "| field | of | |\n|---|---|---|\n", rows);

@@ -34,6 +34,29 @@ test("truncate_prompt_tokens keeps the end of a prompt", async () => {
   expect(await refusal(ids(0))).toMatchObject({ code: "invalid_params", message: expect.stringContaining("truncate_prompt_tokens is 0") });
 });
 
+test("prompt_logprobs tell of a prompt what logprobs told when it was written", async () => {
+  const [{ prompt_token_ids, outputs: [{ token_ids, logprobs }] }] = await llm.generate("Once upon a time", { max_tokens: 12, temperature: 0, logprobs: 2 });
+  const whole = [...prompt_token_ids, ...token_ids];
+  const [{ prompt_logprobs, outputs }] = await llm.generate([whole], { max_tokens: 1, temperature: 0, prompt_logprobs: 2 });
+  expect(prompt_logprobs).toHaveLength(whole.length);
+  expect(prompt_logprobs[0]).toBeNull();
+  expect(prompt_logprobs.slice(prompt_token_ids.length)).toEqual(logprobs);
+  expect(outputs[0].logprobs).toBeNull();
+  const deltas = [];
+  for await (const delta of llm.stream(whole, { max_tokens: 2, temperature: 0, prompt_logprobs: 2 })) deltas.push(delta.prompt_logprobs);
+  expect(deltas).toEqual([prompt_logprobs, undefined]);
+});
+
+test("allowed_token_ids and bad_words keep tokens out", async () => {
+  const run = async (more) => (await llm.generate("One, two, three,", { max_tokens: 8, temperature: 0, ...more }))[0].outputs[0];
+  const free = await run({});
+  const allowed = [...new Set(free.token_ids)].slice(0, 2);
+  expect((await run({ allowed_token_ids: allowed })).token_ids.every((id) => allowed.includes(id))).toBe(true);
+  expect(free.text).toContain("four");
+  expect((await run({ bad_words: ["four"] })).text).not.toContain("four");
+  expect(await refusal(run({ allowed_token_ids: [] }))).toMatchObject({ code: "invalid_params" });
+});
+
 test("an aborted call is an AbortError with its reason, and keeps what there was", async () => {
   const whole = (await llm.generate("Once upon a time", { max_tokens: 40, temperature: 0 }))[0].outputs[0].text;
   const stop = new AbortController();

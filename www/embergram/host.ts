@@ -50,6 +50,7 @@ interface SequenceOutput {
   token_ids: number[];
   draft_positions: (number | null)[];
   logprobs: TokenLogprob[][];
+  prompt_logprobs: TokenLogprob[][] | null;
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
   error: OutputError | null;
@@ -300,7 +301,7 @@ export class EngineHost {
           };
         });
         entry.outputs.push({
-          prompt, prompt_token_ids: tokens, outputs, metrics: null,
+          prompt, prompt_token_ids: tokens, outputs, prompt_logprobs: null, metrics: null,
         });
       });
     } catch (error) {
@@ -472,8 +473,13 @@ export class EngineHost {
     output.error = added.error;
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
-    const { id, logprobs, ...delta } = added;
-    call.told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    const { id, logprobs, prompt_logprobs: scores, ...delta } = added;
+    // Nothing comes before the first token.
+    const prompt_logprobs = scores && [null, ...scores];
+    if (prompt_logprobs) request.prompt_logprobs = prompt_logprobs;
+    call.told = call.onDelta?.(place.prompt, {
+      index: place.index, ...delta, logprobs: output.logprobs && logprobs, ...(prompt_logprobs && { prompt_logprobs }),
+    });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
     call.open -= 1;

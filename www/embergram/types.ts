@@ -112,6 +112,15 @@ export interface SamplingParams {
   include_stop_str_in_output?: boolean;
   /** Whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: boolean;
+  /** How many most likely tokens to report besides each token of the prompt but the first, 0 to 20. Default: no report. */
+  prompt_logprobs?: number | null;
+  /** The only tokens that may be chosen, at least one. Default: all. */
+  allowed_token_ids?: number[] | null;
+  /**
+   * Words that the output does not have, as in vLLM: their last token is never chosen where the ones before it are there. Default:
+   * none.
+   */
+  bad_words?: string[] | null;
   /**
    * Most tokens of the prompt: what is before its last so many is cut away. -1 keeps what leaves room for one token of output.
    * Default: nothing is cut away, and what is too long is an error.
@@ -275,6 +284,8 @@ export interface RequestOutput {
   prompt_token_ids: number[];
   /** One for each of `n`. */
   outputs: CompletionOutput[];
+  /** With `prompt_logprobs` for each token of the prompt the token and the most likely, `null` for the first; else `null`. */
+  prompt_logprobs: (TokenLogprob[] | null)[] | null;
   /** The first output's metrics. */
   metrics: RequestMetrics | null;
 }
@@ -291,6 +302,8 @@ export interface Delta {
   draft_positions: (number | null)[];
   /** For each new token the chosen one and the most likely, when asked for; else `null`. */
   logprobs: TokenLogprob[][] | null;
+  /** With the first delta of the first output, as in {@link RequestOutput}, when asked for. */
+  prompt_logprobs?: (TokenLogprob[] | null)[];
   /** With the last delta of an output, why it ended. */
   finish_reason: FinishReason | null;
   /** With it, which of `stop_token_ids` or `stop` did, where one did. */

@@ -3,9 +3,9 @@ import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
 import type { CallOptions } from "../llm.js";
 import { ratio } from "../stats.js";
-import type { CompletionOutput, Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams } from "../types.js";
+import type { CompletionOutput, Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
 import { VERSION } from "../version.js";
-import { chatLogprobs, completionLogprobs, TokenNames, type Texts } from "./logprobs.js";
+import { chatLogprobs, completionLogprobs, promptLogprobs, TokenNames, type Texts } from "./logprobs.js";
 import type { Request, Target } from "./request.js";
 import type { ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk, CompletionUsage, ResponseMetrics } from "./types.js";
 
@@ -50,7 +50,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
   }
   const answer = {
     id: head.id, object: "chat.completion", created: head.created, model: head.model, choices, service_tier: null,
-    system_fingerprint: FINGERPRINT, usage: usageOf(outputs), prompt_logprobs: null,
+    system_fingerprint: FINGERPRINT, usage: usageOf(outputs), prompt_logprobs: await scores(outputs[0]!, new TokenNames(backend, false, known)),
     prompt_token_ids: request.returnTokenIds ? request.prompts[0]! : null, prompt_text: await promptText(backend, request),
     ...NO_TRANSFER, metrics: metricsOf(outputs),
   };
@@ -109,14 +109,16 @@ export async function complete(backend: Backend, request: Request, head: Head, o
   for (const [prompt, output] of outputs.entries()) {
     for (const choice of output.outputs) {
       const names = new TokenNames(backend, request.namesAreIds, known);
+      const own = request.promptOnly ? [] : choice.logprobs;
+      const logprobs = choice.logprobs && [...(request.echo ? (output.prompt_logprobs ?? []) : []), ...own!];
       choices.push({
         index: choices.length,
         text: echoes[prompt]! + (request.promptOnly ? "" : choice.text),
-        logprobs: await completionLogprobs(choice.logprobs, names),
+        logprobs: await completionLogprobs(logprobs, names, 0, request.prompts[prompt]![0]),
         finish_reason: ended(choice),
         stop_reason: choice.stop_reason,
         token_ids: request.returnTokenIds ? choice.token_ids : null,
-        prompt_logprobs: null,
+        prompt_logprobs: await scores(output, new TokenNames(backend, false, known)),
         prompt_token_ids: request.returnTokenIds ? request.prompts[prompt]! : null,
         routed_experts: null,
       });
@@ -135,14 +137,18 @@ export async function* completionChunks(backend: Backend, request: Request, head
   const states = request.prompts.flatMap((ids, prompt) => Array.from({ length: request.params.n }, () => ({
     ids, echo: echoes[prompt]!, names: new TokenNames(backend, request.namesAreIds, known), tokens: 0, offset: 0, begun: false,
   })));
+  /** What is known of the prompts, which all choices of one share. */
+  const prompts: (TokenLogprob[] | null)[][] = [];
   const first = { id: head.id, object: "text_completion" as const, created: head.created, model: head.model };
   let outputs: RequestOutput[] = [];
   for await (const [prompt, delta] of items(backend.deltas({ prompts: request.prompts }, request.params, options), (end) => (outputs = end))) {
     const index = prompt * request.params.n + delta.index;
     const state = states[index]!;
+    if (delta.prompt_logprobs) prompts[prompt] = delta.prompt_logprobs;
     const finish_reason = delta.finish_reason && ended(delta);
     if (delta.text === "" && delta.token_ids.length === 0 && state.tokens === 0 && !finish_reason) continue;
-    const logprobs = await completionLogprobs(delta.logprobs, state.names, state.offset);
+    const told = delta.logprobs && [...(state.begun || !request.echo ? [] : (prompts[prompt] ?? [])), ...(request.promptOnly ? [] : delta.logprobs)];
+    const logprobs = await completionLogprobs(told, state.names, state.offset, state.ids[0]);
     if (logprobs && logprobs.tokens.length > 0) state.offset = logprobs.text_offset.at(-1)! + [...logprobs.tokens.at(-1)!].length;
     state.tokens += delta.token_ids.length;
     const choice = {
@@ -158,6 +164,11 @@ export async function* completionChunks(backend: Backend, request: Request, head
     };
   }
   if (request.usage !== "none") yield lastChunk(first, outputs);
+}
+
+/** How likely the prompt of an output was, where that is known. */
+async function scores({ prompt_logprobs, prompt_token_ids }: RequestOutput, names: TokenNames) {
+  return promptLogprobs(prompt_logprobs, prompt_token_ids, names);
 }
 
 /** A program's have a field that OpenAI's types have and vLLM leaves out. */

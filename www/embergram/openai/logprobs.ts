@@ -1,6 +1,6 @@
 /** Log-probabilities in OpenAI's two shapes, which name tokens by their texts. */
 import type { TokenLogprob } from "../types.js";
-import type { ChatCompletionLogprobs, CompletionLogprobs, TopLogprob } from "./types.js";
+import type { ChatCompletionLogprobs, CompletionLogprobs, PromptLogprobs, TopLogprob } from "./types.js";
 
 /** What the shapes need of a tokenizer. */
 export interface Texts {
@@ -80,15 +80,30 @@ export async function chatLogprobs(
   return { content };
 }
 
-/** @param offset the summed lengths of the tokens before these, in characters */
+/**
+ * @param offset the summed lengths of the tokens before these, in characters
+ * @param first the token of which nothing is known: a prompt's first
+ */
 export async function completionLogprobs(
-  logprobs: readonly (readonly TokenLogprob[])[] | null,
+  logprobs: readonly (readonly TokenLogprob[] | null)[] | null,
   names: TokenNames,
   offset = 0,
+  first?: number,
 ): Promise<CompletionLogprobs | null> {
   if (!logprobs) return null;
-  const result: CompletionLogprobs = { text_offset: [], token_logprobs: [], tokens: [], top_logprobs: [] };
+  const result = {
+    text_offset: [] as number[], token_logprobs: [] as (number | null)[], tokens: [] as string[], top_logprobs: [] as (Record<string, number> | null)[],
+  };
   for (const candidates of logprobs) {
+    if (!candidates) {
+      const [token] = await names.of([first!]);
+      result.tokens.push(token!);
+      result.token_logprobs.push(null);
+      result.top_logprobs.push(null);
+      result.text_offset.push(offset);
+      offset += [...token!].length;
+      continue;
+    }
     const tokens = await names.of(candidates.map(({ token_id }) => token_id));
     const values = candidates.map(({ logprob }) => Math.max(logprob, LEAST));
     result.tokens.push(tokens[0]!);
@@ -97,6 +112,22 @@ export async function completionLogprobs(
     result.top_logprobs.push(Object.fromEntries(tokens.map((token, i) => [token, values[i]!])));
     result.text_offset.push(offset);
     offset += [...tokens[0]!].length;
+  }
+  return result as CompletionLogprobs;
+}
+
+/** How likely a prompt's tokens were, as vLLM tells it. */
+export async function promptLogprobs(
+  logprobs: readonly (readonly TokenLogprob[] | null)[] | null,
+  ids: readonly number[],
+  names: TokenNames,
+): Promise<PromptLogprobs | null> {
+  if (!logprobs) return null;
+  const result: PromptLogprobs = [];
+  for (const [i, candidates] of logprobs.entries()) {
+    const tokens = await names.of(candidates?.map(({ token_id }) => token_id) ?? [ids[i]!]);
+    const entries = candidates?.map(({ token_id, logprob, rank }, j) => [token_id, { logprob: Math.max(logprob, LEAST), rank, decoded_token: tokens[j]! }] as const);
+    result.push(entries ? Object.fromEntries(entries) : null);
   }
   return result;
 }

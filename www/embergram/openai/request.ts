@@ -80,11 +80,14 @@ export async function readRequest(target: Target, kind: Kind, given: unknown, ca
   const promptOnly = kind === "completion" && body["echo"] === true && limit === 0;
   const max_tokens = promptOnly ? 1 : (limit ?? target.defaults.max_tokens ?? null);
   const logprobs = kind === "completion" ? body["logprobs"] : body["logprobs"] ? (body["top_logprobs"] ?? 0) : null;
+  // What is echoed is scored as the rest is.
+  const scored = body["prompt_logprobs"] ?? (body["echo"] === true ? (kind === "chat" ? (body["top_logprobs"] ?? 0) : logprobs) : null);
   const params = {
     n: 1,
     ...present(body, namesOf(kind, "sampling")),
     ...(body["logit_bias"] != null && { logit_bias: bias(body["logit_bias"] as Record<string, number>) }),
     ...(logprobs != null && { logprobs: logprobs as number }),
+    ...(scored != null && { prompt_logprobs: scored as number }),
     ...extension.params,
     max_tokens,
   } as SamplingParams & { n: number };
@@ -154,6 +157,8 @@ function checkBefore(kind: Kind, given: unknown): void {
     const value = Number(body[name] ?? 0);
     if (value < 0 && value !== -1) throw invalid(`\`${name}\` must be a positive value or -1.`, name, String(value));
   }
+  const scored = Number(body["prompt_logprobs"] ?? 0);
+  if (body["stream"] && scored !== 0) throw invalid("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs");
   if (kind === "chat" && Number(body["top_logprobs"] ?? 0) !== 0 && !body["logprobs"]) {
     throw invalid("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs");
   }
@@ -170,7 +175,6 @@ function isSet(value: unknown): boolean {
 /** Refuses by name what is not to be had here. */
 function checkSupport(kind: Kind, body: Body): void {
   if (body["suffix"] != null) throw invalidParam("suffix is only supported for models with FIM completion rendering", "suffix");
-  if (kind === "completion" && body["echo"] === true && body["logprobs"] != null) throw invalid("echo with logprobs is not supported: prompts are not scored.", "echo");
   const kwargs = body["chat_template_kwargs"] as Body | null | undefined;
   if (body["chat_template"] != null || kwargs?.["chat_template"] != null) {
     throw invalidParam("Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted chat template.");

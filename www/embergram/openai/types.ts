@@ -52,6 +52,12 @@ export interface CreateParams {
   skip_special_tokens?: SamplingParams["skip_special_tokens"] | null;
   /** vLLM's: whether the answer begins with the prompt, or in a chat with the message that it continues. Default false. */
   echo?: boolean | null;
+  /** vLLM's: how many most likely tokens to report besides each token of the prompt, 0 to 20. Default: no report. */
+  prompt_logprobs?: number | null;
+  /** vLLM's: the only tokens that may be chosen. Default: all. */
+  allowed_token_ids?: number[] | null;
+  /** vLLM's: words that the output does not have. Default: none. */
+  bad_words?: string[] | null;
   /** vLLM's: most tokens of the prompt, of which the rest is cut away; -1 is what fits. Default: none. */
   truncate_prompt_tokens?: number | null;
   /** vLLM's: what of the prompt is cut away. Default `"left"`, its beginning. */
@@ -195,6 +201,8 @@ export interface ChatCompletion {
   /** Tells versions apart. */
   system_fingerprint: string;
   usage: CompletionUsage;
+  /** How likely the prompt was, with `prompt_logprobs` or `echo`. */
+  prompt_logprobs: PromptLogprobs | null;
   /** The prompt's ids, with `return_token_ids`. */
   prompt_token_ids: number[] | null;
   /** What the template made, with `return_prompt_text`. */
@@ -246,13 +254,17 @@ export interface ChatCompletionChunkChoice {
   token_ids?: number[] | null;
 }
 
+/** For each token of a prompt it and the most likely ones, by their ids; `null` for the first. */
+export type PromptLogprobs = (Record<number, { logprob: number; rank: number; decoded_token: string }> | null)[];
+
 /** A value a token, in order. */
 export interface CompletionLogprobs {
   /** Where each token starts: the summed lengths of the tokens before it, in characters. */
   text_offset: number[];
+  /** The first of a prompt that is echoed is `null`, which OpenAI's types do not know. */
   token_logprobs: number[];
   tokens: string[];
-  /** The chosen token and the most likely ones, by their texts. */
+  /** The chosen token and the most likely ones, by their texts; the first of a prompt that is echoed is `null`. */
   top_logprobs: Record<string, number>[];
 }
 
@@ -280,6 +292,8 @@ export interface CompletionChoice {
   stop_reason: number | string | null;
   /** Its ids, with `return_token_ids`. */
   token_ids: number[] | null;
+  /** How likely the prompt was, with `prompt_logprobs`, or with `echo` and `logprobs`; not in a stream. */
+  prompt_logprobs?: PromptLogprobs | null;
   /** The prompt's ids, with `return_token_ids`. */
   prompt_token_ids: number[] | null;
 }

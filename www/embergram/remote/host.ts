@@ -31,11 +31,14 @@ interface Answer {
     stop_reason?: number | string | null;
     token_ids?: number[] | null;
     prompt_token_ids?: number[] | null;
+    prompt_logprobs?: Scores | null;
   }[];
+  prompt_logprobs?: Scores | null;
   prompt_token_ids?: number[] | null;
   usage?: Usage | null;
   metrics?: { speculative_decoding?: RequestSpeculation | null } | null;
 }
+type Scores = (Record<string, { logprob: number; rank: number }> | null)[];
 interface Named {
   token: string;
   logprob: number;
@@ -213,6 +216,7 @@ class Output {
   #last: number | null = null;
   #usage: Usage | undefined;
   #speculation: RequestSpeculation | null = null;
+  #scores: Scores | null = null;
 
   constructor(prompt: string | null, ids: number[], { n = 1, logprobs }: SamplingParams, start: number) {
     this.#prompt = prompt;
@@ -228,6 +232,7 @@ class Output {
   add(answer: Answer): Delta[] {
     this.#usage = answer.usage ?? this.#usage;
     this.#speculation = answer.metrics?.speculative_decoding ?? this.#speculation;
+    this.#scores = answer.prompt_logprobs ?? answer.choices[0]?.prompt_logprobs ?? this.#scores;
     const ids = answer.prompt_token_ids ?? answer.choices[0]?.prompt_token_ids;
     if (ids) this.#ids = ids;
     const deltas: Delta[] = [];
@@ -257,7 +262,17 @@ class Output {
   end(): RequestOutput {
     const now = performance.now() / 1000;
     for (const output of this.#choices) output.metrics = this.#metrics(output, now);
-    return { prompt: this.#prompt, prompt_token_ids: this.#ids, outputs: this.#choices, metrics: this.#choices[0]!.metrics };
+    return { prompt: this.#prompt, prompt_token_ids: this.#ids, outputs: this.#choices, prompt_logprobs: this.#prompt_logprobs(), metrics: this.#choices[0]!.metrics };
+  }
+
+  /** How likely the prompt was, the token itself first. */
+  #prompt_logprobs(): RequestOutput["prompt_logprobs"] {
+    const steps = this.#scores?.map((step, i) => {
+      const all = Object.entries(step ?? {}).map(([id, { logprob, rank }]): TokenLogprob => ({ token_id: Number(id), logprob, rank }));
+      const others = all.filter(({ token_id }) => token_id !== this.#ids[i]).sort((a, b) => a.rank - b.rank);
+      return step && [...all.filter(({ token_id }) => token_id === this.#ids[i]), ...others];
+    });
+    return steps ?? null;
   }
 
   /** What a client can tell: its own times, and the server's counts. */
