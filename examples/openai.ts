@@ -1,9 +1,9 @@
 // The calls of OpenAI's client for JavaScript, answered in the page.
-import { Llm, type LoadOptions, type OpenAI } from "embergram";
+import { Llm, type LoadOptions, type OpenAITypes } from "embergram";
 
 export async function main(options: LoadOptions, log: (line: string) => void = console.log): Promise<void> {
   const llm = await Llm.load(options);
-  const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "Where is the river?" }];
+  const messages: OpenAITypes.ChatCompletionMessageParam[] = [{ role: "user", content: "Where is the river?" }];
 
   const answer = await llm.chat.completions.create({ messages, max_tokens: 32, temperature: 0 });
   log(answer.choices[0]!.message.content);

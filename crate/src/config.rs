@@ -205,6 +205,15 @@ pub struct SamplingParams {
     pub include_stop_str_in_output: bool,
     /// Whether the text leaves special tokens out. Default true.
     pub skip_special_tokens: bool,
+    /// How many most likely tokens to report for each token of the prompt but the first, 0 to 20. Default: no report.
+    pub prompt_logprobs: Option<u32>,
+    /// The only tokens that may be chosen, at least one, in rising order. Default: all.
+    pub allowed_token_ids: Option<Vec<u32>>,
+    /// Words that the output does not have: their last token is masked where the ones before it are there. None may be empty.
+    /// Default: none.
+    pub bad_words: Vec<String>,
+    /// The same as tokens, which the engine fills in.
+    pub bad_words_token_ids: Vec<Vec<u32>>,
 }
 
 impl Default for SamplingParams {
@@ -228,12 +237,16 @@ impl Default for SamplingParams {
             ignore_eos: false,
             include_stop_str_in_output: false,
             skip_special_tokens: true,
+            prompt_logprobs: None,
+            allowed_token_ids: None,
+            bad_words: Vec::new(),
+            bad_words_token_ids: Vec::new(),
         }
     }
 }
 
 impl SamplingParams {
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 21] = [
         "n",
         "temperature",
         "top_k",
@@ -252,6 +265,9 @@ impl SamplingParams {
         "ignore_eos",
         "include_stop_str_in_output",
         "skip_special_tokens",
+        "prompt_logprobs",
+        "allowed_token_ids",
+        "bad_words",
     ];
 
     /// The lowest temperature above 0, vLLM's `_MAX_TEMP`.
@@ -304,15 +320,26 @@ impl SamplingParams {
                     v.as_array().map_or_else(|| text(v).map(|s| vec![s]), |list| list.iter().map(text).collect())
                 })?
                 .unwrap_or_default(),
-            stop_token_ids: keys
-                .optional("stop_token_ids", "a list of token ids", |v| {
-                    v.as_array()?.iter().map(|id| integer(id, 0..=MAX_SIZE).map(|id| id as u32)).collect()
-                })?
-                .unwrap_or_default(),
+            stop_token_ids: keys.optional("stop_token_ids", "a list of token ids", token_ids)?.unwrap_or_default(),
             ignore_eos: keys.boolean("ignore_eos", default.ignore_eos)?,
             include_stop_str_in_output: keys
                 .boolean("include_stop_str_in_output", default.include_stop_str_in_output)?,
             skip_special_tokens: keys.boolean("skip_special_tokens", default.skip_special_tokens)?,
+            prompt_logprobs: keys
+                .optional("prompt_logprobs", "a whole number from 0 to 20", |v| integer(v, 0..=20).map(|n| n as u32))?,
+            allowed_token_ids: keys.optional("allowed_token_ids", "a list of at least one token id", |v| {
+                let mut ids = token_ids(v).filter(|ids| !ids.is_empty())?;
+                ids.sort_unstable();
+                ids.dedup();
+                Some(ids)
+            })?,
+            bad_words: keys
+                .optional("bad_words", "a list of strings that are not empty", |v| {
+                    let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
+                    v.as_array()?.iter().map(text).collect()
+                })?
+                .unwrap_or_default(),
+            bad_words_token_ids: default.bad_words_token_ids,
         };
         if let Some(most) = params.max_tokens
             && params.min_tokens > most
@@ -333,7 +360,9 @@ impl SamplingParams {
     /// Checks that the token ids named here are in a vocabulary of this many tokens.
     pub fn check_vocabulary(&self, size: usize) -> Result<()> {
         let named = self.logit_bias.keys().map(|id| ("logit_bias", id));
-        for (key, &id) in named.chain(self.stop_token_ids.iter().map(|id| ("stop_token_ids", id))) {
+        let stops = self.stop_token_ids.iter().map(|id| ("stop_token_ids", id));
+        let allowed = self.allowed_token_ids.iter().flatten().map(|id| ("allowed_token_ids", id));
+        for (key, &id) in named.chain(stops).chain(allowed) {
             if id as usize >= size {
                 return Err(Error::new(
                     ErrorCode::InvalidParams,
@@ -343,6 +372,10 @@ impl SamplingParams {
         }
         Ok(())
     }
+}
+
+fn token_ids(value: &Value) -> Option<Vec<u32>> {
+    value.as_array()?.iter().map(|id| integer(id, 0..=MAX_SIZE).map(|id| id as u32)).collect()
 }
 
 /// `{ "50256": -100 }`. An id must be written as plain digits, so that no two keys are the same token.
@@ -542,7 +575,8 @@ mod tests {
             "n": 2, "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 7, "repetition_penalty": 1.5,
             "presence_penalty": -2, "frequency_penalty": 2, "logit_bias": { "5": -100, "0": 1.5 }, "logprobs": 20,
             "max_tokens": 9, "min_tokens": 9, "stop": ["a", "b"], "stop_token_ids": [1, 2], "ignore_eos": true,
-            "include_stop_str_in_output": true, "skip_special_tokens": false,
+            "include_stop_str_in_output": true, "skip_special_tokens": false, "prompt_logprobs": 3,
+            "allowed_token_ids": [9, 4, 9], "bad_words": ["c"],
         });
         assert_eq!(value.as_object().unwrap().len(), SamplingParams::KEYS.len());
         let expected = SamplingParams {
@@ -564,6 +598,10 @@ mod tests {
             ignore_eos: true,
             include_stop_str_in_output: true,
             skip_special_tokens: false,
+            prompt_logprobs: Some(3),
+            allowed_token_ids: Some(vec![4, 9]),
+            bad_words: vec!["c".into()],
+            bad_words_token_ids: Vec::new(),
         };
         assert_eq!(SamplingParams::from_json(&value), Ok(expected));
     }

@@ -67,6 +67,8 @@ fn requests_run_together_as_alone_and_each_is_counted_once() {
     exposition(&mut llm);
     prefixes(&mut llm);
     one_prompt_is_prefilled_once(&mut llm);
+    prompts_are_scored(&mut llm);
+    some_tokens_alone_and_some_words_not(&mut llm);
 }
 
 /// The row check writes into the cache; what prompts left there serves again all the same.
@@ -491,4 +493,58 @@ fn an_output_that_ends_inside_a_character_ends_before_it() {
     let p = json!({ "temperature": 0, "max_tokens": 1, "logit_bias": { (lead.to_string()): 100 } });
     let output = pollster::block_on(llm.generate(&[words(1, 5)], &params(p))).unwrap().remove(0).remove(0);
     assert_eq!((output.token_ids, output.text.as_str()), (vec![lead], ""));
+}
+
+/// A prompt's tokens are as likely as they were when the model wrote them, bit for bit: over several steps, beside others,
+/// and whatever the prefix cache holds.
+fn prompts_are_scored(llm: &mut Llm) {
+    let p = json!({ "temperature": 0, "max_tokens": 30, "ignore_eos": true, "logprobs": 3 });
+    let Prompt::Tokens(prompt) = words(77, 20) else { unreachable!() };
+    let ids = add(llm, &tokens(&prompt), p);
+    let written = finish(llm, &ids).remove(0);
+    let whole = tokens(&[&prompt[..], &written.token_ids].concat());
+    let known = written.logprobs.expect("they were asked for");
+    for _ in 0..2 {
+        let score = json!({ "n": 2, "seed": 1, "max_tokens": 4, "ignore_eos": true, "prompt_logprobs": 3 });
+        let mut ids = add(llm, &whole, score);
+        let plain = json!({ "temperature": 0, "max_tokens": 40, "ignore_eos": true });
+        ids.extend(add(llm, &words(78, 40), plain));
+        let [first, second, other] = &finish(llm, &ids)[..] else { panic!("three sequences") };
+        let scores = first.prompt_logprobs.as_ref().expect("they were asked for");
+        assert_eq!(scores.len(), prompt.len() + 30 - 1, "all but the first token");
+        assert_eq!(scores[prompt.len() - 1..], known[..]);
+        assert!(scores.iter().all(|one| (3..=4).contains(&one.len())));
+        assert!(second.prompt_logprobs.is_none() && other.prompt_logprobs.is_none());
+        assert_eq!((first.token_ids.len(), other.token_ids.len()), (4, 40));
+        assert_eq!(first.metrics.as_ref().map(|m| m.num_cached_tokens), Some(0));
+    }
+}
+
+fn some_tokens_alone_and_some_words_not(llm: &mut Llm) {
+    let run = |llm: &mut Llm, more: Value| {
+        let mut p = json!({ "temperature": 0, "max_tokens": 24, "ignore_eos": true });
+        p.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let ids = add(llm, &words(79, 30), p);
+        finish(llm, &ids).remove(0).token_ids
+    };
+    let free = run(llm, json!({}));
+    let some = run(llm, json!({ "allowed_token_ids": [290, 280, 270] }));
+    assert!(some.iter().all(|id| [270, 280, 290].contains(id)) && some != free);
+    let alone =
+        |id: &u32| llm.tokenize(&llm.detokenize(&[*id])).is_ok_and(|ids| ids.last() == Some(id) && ids.len() <= 2);
+    let bad =
+        *free.iter().find(|id| !llm.detokenize(&[**id]).starts_with(' ') && alone(id)).expect("a word of one token");
+    let word = llm.detokenize(&[bad]);
+    let without = run(llm, json!({ "bad_words": [word] }));
+    assert!(!without.contains(&bad), "{word:?} is token {bad} of {without:?}");
+    for (more, word) in [
+        (json!({ "allowed_token_ids": [] }), "at least one token id"),
+        (json!({ "bad_words": [""] }), "not empty"),
+        (json!({ "prompt_logprobs": 21 }), "from 0 to 20"),
+    ] {
+        let error = embergram::config::SamplingParams::from_json(&more).unwrap_err();
+        assert!(error.code == ErrorCode::InvalidParams && error.message.contains(word), "{error}");
+    }
+    let beyond = params(json!({ "allowed_token_ids": [99999] }));
+    assert_eq!(llm.add(&words(1, 3), &beyond).unwrap_err().code, ErrorCode::InvalidParams);
 }

@@ -14,7 +14,7 @@ test("docs/api.md is what the types say: after a change run `npm run docs`", () 
   const typedoc = [join(root, "node_modules/typedoc/bin/typedoc"), "--options", join(root, "typedoc.json"), "--out", folder];
   const { status, stderr } = spawnSync(process.execPath, typedoc, { encoding: "utf8", cwd: root });
   expect(status, stderr).toBe(0);
-  for (const file of ["api.md", "api/namespaces/OpenAI.md"]) {
+  for (const file of ["api.md", "api/namespaces/OpenAITypes.md"]) {
     expect(readFileSync(join(root, "docs", file), "utf8")).toBe(readFileSync(join(folder, file), "utf8"));
   }
 });

@@ -1,5 +1,5 @@
 // Checked by tsc alone: what the door gives is what OpenAI's own types say, so that code written for their client takes it.
-import type OpenAI from "openai";
+import Client, { type OpenAI } from "openai";
 import type { Llm } from "../../www/embergram/index.js";
 
 declare const llm: Llm;
@@ -25,6 +25,9 @@ export const bodies = {
   chat: Parameters<Llm["chat"]["completions"]["create"]>[0];
   completion: Parameters<Llm["completions"]["create"]>[0];
 };
+
+/** The client itself takes the fetch. */
+export const client = new Client({ fetch: llm.fetch, baseURL: "http://localhost/v1", apiKey: "none" });
 
 // @ts-expect-error: tools are refused by the types too
 void llm.chat.completions.create({ messages: [], tools: [] });

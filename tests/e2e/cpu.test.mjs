@@ -154,7 +154,7 @@ test("an abort ends a request between two steps; the threads go on", async () =>
     await llm.unload();
     return { error, before, whole: whole.token_ids, after: after.token_ids };
   });
-  expect(error).toMatchObject({ name: "EmbergramError", code: "aborted" });
+  expect(error).toMatchObject({ name: "AbortError", code: "aborted" });
   expect(before.length).toBeLessThan(200);
   expect(before).toEqual(whole.slice(0, before.length));
   expect(after).toEqual(whole);

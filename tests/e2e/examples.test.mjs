@@ -1,5 +1,7 @@
 // The examples, in a real Chromium over a tiny model: what they print is what the engine counted.
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build as esbuild } from "esbuild";
@@ -7,9 +9,11 @@ import { build as vite } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { dist } from "../../scripts/build.mjs";
 import { root } from "../../scripts/setup.mjs";
+import { listener } from "../../www/embergram/node/cli/http.ts";
+import { Llm } from "../node/harness.mjs";
 import { open } from "./harness.mjs";
 
-const NAMES = ["basic_metrics", "acceptance_rate", "per_position", "tuning", "openai"];
+const NAMES = ["basic_metrics", "acceptance_rate", "per_position", "tuning", "openai", "ai_sdk", "server"];
 const folder = mkdtempSync(join(tmpdir(), "embergram-examples-"));
 let browser;
 let page;
@@ -33,10 +37,10 @@ afterAll(async () => {
 });
 
 /** What an example printed, and what it returned. */
-const run = (name) => page.evaluate(`(async () => {
+const run = (name, more = "") => page.evaluate(`(async () => {
   const lines = [];
   const { main } = await import("/examples/${name}.js");
-  const result = await main({ model: "/tiny.gguf", max_model_len: 256 }, (line) => lines.push(line));
+  const result = await main({ model: "/tiny.gguf", max_model_len: 256 }, (line) => lines.push(line)${more});
   return { lines, result };
 })()`);
 /** The number behind a line's words. */
@@ -84,6 +88,28 @@ test("OpenAI's calls", async () => {
   expect(lines).toHaveLength(3);
   expect(lines[1]).toMatch(/^\d+ tokens, (stop|length)$/);
   expect(lines[2]).toMatch(/^[^]+\n\d+ tokens$/);
+});
+
+test("the AI SDK", async () => {
+  const { lines } = await run("ai_sdk");
+  expect(lines[0]).not.toBe("");
+  expect(lines[1]).toMatch(/^\d+ tokens$/);
+});
+
+test("a model here, and a server", async () => {
+  const llm = await Llm.load({ model: process.env.EMBERGRAM_TINY_MODEL, max_model_len: 256, speculative_config: { method: "ngram", num_speculative_tokens: 3, prompt_lookup_min: 1 , prompt_lookup_max: 3 } });
+  const server = createServer(listener(llm.fetch)).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  const { lines } = await run("server", `, "${origin}"`);
+  expect(lines).toHaveLength(6);
+  expect(lines[3]).toBe(`random tiny on ${origin}`);
+  // The same model, and the same text.
+  expect(lines[4]).toBe(lines[1]);
+  expect(lines[2]).toBe("no speculation");
+  expect(lines[5]).toMatch(/^acceptance rate: [\d.]+ %$/);
+  server.close();
+  await llm.unload();
 });
 
 test("the Vite project builds, loads a file that is chosen, and streams", async () => {

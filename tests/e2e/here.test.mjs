@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { launch } from "../../scripts/browser.mjs";
 import { dist } from "../../scripts/build.mjs";
+import { root } from "../../scripts/setup.mjs";
 import { serve } from "../support/server.mjs";
 
 /** A module that has `run(options)`, with what it imports from. */
@@ -75,6 +76,43 @@ test("a service worker runs a model", async () => {
     const refused = await page.evaluate(ask, ["index", options]);
     expect(refused).toMatchObject({ code: "invalid_config", message: expect.stringContaining("embergram/here") });
   }
+  await page.close();
+});
+
+test("a service worker answers a page's requests as a server would", async () => {
+  // What docs/openai.md shows, with the model loaded when it is first asked for.
+  const [, snippet] = /addEventListener\("fetch"[^]*?```/.exec(readFileSync(join(root, "docs/openai.md"), "utf8"))[0].match(/([^]*?)\n```/);
+  server.file("/door/sw.js", Buffer.from(`
+    import { Llm } from "/here.js";
+    let loading;
+    const llm = { fetch: async (request) => (await (loading ??= Llm.load({ model: new URL("/tiny.gguf", location.href).href, max_model_len: 128 }))).fetch(request) };
+    addEventListener("activate", (event) => event.waitUntil(clients.claim()));
+    ${snippet}`), { "content-type": "text/javascript" });
+  server.file("/door/", Buffer.from("<!doctype html><title>door</title>"), { "content-type": "text/html" });
+  const page = await context.newPage();
+  await page.goto(`${server.origin}/door/`);
+  const got = await page.evaluate(async () => {
+    await navigator.serviceWorker.register("/door/sw.js", { type: "module" });
+    await new Promise((done) => (navigator.serviceWorker.controller ? done() : navigator.serviceWorker.addEventListener("controllerchange", done)));
+    const post = (body, signal) => fetch("/v1/chat/completions", {
+      method: "POST", signal, headers: { "content-type": "application/json" },
+      body: JSON.stringify({ messages: [{ role: "user", content: "the" }], temperature: 0, max_tokens: 6, ignore_eos: true, ...body }),
+    });
+    const whole = await (await post({})).json();
+    const streamed = await (await post({ stream: true })).text();
+    const stop = new AbortController();
+    const cut = post({ max_tokens: 90, stream: true }, stop.signal).then(async (response) => {
+      const reader = response.body.getReader();
+      await reader.read();
+      stop.abort();
+      for (;;) if ((await reader.read()).done) return "no error";
+    }).catch(({ name }) => name);
+    const aborted = await cut;
+    return { whole, streamed, aborted, refused: (await post({ temperature: 9 })).status, elsewhere: (await fetch("/tiny.gguf", { method: "HEAD" })).status };
+  });
+  const chunks = got.streamed.trim().split("\n\n").slice(0, -1).map((line) => JSON.parse(line.slice("data: ".length)));
+  expect(chunks.map(({ choices }) => choices[0].delta.content ?? "").join("")).toBe(got.whole.choices[0].message.content);
+  expect(got).toMatchObject({ whole: { object: "chat.completion", usage: { completion_tokens: 6 } }, aborted: "AbortError", refused: 400, elsewhere: 200 });
   await page.close();
 });
 

@@ -166,7 +166,7 @@ test("what is no answer is an error", async () => {
     ];
     return (await Promise.all([aborted, ...all.map(settled)])).map(({ error }) => `${error?.name} ${error?.code}`);
   });
-  expect(errors).toEqual(["aborted", "http", "network", "invalid_config", "invalid_config", "invalid_config"].map((code) => `EmbergramError ${code}`));
+  expect(errors).toEqual(["aborted", "http", "network", "invalid_config", "invalid_config", "invalid_config"].map((code) => `${code === "aborted" ? "AbortError" : "EmbergramError"} ${code}`));
 });
 
 test("a caller's fetch brings the headers", async () => {

@@ -48,7 +48,7 @@ afterAll(async () => {
   await server?.close();
 });
 
-const aborted = { value: "undefined", error: { name: "EmbergramError", code: "aborted", message: expect.any(String) } };
+const aborted = { value: "undefined", error: { name: "AbortError", code: "aborted", message: expect.any(String) } };
 const noWorkers = () => expect.poll(() => page.workers().length, { timeout: 20_000 }).toBe(0);
 
 test("unload ends, and what is in flight with it, though a step never does", async () => {
@@ -147,15 +147,17 @@ test.each([true, false])("a panic is told in its own words, to the call and to a
     const step = await Promise.all(open);
     inject({});
     const later = await Promise.all([llm.generate("the", words), llm.tokenize("the"), llm.getMetrics()].map((call) => outcome(call)));
+    const { code, message } = await llm.lost;
     await llm.unload();
     // While loading.
     inject({ createBuffer: "throw" });
-    return { step, later, load: await outcome(load(worker ? { workerUrl: "/faulty-load.js" } : options)) };
+    return { step, later, lost: { code, message }, load: await outcome(load(worker ? { workerUrl: "/faulty-load.js" } : options)) };
   }, worker);
   const panicked = (where) => ({
     value: "undefined", error: { name: "EmbergramError", code: "internal", message: expect.stringMatching(new RegExp(`panicked.*injected into ${where}`, "s")) },
   });
   expect([...got.step, ...got.later]).toEqual(Array(5).fill(panicked("writeBuffer")));
+  expect(got.lost).toEqual({ code: "internal", message: panicked("writeBuffer").error.message });
   expect(got.load).toEqual(panicked("createBuffer"));
 });
 
@@ -164,10 +166,11 @@ test("a caller's mistake is no trap: the engine goes on", async () => {
     const llm = await load({ backend: "cpu" });
     const mistakes = await Promise.all([llm.detokenize(null), llm.tokenize(undefined), llm.tokenize({})].map((call) => outcome(call)));
     const [{ outputs: [{ token_ids }] }] = await llm.generate("the", words);
+    const lost = await Promise.race([llm.lost, new Promise((done) => setTimeout(done, 50, "open"))]);
     await llm.unload();
-    return { refused: mistakes.map(({ error }) => error?.name), tokens: token_ids.length };
+    return { refused: mistakes.map(({ error }) => error?.name), tokens: token_ids.length, lost };
   });
-  expect(got).toEqual({ refused: Array(3).fill("EmbergramError"), tokens: 6 });
+  expect(got).toEqual({ refused: Array(3).fill("EmbergramError"), tokens: 6, lost: "open" });
 });
 
 test("memory that runs out is said to be that, and the engine is not used again", async () => {

@@ -213,8 +213,8 @@ test("a signal ends generate with code aborted; it counts once, and the engine g
       late: await settled(llm.generate("the light", long, { signal: stop.signal })),
     };
   });
-  expect(ended.error).toMatchObject({ name: "EmbergramError", code: "aborted" });
-  expect(late.error).toMatchObject({ name: "EmbergramError", code: "aborted" });
+  expect(ended.error).toMatchObject({ name: "AbortError", code: "aborted" });
+  expect(late.error).toMatchObject({ name: "AbortError", code: "aborted" });
   expect(ids(bystander)).toEqual(ids(alone));
   expect(await aborts()).toBe(before + 2);
   expect(await running()).toBe(0);
@@ -238,7 +238,7 @@ test("a signal ends a stream: what came before it stays, then code aborted", asy
     }
     return { whole, tokens, error };
   });
-  expect(error).toEqual({ name: "EmbergramError", code: "aborted" });
+  expect(error).toEqual({ name: "AbortError", code: "aborted" });
   expect(tokens.length).toBeGreaterThanOrEqual(5);
   expect(tokens.length).toBeLessThan(400);
   expect(tokens).toEqual(whole.outputs[0].token_ids.slice(0, tokens.length));

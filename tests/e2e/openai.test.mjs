@@ -35,9 +35,10 @@ test("chat.completions.create answers as llm.chat does, streamed or not", async 
     expect(message.content).toBe(native.outputs[i].text);
     expect(finish_reason).toBe(native.outputs[i].finish_reason);
     expect(logprobs.content.map((t) => t.logprob)).toEqual(native.outputs[i].logprobs.map(([chosen]) => chosen.logprob));
-    for (const { top_logprobs } of logprobs.content) {
+    for (const { token, top_logprobs } of logprobs.content) {
       expect(top_logprobs).toHaveLength(2);
-      expect(top_logprobs[0].logprob).toBeGreaterThanOrEqual(top_logprobs[1].logprob);
+      // As in vLLM the chosen token is the first, and the likeliest other comes after it.
+      expect(top_logprobs[0].token).toBe(token);
     }
     // The tokens' bytes make up the text, but for tokens that are parts of characters.
     if (logprobs.content.every((t) => t.bytes)) {
@@ -55,7 +56,10 @@ test("chat.completions.create answers as llm.chat does, streamed or not", async 
   expect(whole.usage).toMatchObject({ prompt_tokens: prompt, completion_tokens: tokens, total_tokens: prompt + tokens });
   // The prompt's whole blocks of 16 were computed for the call before.
   expect(whole.usage.prompt_tokens_details.cached_tokens).toBe(Math.floor((prompt - 1) / 16) * 16);
-  expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage, metrics: whole.metrics });
+  // vLLM leaves what is null out of the last chunk.
+  const { completion_tokens_details, ...usage } = whole.usage;
+  expect(completion_tokens_details).toBeNull();
+  expect(chunks.at(-1)).toMatchObject({ choices: [], usage, metrics: whole.metrics });
   const drafts = native.outputs.map((o) => o.metrics.speculative_decoding);
   expect(whole.metrics.speculative_decoding.num_draft_tokens).toBe(drafts[0].num_draft_tokens + drafts[1].num_draft_tokens);
   expect(whole.metrics.speculative_decoding.num_draft_tokens).toBeGreaterThan(0);
@@ -98,7 +102,7 @@ test("aborts through the signal, the controller, and by leaving; the engine goes
     const metrics = await llm.getMetrics();
     return { signal, kept, count: embergram.counterValue(metrics, "vllm:request_success", { finished_reason: "abort" }) };
   });
-  expect(signal.error).toMatchObject({ name: "EmbergramError", code: "aborted" });
+  expect(signal.error).toMatchObject({ name: "AbortError", code: "aborted" });
   expect(kept.value.usage.completion_tokens).toBe(2);
   expect(count).toBe(3);
 });
@@ -115,5 +119,5 @@ test("refusals come from the door or from the engine, with their codes", async (
     "invalid_params", "invalid_params", "invalid_params", "invalid_params", "prompt_too_long",
   ]);
   expect(refused.map(({ error }) => error.name)).toEqual(Array(5).fill("EmbergramError"));
-  expect(refused[2].error.message).toContain("temperature is -1");
+  expect(refused[2].error.message).toContain("temperature must be non-negative, got -1.0.");
 });

@@ -86,7 +86,7 @@ test("serve has the paths of vLLM's server", async () => {
     });
     const origin = /http:\/\/127\.0\.0\.1:\d+/.exec(line)[0];
     const get = async (path) => (await fetch(origin + path)).text();
-    const post = (path, body, headers = {}) => fetch(origin + path, { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), headers });
+    const post = (path, body, headers = {}) => fetch(origin + path, { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), headers: { "content-type": "application/json", ...headers } });
     expect((await fetch(`${origin}/health`)).status).toBe(200);
     expect(JSON.parse(await get("/v1/models")).data).toMatchObject([{ id: "llama3", object: "model" }]);
     const answer = await (await post("/v1/completions", { prompt: "the", max_tokens: 4, temperature: 0 })).json();
@@ -101,7 +101,7 @@ test("serve has the paths of vLLM's server", async () => {
     expect(await get("/metrics")).toMatch(/^vllm:generation_tokens_total\{.*model_name="llama3".*\} 12/m);
     const wrong = await post("/v1/completions", { prompt: "the", temperature: -1 });
     expect(wrong.status).toBe(400);
-    expect(await wrong.json()).toMatchObject({ error: { code: "invalid_params", type: "BadRequestError" } });
+    expect(await wrong.json()).toMatchObject({ error: { code: 400, type: "BadRequestError", param: "temperature" } });
     const taken = await embergram(["serve", hfFolder("llama3"), "--port", new URL(origin).port, "--max-model-len", "64"]);
     expect(taken.code).toBe(2);
     expect(taken.stderr).toMatch(/^embergram: --port \d+ cannot be had: .*EADDRINUSE[^\n]*\n$/);

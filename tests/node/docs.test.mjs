@@ -1,13 +1,16 @@
-// What docs/node.md says is so: its snippets run, beside a model of the name that they give.
+// What docs/node.md, docs/openai.md and docs/errors.md say is so: their snippets run, beside a model of the name that they give.
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { root } from "../../scripts/setup.mjs";
-import { embergram, script, TINY } from "./harness.mjs";
+import { listener } from "../../www/embergram/node/cli/http.ts";
+import { embergram, Llm, script, TINY } from "./harness.mjs";
 
-const page = readFileSync(join(root, "docs/node.md"), "utf8");
-const snippets = (language) => [...page.matchAll(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``, "g"))].map(([, text]) => text);
+const read = (name) => readFileSync(join(root, "docs", name), "utf8");
+const snippets = (language, page = read("node.md")) => [...page.matchAll(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``, "g"))].map(([, text]) => text);
 const NAME = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 test("the script", async () => {
@@ -34,4 +37,38 @@ test("the commands", async () => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+test("OpenAI's API: the clients, and a server", async () => {
+  const all = snippets("js", read("openai.md"));
+  const pages = all.filter((text) => text.includes("addEventListener"));
+  expect([all.length, pages.length]).toEqual([5, 1]);
+  const llm = await Llm.load({ model: TINY, max_model_len: 128 });
+  const server = createServer(listener(llm.fetch)).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  for (const snippet of all.filter((text) => !pages.includes(text))) {
+    const text = snippet.replace("http://localhost:8000", `http://127.0.0.1:${server.address().port}`);
+    const { code, stderr } = await script(`
+      import { Llm${/import .*Llm/.test(text) ? " as Same" : ""}, speculationStats } from "embergram";
+      const model = ${JSON.stringify(TINY)};
+      ${/const llm/.test(text) ? "" : "const llm = await Llm.load({ model, max_model_len: 128 });"}
+      ${text}
+      ${/textStream/.test(text) ? "for await (const _ of textStream) break;" : ""}
+      process.exit();`);
+    expect({ code, stderr }, snippet).toEqual({ code: 0, stderr: "" });
+  }
+  server.close();
+  await llm.unload();
+});
+
+test("what an error tells", async () => {
+  const [text, ...more] = snippets("js", read("errors.md"));
+  expect(more).toEqual([]);
+  const { code, stdout, stderr } = await script(`
+    import { Llm } from "embergram";
+    const llm = await Llm.load({ model: ${JSON.stringify(TINY)}, max_model_len: 64 });
+    const messages = [{ role: "user", content: "the" }];
+    const signal = AbortSignal.abort();
+    ${text}`);
+  expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "so far: undefined\n", stderr: "" });
 });

@@ -105,7 +105,7 @@ describe("abort", () => {
   test("in the download: at once, and a later load goes on", async () => {
     house.server.fault(PATH, (_, n) => (n === 1 ? { stallAfter: 5 * MIB } : {}));
     const result = await load({}, { abortAfter: 4 * MIB + 1 });
-    expect(result.error).toMatchObject({ name: "EmbergramError", code: "aborted" });
+    expect(result.error).toMatchObject({ name: "AbortError", code: "aborted" });
     expect(result.ms).toBeLessThan(2000);
     const stored = await size();
     expect(stored).toBeGreaterThan(4 * MIB);

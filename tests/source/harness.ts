@@ -1,7 +1,7 @@
 // Runs in a page, a dedicated worker and a shared worker alike: performs one job with the package's source room and
 // tells what came of it. In the page, `run(context, job)` carries a job to the context that shall do it.
 import { EmbergramError } from "../../www/embergram/error.js";
-import { modelCache, openHeads, openModel, RestartLoad, whole, type CachedModel, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
+import { keptModels, openHeads, openModel, RestartLoad, whole, type CachedModel, type ModelInput, type OpenOptions, type Progress } from "../../www/embergram/source/index.js";
 
 export type Context = "page" | "dedicated" | "shared";
 
@@ -163,10 +163,10 @@ async function stored(): Promise<string> {
 
 async function perform(job: Job): Promise<Result> {
   const value = async (of: Promise<unknown>): Promise<Result> => ({ parts: [], progress: [], restarts: 0, largest: 0, ms: 0, value: await of });
-  if (job.do === "list") return value(modelCache.list());
-  if (job.do === "size") return value(modelCache.size());
-  if (job.do === "clear") return value(modelCache.clear());
-  if (job.do === "delete") return value(modelCache.delete(job.listed ?? job.input!, job.options));
+  if (job.do === "list") return value(keptModels.list());
+  if (job.do === "size") return value(keptModels.size());
+  if (job.do === "clear") return value(keptModels.clear());
+  if (job.do === "delete") return value(keptModels.delete(job.listed ?? job.input!, job.options));
   if (job.do === "stored") return value(stored());
   if (job.do === "damage") return value(damage(new URL(job.input!, location.href).href, job.damage!));
   return load(job);

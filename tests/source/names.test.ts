@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { digestOf, sameFile } from "../../www/embergram/source/http.js";
-import { modelCache, openModel } from "../../www/embergram/source/index.js";
+import { keptModels, openModel } from "../../www/embergram/source/index.js";
 import { remoteFiles, splitOf } from "../../www/embergram/source/names.js";
 import { shown } from "../../www/embergram/source/secrets.js";
 import { ProgressMeter, type Progress } from "../../www/embergram/source/progress.js";
@@ -27,7 +27,7 @@ describe("names", () => {
   ])("%s is refused with the right form", async (name) => {
     const refusal = { code: "invalid_config", message: expect.stringMatching(/hf:owner\/repo\/file\.gguf.*hf:owner\/repo:Q4_K_M/) };
     await expect(openModel(name, { fetch: () => expect.unreachable() })).rejects.toMatchObject(refusal);
-    await expect(modelCache.delete(name)).rejects.toMatchObject(refusal);
+    await expect(keptModels.delete(name)).rejects.toMatchObject(refusal);
   });
 
   test("relative addresses need a base", () => {
@@ -110,7 +110,7 @@ test("progress adds parts up, and forgets what a restart takes back", () => {
 });
 
 test("without a browser's storage the cache is empty, not an error", async () => {
-  expect(await modelCache.list()).toEqual([]);
-  expect(await modelCache.size()).toBe(0);
-  await modelCache.clear();
+  expect(await keptModels.list()).toEqual([]);
+  expect(await keptModels.size()).toBe(0);
+  await keptModels.clear();
 });

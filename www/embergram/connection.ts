@@ -8,7 +8,7 @@ import { atMost } from "./patience.js";
 /** The host's methods, which all return promises, so that a worker's look the same. */
 export type HostApi = Pick<
   EngineHost,
-  | "load" | "inspect" | "run" | "cancel" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
+  | "load" | "inspect" | "download" | "check" | "run" | "cancel" | "promptTokens" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
   | "setSpeculativeConfig" | "unload"
 >;
 
@@ -19,6 +19,8 @@ export interface Connection {
   callback<F extends object>(f: F): F;
   /** The modules, where they came with the script. */
   wasm: Modules | undefined;
+  /** Resolves when the host is of no more use, by what a call or its worker tells; never with {@link Connection.close}. */
+  lost: Promise<EmbergramError>;
   /** Unloads the host and stops its worker; calls under way reject. One that does not answer is stopped in a moment. */
   close(): Promise<void>;
 }
@@ -47,7 +49,10 @@ export function connection(host: HostApi, callback: Connection["callback"] = (f)
   let ended: EmbergramError | undefined;
   let close: Promise<void> | undefined;
   const open = new Set<(error: EmbergramError) => void>();
+  let tell = (_: EmbergramError) => {};
+  const lost = new Promise<EmbergramError>((resolve) => (tell = resolve));
   const end = (error: EmbergramError) => {
+    if (!close) tell(error);
     ended ??= error;
     for (const reject of open) reject(ended);
     open.clear();
@@ -57,7 +62,14 @@ export function connection(host: HostApi, callback: Connection["callback"] = (f)
     new Promise<T>((resolve, reject) => {
       if (ended) return reject(ended);
       open.add(reject);
-      f(host).then(resolve, (error) => reject(asEmbergramError(error))).finally(() => open.delete(reject));
+      const fail = (thrown: unknown) => {
+        const error = asEmbergramError(thrown);
+        if (error.code === "device_lost" && !close) tell(error);
+        // A caller's mistake may be an internal error too.
+        if (error.code === "internal" && !close) void host.check().catch(tell);
+        reject(error);
+      };
+      f(host).then(resolve, fail).finally(() => open.delete(reject));
     });
   const unload = async () => {
     await atMost(PATIENCE, call((host) => host.unload()));
@@ -67,6 +79,7 @@ export function connection(host: HostApi, callback: Connection["callback"] = (f)
     call,
     callback,
     wasm: ownWasm(),
+    lost,
     close: () => {
       if (!close) {
         const running = (close = unload().finally(() => closing.delete(running)));

@@ -1,3 +1,5 @@
+import type { RequestOutput } from "./types.js";
+
 /** What kind of thing went wrong. Codes are stable: programs may branch on them. */
 export type ErrorCode =
   /** The bytes are not a GGUF file, contradict themselves, or are not those that were promised (sha256). */
@@ -30,8 +32,16 @@ export type ErrorCode =
   | "adapter_too_small"
   /** The device was lost; load again. */
   | "device_lost"
-  /** The server answered with an error status. */
+  /** The server answered with an error status, or is not what it was taken for. */
   | "http"
+  /** The server answers, but not to pages of this origin. */
+  | "cors"
+  /** The server wants another key. */
+  | "unauthorized"
+  /** The server has no model of this name. */
+  | "unknown_model"
+  /** The server answers, but tells no metrics. */
+  | "no_metrics"
   /** The connection broke or could not be made. */
   | "network"
   /** The browser grants this origin too little storage for the model. */
@@ -43,13 +53,19 @@ export type ErrorCode =
 
 /** The one error type of the package. The message says what was wrong, where, and what to do. */
 export class EmbergramError extends Error {
-  override readonly name = "EmbergramError";
+  /** `AbortError` with code `aborted`, as other functions that a signal ends have it; else `EmbergramError`. */
+  override readonly name: "EmbergramError" | "AbortError";
   /** The stable code. */
   readonly code: ErrorCode;
+  /** Of a call that its signal ended, what its prompts had given by then. The `cause` is the signal's `reason`. */
+  readonly partial?: RequestOutput[];
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: ErrorCode, message: string, options: ErrorOptions & { partial?: RequestOutput[] | undefined } = {}) {
+    const { partial, ...own } = options;
+    super(message, own);
     this.code = code;
+    this.name = code === "aborted" ? "AbortError" : "EmbergramError";
+    if (partial) this.partial = partial;
   }
 }
 
@@ -61,7 +77,7 @@ export function unloadedError(): EmbergramError {
 const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
   "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
   "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "no_webgpu", "no_simd", "adapter_too_small",
-  "device_lost", "http", "network", "quota", "aborted", "internal",
+  "device_lost", "http", "cors", "unauthorized", "unknown_model", "no_metrics", "network", "quota", "aborted", "internal",
 ]);
 
 /** Any thrown value as one of ours: an error with a `code` of ours keeps it, everything else is `internal`. */

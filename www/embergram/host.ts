@@ -15,7 +15,7 @@ import { forget } from "./remember.js";
 import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
 import { supported } from "./supported.js";
-import { modelCache, openHeads, openModel, type ModelInput, type OpenOptions } from "./source/index.js";
+import { keptModels, openHeads, openModel, RestartLoad, type DownloadOptions, type ModelInput, type ModelPart, type NameOptions } from "./source/index.js";
 import type {
   BackendOptions, ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress,
   Metric, ModelInfo, OutputError, Prompt, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
@@ -23,7 +23,7 @@ import type {
 import { checkVersions, VERSION } from "./version.js";
 
 /** What `load` needs beside the engine's options. */
-export interface LoadRequest extends BackendOptions, Omit<OpenOptions, "onProgress" | "signal" | "fetch"> {
+export interface LoadRequest extends BackendOptions, NameOptions, DownloadOptions {
   /** URL, file, files or `hf:` name of a model; of a split GGUF any part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
@@ -50,6 +50,7 @@ interface SequenceOutput {
   token_ids: number[];
   draft_positions: (number | null)[];
   logprobs: TokenLogprob[][];
+  prompt_logprobs: TokenLogprob[][] | null;
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
   error: OutputError | null;
@@ -113,7 +114,7 @@ export class EngineHost {
       const { model, engine, ...open } = request;
       // A file that is no whole model must not come out of the cache when the server's has been mended.
       const damaged = failure.code === "invalid_file" || failure.code === "truncated_file";
-      if (damaged && (typeof model === "string" || model instanceof URL)) await modelCache.delete(model, open).catch(() => {});
+      if (damaged && (typeof model === "string" || model instanceof URL)) await keptModels.delete(model, open).catch(() => {});
       throw failure;
     } finally {
       this.#loading.delete(abort);
@@ -163,6 +164,31 @@ export class EngineHost {
     }
   }
 
+  /** Brings a model into the cache; loads nothing. Gives the bytes of its files. */
+  async download(request: LoadRequest, onProgress?: (progress: LoadProgress) => void, fetchPort?: FetchPort): Promise<number> {
+    const abort = new AbortController();
+    const { model, engine, version, wasmUrl, wasm, backend, threads, ...open } = request;
+    const work = async () => {
+      checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
+      const fetch = fetchPort && { fetch: fetchThrough(fetchPort) };
+      const source = await openModel(model, { ...open, ...fetch, cache: true, signal: abort.signal, onProgress: (progress) => onProgress?.(progress) });
+      let bytes = 0;
+      for (const part of [...source.files, ...source.parts]) bytes += await read(part);
+      return bytes;
+    };
+    const working = work();
+    this.#loading.set(abort, working);
+    try {
+      return await working;
+    } catch (error) {
+      throw asEmbergramError(error);
+    } finally {
+      this.#loading.delete(abort);
+      release(onProgress);
+      release(fetchPort);
+    }
+  }
+
   /** Tells what a model is by its headers; loads nothing. */
   async inspect({ model, engine, version, wasmUrl, wasm, backend, threads, ...open }: LoadRequest, fetchPort?: FetchPort): Promise<Inspection> {
     const abort = new AbortController();
@@ -182,6 +208,11 @@ export class EngineHost {
       this.#loading.delete(abort);
       release(fetchPort);
     }
+  }
+
+  /** Rejects where the engine is of no more use. */
+  async check(): Promise<void> {
+    if (this.#dead) throw this.#dead;
   }
 
   /**
@@ -259,7 +290,8 @@ export class EngineHost {
     };
     try {
       prompts.forEach(([prompt, tokens], i) => {
-        const own = checkedParams(Array.isArray(params) ? params[i] : params);
+        const { truncate_prompt_tokens, ...own } = checkedParams(Array.isArray(params) ? params[i] : params);
+        tokens = truncated(tokens, truncate_prompt_tokens, engine);
         const ids = engine.add(tokens, own) as number[];
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
@@ -270,7 +302,7 @@ export class EngineHost {
           };
         });
         entry.outputs.push({
-          prompt, prompt_token_ids: tokens, outputs, metrics: null,
+          prompt, prompt_token_ids: tokens, outputs, prompt_logprobs: null, metrics: null,
         });
       });
     } catch (error) {
@@ -292,7 +324,13 @@ export class EngineHost {
     if (!entry) return;
     this.#calls.delete(call);
     for (const id of entry.sequences) this.#drop(engine, id);
-    entry.reject(new EmbergramError("aborted", "the call was aborted"));
+    entry.reject(new EmbergramError("aborted", "the call was aborted", { partial: entry.outputs }));
+  }
+
+  /** The token ids of a call's prompts, which do not run. */
+  async promptTokens(work: Work): Promise<number[][]> {
+    const prompts = await this.#tokenized(work, new AbortController().signal);
+    return prompts.map(([, tokens]) => tokens);
   }
 
   async tokenize(text: string): Promise<number[]> {
@@ -436,8 +474,13 @@ export class EngineHost {
     output.error = added.error;
     output.metrics = added.metrics;
     if (place.index === 0) request.metrics = added.metrics;
-    const { id, logprobs, ...delta } = added;
-    call.told = call.onDelta?.(place.prompt, { index: place.index, ...delta, logprobs: output.logprobs && logprobs });
+    const { id, logprobs, prompt_logprobs: scores, ...delta } = added;
+    // Nothing comes before the first token.
+    const prompt_logprobs = scores && [null, ...scores];
+    if (prompt_logprobs) request.prompt_logprobs = prompt_logprobs;
+    call.told = call.onDelta?.(place.prompt, {
+      index: place.index, ...delta, logprobs: output.logprobs && logprobs, ...(prompt_logprobs && { prompt_logprobs }),
+    });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
     call.open -= 1;
@@ -464,6 +507,29 @@ function free({ engine, opened }: Built, rest: Promise<void> = Promise.resolve()
 function checkedParams(params: unknown): SamplingParams {
   if (typeof params === "object" && params !== null && !Array.isArray(params)) return params;
   throw new EmbergramError("invalid_params", `sampling parameters are an object such as { max_tokens: 64 }, not ${shown(params)}`);
+}
+
+/** Reads a file to its end, which keeps it; gives its bytes. */
+async function read(part: ModelPart): Promise<number> {
+  for (;;) {
+    try {
+      let bytes = 0;
+      for await (const chunk of part.bytes()) bytes += chunk.length;
+      return bytes;
+    } catch (error) {
+      if (!(error instanceof RestartLoad)) throw error;
+    }
+  }
+}
+
+/** The last tokens of a prompt. */
+function truncated(tokens: number[], most: number | null | undefined, engine: Engine): number[] {
+  if (most == null) return tokens;
+  if (!Number.isInteger(most) || most < -1 || most === 0) {
+    throw new EmbergramError("invalid_params", `sampling parameter truncate_prompt_tokens is ${String(most)}, but must be a whole number from 1, or -1 for what fits`);
+  }
+  const kept = most === -1 ? (engine.info() as ModelInfo).max_model_len - 1 : most;
+  return tokens.length > kept ? tokens.slice(tokens.length - kept) : tokens;
 }
 
 function checkedIds(prompt: unknown): readonly number[] | Uint32Array {

@@ -1,39 +1,61 @@
 /** The object people use: a loaded model. */
 import { connect } from "./connect.js";
-import { closed, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
-import { EmbergramError } from "./error.js";
+import { closed, connection, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
+import { EmbergramError, type ErrorCode } from "./error.js";
 import { offerFetch } from "./fetch-port.js";
 import type { LoadRequest, Work } from "./host.js";
+import { serverFetch } from "./openai/fetch.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
 import { unlessAborted } from "./patience.js";
 import { Queue } from "./queue.js";
-import { besideModel, type ModelInput } from "./source/index.js";
+import { remoteDoors, remoteFetch } from "./remote/doors.js";
+import { RemoteHost } from "./remote/host.js";
+import { Server, type ServerOptions } from "./remote/server.js";
+import { besideModel, type DownloadOptions, type ModelInput, type NameOptions } from "./source/index.js";
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
 import type {
-  ChatMessage, ChatTemplateOptions, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput,
+  BackendOptions, ChatMessage, ChatTemplateOptions, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput,
   SamplingParams,
   SpeculativeConfig, Support,
 } from "./types.js";
 import { VERSION } from "./version.js";
 
 /** Options of {@link Llm.load}. */
-export interface LoadOptions extends EngineOptions, ConnectOptions, Omit<LoadRequest, "engine" | "version" | "wasm"> {
+export interface LoadOptions extends EngineOptions, BackendOptions, ConnectOptions, NameOptions, DownloadOptions {
+  /** URL, file, files or `hf:` name of a model; of a split GGUF any part, or all files. */
+  model: ModelInput;
+  /** Where the engine's WebAssembly module is, with those of the CPU's kernels beside it; default beside the worker's script. */
+  wasmUrl?: string;
   /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
   fetch?: typeof fetch;
   /** Told of the load's progress. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load; it rejects at once, with code `aborted`. */
   signal?: AbortSignal;
+  /**
+   * A server that answers where nothing runs here: with `no_webgpu`, `no_simd` or `adapter_too_small`. Its address, or with what
+   * {@link Llm.connect} takes. Default: none.
+   */
+  fallback?: string | URL | Fallback;
+}
+
+/** A server for {@link LoadOptions.fallback}. */
+export interface Fallback extends Omit<ServerOptions, "signal"> {
+  /** Its address. */
+  url: string | URL;
 }
 
 /** Options of {@link Llm.inspect}: those of a load, as far as they matter to it. */
-export type InspectOptions = Omit<LoadOptions, "model" | "onProgress" | "sha256">;
+export type InspectOptions = Omit<LoadOptions, "model" | "onProgress" | "sha256" | "fallback">;
 
 /** Options of a call. */
 export interface CallOptions {
-  /** Ends the call between two steps; it rejects with code `aborted`. */
+  /**
+   * Ends the call between two steps; it rejects with code `aborted` and name `AbortError`. Its `cause` is the signal's reason, its
+   * `partial` what there was by then.
+   */
   signal?: AbortSignal;
 }
 
@@ -55,6 +77,9 @@ export interface Chat {
   readonly completions: ChatCompletions;
 }
 
+/** What a load says where this browser or machine can run no model, or not this one. */
+const NOTHING_RUNS: ReadonlySet<ErrorCode> = new Set(["no_webgpu", "no_simd", "adapter_too_small"]);
+
 let lastCall = 0;
 
 /** A loaded model. Calls may overlap: they share the engine's steps. */
@@ -66,23 +91,47 @@ export class Llm {
   readonly chat: Chat;
   /** Completes prompts in OpenAI's shape: `llm.completions.create({ prompt })`. */
   readonly completions: Completions;
+  /**
+   * A function of fetch's shape that answers as vLLM's OpenAI server does, at `/v1/chat/completions`, `/v1/completions`,
+   * `/v1/models`, `/tokenize`, `/detokenize`, `/metrics`, `/health` and `/version`, whatever the origin: clients take it in place
+   * of the global one. What fails is told by a status and OpenAI's error body; an aborted call rejects as fetch does.
+   *
+   * @example new OpenAI({ fetch: llm.fetch, baseURL: "http://localhost/v1", apiKey: "none" })
+   */
+  readonly fetch: typeof fetch;
+  /**
+   * Resolves when the engine is lost, with the error that every later call has: its device is gone, it trapped, or its worker
+   * ended. It never rejects, and stays open with `unload`. A device that is lost while nothing runs is found by the next call.
+   */
+  readonly lost: Promise<EmbergramError>;
   #speculativeConfig: SpeculativeConfig | null;
 
-  private constructor(connection: Connection, model: ModelInfo, speculativeConfig: SpeculativeConfig | null) {
+  private constructor(connection: Connection, model: ModelInfo, speculativeConfig: SpeculativeConfig | null, server?: Server) {
     this.#connection = connection;
+    this.lost = connection.lost;
     this.model = model;
     this.#speculativeConfig = speculativeConfig;
     const door = {
       name: model.name,
+      maxModelLen: model.max_model_len,
+      vocabSize: model.vocab_size,
       defaults: model.defaults,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
+      promptTokens: (work: Work) => connection.call((host) => host.promptTokens(work)),
+      tokenize: this.tokenize.bind(this),
+      detokenize: this.detokenize.bind(this),
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),
+      metricsText: this.getMetricsText.bind(this),
     };
     const chat: (...args: Parameters<Chat>) => ReturnType<Chat> = async (messages, params = {}, options = {}) =>
       this.#run(chatWork(asConversations(messages), options), params, options);
-    this.chat = Object.assign(chat, { completions: chatCompletions(door) });
-    this.completions = completions(door);
+    const doors = server
+      ? { ...remoteDoors(server, model.name), fetch: remoteFetch(server) }
+      : { chat: chatCompletions(door), completions: completions(door), fetch: serverFetch(door) };
+    this.chat = Object.assign(chat, { completions: doors.chat });
+    this.completions = doors.completions;
+    this.fetch = doors.fetch;
   }
 
   /**
@@ -92,6 +141,18 @@ export class Llm {
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {
+    const { fallback, ...local } = options;
+    if (fallback === undefined) return Llm.#load(local);
+    try {
+      return await Llm.#load(local);
+    } catch (error) {
+      if (!(error instanceof EmbergramError) || !NOTHING_RUNS.has(error.code)) throw error;
+      const { url, ...server } = typeof fallback === "string" || fallback instanceof URL ? { url: fallback } : fallback;
+      return Llm.connect(url, { ...server, ...(options.signal && { signal: options.signal }) });
+    }
+  }
+
+  static async #load(options: LoadOptions): Promise<Llm> {
     const { onProgress, fetch, speculative_config = null } = options;
     return inHost("the load was aborted", options, async (connection, request) => {
       const progress = onProgress && connection.callback(onProgress);
@@ -99,6 +160,21 @@ export class Llm {
       const info = await connection.call((host) => host.load(request, progress, port));
       return new Llm(connection, info, speculative_config);
     });
+  }
+
+  /**
+   * A model of a vLLM server, or of another with OpenAI's API, behind the same object: the same calls, sampling parameters,
+   * streams and metrics. What only an engine here can do is refused: `resetMetrics`, `setSpeculativeConfig`. Servers that are not
+   * vLLM's tell no token ids, and have no `tokenize`. A page needs the server's leave: vLLM's `--allowed-origins`.
+   *
+   * @param url such as `http://localhost:8000`, with or without `/v1`
+   * @throws {EmbergramError} `network` (a wrong address, or no server there), `cors`, `unauthorized`, `unknown_model`, `http`,
+   * `invalid_config`, `aborted`; `getMetrics` throws `no_metrics` where the server has none
+   */
+  static async connect(url: string | URL, options: ServerOptions = {}): Promise<Llm> {
+    const server = new Server(url, options);
+    const { host, info } = await RemoteHost.connect(server, options.model, options.signal);
+    return new Llm(connection(host as unknown as HostApi).connection, info, null, server);
   }
 
   /**
@@ -161,6 +237,27 @@ export class Llm {
    */
   async tokenize(text: string): Promise<number[]> {
     return this.#connection.call((host) => host.tokenize(text));
+  }
+
+  /**
+   * How many tokens a text takes, or a conversation with the model's chat template.
+   *
+   * @throws {EmbergramError} as {@link Llm.tokenize} and {@link Chat}
+   */
+  async countTokens(input: string | readonly ChatMessage[], options: ChatTemplateOptions = {}): Promise<number> {
+    const work = typeof input === "string" ? { prompts: [input] } : chatWork([input], options);
+    const [tokens] = await this.#connection.call((host) => host.promptTokens(work));
+    return tokens!.length;
+  }
+
+  /**
+   * The prompt that the chat template makes of a conversation: its token ids, and what they read as.
+   *
+   * @throws {EmbergramError} as {@link Chat}
+   */
+  async applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): Promise<{ prompt: string; prompt_token_ids: number[] }> {
+    const [ids] = await this.#connection.call((host) => host.promptTokens(chatWork([messages], options)));
+    return { prompt: await this.detokenize(ids!), prompt_token_ids: ids! };
   }
 
   /**
@@ -270,7 +367,7 @@ export class Llm {
 }
 
 /** Connects to a host, and asks something of a model of it that `signal` ends. Where that fails, the host goes. */
-async function inHost<T>(
+export async function inHost<T>(
   aborting: string,
   options: LoadOptions,
   ask: (connection: Connection, request: LoadRequest) => Promise<T>,
@@ -282,7 +379,7 @@ async function inHost<T>(
   if (!isModel(model)) {
     throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob, or a folder's files");
   }
-  const aborted = () => new EmbergramError("aborted", aborting);
+  const aborted = () => new EmbergramError("aborted", aborting, { cause: signal?.reason });
   if (signal?.aborted) throw aborted();
   // A URL and a FileList do not cross to a worker, nor everywhere does the place of a File in its folder.
   const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
@@ -312,12 +409,15 @@ async function abortable<T>(
   signal: AbortSignal | undefined,
   start: (host: HostApi, id: number) => Promise<T>,
 ): Promise<T> {
-  if (signal?.aborted) throw new EmbergramError("aborted", "the call was aborted before it began");
+  if (signal?.aborted) throw new EmbergramError("aborted", "the call was aborted before it began", { cause: signal.reason });
   const id = ++lastCall;
   const cancel = () => void connection.call((host) => host.cancel(id)).catch(() => {});
   signal?.addEventListener("abort", cancel);
   try {
     return await connection.call((host) => start(host, id));
+  } catch (error) {
+    if (!signal?.aborted || !(error instanceof EmbergramError) || error.code !== "aborted") throw error;
+    throw new EmbergramError("aborted", error.message, { cause: signal.reason, partial: error.partial });
   } finally {
     signal?.removeEventListener("abort", cancel);
   }

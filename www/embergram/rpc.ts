@@ -1,6 +1,6 @@
 /** What comlink does not do by itself: errors cross with their code, callbacks are let go of. */
 import { releaseProxy, transferHandlers } from "comlink";
-import { EmbergramError, asEmbergramError, type ErrorCode } from "./error.js";
+import { EmbergramError, asEmbergramError } from "./error.js";
 
 interface Thrown {
   value: unknown;
@@ -12,11 +12,11 @@ export function passErrors(): void {
   transferHandlers.set("throw", {
     canHandle: thrown.canHandle,
     serialize: ({ value }: Thrown) => {
-      const { code, message } = asEmbergramError(value);
-      return [{ code, message }, []];
+      const { code, message, partial } = asEmbergramError(value);
+      return [{ code, message, partial }, []];
     },
-    deserialize: ({ code, message }: { code: ErrorCode; message: string }) => {
-      throw new EmbergramError(code, message);
+    deserialize: ({ code, message, partial }: Pick<EmbergramError, "code" | "message" | "partial">) => {
+      throw new EmbergramError(code, message, { partial });
     },
   });
 }

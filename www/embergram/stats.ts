@@ -105,8 +105,8 @@ export function histogramSince(after: Histogram, before: Histogram | undefined):
 }
 
 /** The mean of what a histogram observed; `null` without observations. */
-export function histogramMean({ count, sum }: Histogram): number | null {
-  return count === 0 ? null : sum / count;
+export function histogramMean(histogram: Histogram): number | null {
+  return histogram.count === 0 ? null : histogram.sum / histogram.count;
 }
 
 /**
@@ -115,7 +115,8 @@ export function histogramMean({ count, sum }: Histogram): number | null {
  *
  * @param quantile 0 to 1
  */
-export function histogramQuantile({ count, buckets }: Histogram, quantile: number): number | null {
+export function histogramQuantile(histogram: Histogram, quantile: number): number | null {
+  const { count, buckets } = histogram;
   if (count === 0 || !(quantile >= 0 && quantile <= 1)) return null;
   const rank = quantile * count;
   let lower = 0;

@@ -277,7 +277,8 @@ export function labelOf(config: SpeculativeConfig | null): string {
 }
 
 /** A tuning as a text table for a terminal. */
-export function formatTuneTable({ rows, recommended, reason }: TuneResult): string {
+export function formatTuneTable(result: TuneResult): string {
+  const { rows, recommended, reason } = result;
   const plain = rows.find((row) => row.config === null)?.tokens_per_second;
   const percent = (part: number) => `${(100 * part).toFixed(0)}%`;
   const table = [

@@ -118,6 +118,20 @@ export interface SamplingParams {
   include_stop_str_in_output?: boolean;
   /** Whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: boolean;
+  /** How many most likely tokens to report besides each token of the prompt but the first, 0 to 20. Default: no report. */
+  prompt_logprobs?: number | null;
+  /** The only tokens that may be chosen, at least one. Default: all. */
+  allowed_token_ids?: number[] | null;
+  /**
+   * Words that the output does not have, as in vLLM: their last token is never chosen where the ones before it are there. Default:
+   * none.
+   */
+  bad_words?: string[] | null;
+  /**
+   * Most tokens of the prompt: what is before its last so many is cut away. -1 keeps what leaves room for one token of output.
+   * Default: nothing is cut away, and what is too long is an error.
+   */
+  truncate_prompt_tokens?: number | null;
 }
 
 /**
@@ -276,6 +290,8 @@ export interface RequestOutput {
   prompt_token_ids: number[];
   /** One for each of `n`. */
   outputs: CompletionOutput[];
+  /** With `prompt_logprobs` for each token of the prompt the token and the most likely, `null` for the first; else `null`. */
+  prompt_logprobs: (TokenLogprob[] | null)[] | null;
   /** The first output's metrics. */
   metrics: RequestMetrics | null;
 }
@@ -292,6 +308,8 @@ export interface Delta {
   draft_positions: (number | null)[];
   /** For each new token the chosen one and the most likely, when asked for; else `null`. */
   logprobs: TokenLogprob[][] | null;
+  /** With the first delta of the first output, as in {@link RequestOutput}, when asked for. */
+  prompt_logprobs?: (TokenLogprob[] | null)[];
   /** With the last delta of an output, why it ended. */
   finish_reason: FinishReason | null;
   /** With it, which of `stop_token_ids` or `stop` did, where one did. */
@@ -359,13 +377,29 @@ export interface AdapterInfo {
   threads?: number;
 }
 
+/** The server of a connection, in the place of an adapter. */
+export interface ServerInfo {
+  /** Tells it from an adapter. */
+  backend: "server";
+  /** Its address. */
+  name: string;
+  /** Whom its model is owned by, as it says: `vllm`. */
+  vendor: string;
+  /** Nothing is known of it. */
+  architecture: "";
+  /** Nothing is known of it. */
+  software: false;
+  /** Nothing is known of it. */
+  threads?: undefined;
+}
+
 /** What is known of a loaded model. */
 export interface ModelInfo {
   /** `served_model_name`, or the file's own name for the model. */
   name: string;
-  /** Most tokens of a prompt and its output together. */
+  /** Most tokens of a prompt and its output together; `Infinity` where a server does not tell. */
   max_model_len: number;
-  /** Tokens of the vocabulary. */
+  /** Tokens of the vocabulary; `Infinity` of a server. */
   vocab_size: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
@@ -374,7 +408,7 @@ export interface ModelInfo {
   /** What products with quantised weights take activations as. */
   precision: "full" | "fast";
   /** What it runs on. */
-  adapter: AdapterInfo;
+  adapter: AdapterInfo | ServerInfo;
 }
 
 /** What a browser can run. */

@@ -17,6 +17,13 @@ impl Engine {
         let now = self.now();
         for index in 0..self.running.len() {
             let share = self.shares[index];
+            for row in 0..share.scored {
+                let Self { running, sampler, tokenizer, vocab, .. } = self;
+                let sequence = &mut running[index];
+                let logits = &step.logits[(first_row + row) * *vocab..][..*vocab];
+                sequence.score(sequence.computed + row + 1, logits, sampler, tokenizer);
+            }
+            first_row += share.scored;
             if share.outputs == 0 {
                 self.advance_prefill(index, share.rows);
                 continue;
@@ -73,7 +80,8 @@ impl Engine {
     ) -> SequenceOutput {
         let Self { running, kv, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
         let sequence = &mut running[index];
-        let mut output = SequenceOutput { id: sequence.id, ..Default::default() };
+        let prompt_logprobs = sequence.prompt_logprobs.take();
+        let mut output = SequenceOutput { id: sequence.id, prompt_logprobs, ..Default::default() };
 
         let (guess, depth) = sequence.take_guess();
         let num_accepted = verify(&guess[..depth], tokens, |row| {

@@ -35,13 +35,14 @@ impl Engine {
             return Err(Error::new(ErrorCode::PromptTooLong, message));
         }
         self.check_queue(params.n)?;
+        let bad_words_token_ids = self.bad_words(&params.bad_words)?;
         let parent = (params.n > 1).then_some(self.next_id);
         let request = Arc::new(Request {
             parent,
             prompt: prompt.into(),
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
             speculation: self.speculation.map(Speculation::new).transpose()?,
-            params: params.clone(),
+            params: SamplingParams { bad_words_token_ids, ..params.clone() },
             max_len,
             room,
             arrival: self.now(),
@@ -56,6 +57,24 @@ impl Engine {
         self.waiting.extend((0..).zip(&ids).map(sequence));
         self.update_gauges();
         Ok(ids)
+    }
+
+    /// Words as tokens, at the beginning of a text and, as far as that makes another token, within one. As in vLLM.
+    fn bad_words(&self, words: &[String]) -> Result<Vec<Vec<u32>>> {
+        let mut found = Vec::new();
+        for word in words {
+            let word = word.trim_start();
+            let alone = self.tokenizer.encode(word, false)?;
+            let within = self.tokenizer.encode(&format!(" {word}"), false)?;
+            if alone.is_empty() {
+                let message = format!("bad_words has {word:?}, which is no token of this model; leave it out");
+                return Err(Error::new(ErrorCode::InvalidParams, message));
+            }
+            let differs = within.first() != alone.first() && within.len() == alone.len();
+            found.push(alone);
+            found.extend(differs.then_some(within));
+        }
+        Ok(found)
     }
 
     fn check_queue(&mut self, n: usize) -> Result<()> {
@@ -135,7 +154,9 @@ impl Engine {
             if request.parent.is_some() && self.running.iter().any(computes) {
                 break;
             }
-            let Some(prefix) = self.kv.admit(&request.prompt, request.room) else { break };
+            // A prompt that is scored needs the logits of all its rows.
+            let known = if next.scores() { &request.prompt[..0] } else { &request.prompt[..] };
+            let Some(prefix) = self.kv.admit(known, request.room) else { break };
             let Some(next) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(next, &self.tokenizer);
             self.free_slots.pop();

@@ -9,6 +9,8 @@ use crate::speculate::{Bid, choose_bids};
 pub(super) struct Share {
     pub rows: usize,
     pub outputs: usize,
+    /// How many rows before those, the prompt's, tell how likely the token after them was.
+    pub scored: usize,
 }
 
 impl Engine {
@@ -59,18 +61,22 @@ impl Engine {
             }
             let spare = budget - others;
             let pending = sequence.tokens.len() - sequence.computed;
-            let taken = pending.min(spare);
+            // Logits have room of their own, and each sequence after this one may need a row of it.
+            let scores = sequence.prompt_logprobs.is_some() && sequence.computed < sequence.prompt_len;
+            let taken = pending.min(if scores { spare.min(room - others) } else { spare });
             let samples = taken == pending;
-            sequence.trim_draft(if samples { (spare - taken).min(room - others - 1) } else { 0 });
+            let scored = if scores { taken - usize::from(samples) } else { 0 };
+            sequence.trim_draft(if samples { (spare - taken).min(room - others - scored - 1) } else { 0 });
             let draft = sequence.draft();
-            let share = Share { rows: taken + draft.len(), outputs: if samples { 1 + draft.len() } else { 0 } };
+            let outputs = if samples { 1 + draft.len() } else { 0 };
+            let share = Share { rows: taken + draft.len(), outputs, scored };
             let end = sequence.computed + share.rows;
             self.longest = self.longest.max(end);
 
             let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
             let slot = sequence.slot as u32;
             for (place, token) in (sequence.computed..).zip(known.chain(draft)) {
-                let (output, prompt) = (place + 1 >= sequence.tokens.len(), place < sequence.prompt_len);
+                let (output, prompt) = (scores || place + 1 >= sequence.tokens.len(), place < sequence.prompt_len);
                 self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }
             while sequence.blocks.len() * block_size < end {
@@ -80,7 +86,7 @@ impl Engine {
                 sequence.blocks.push(block);
             }
             budget -= share.rows;
-            room -= share.outputs;
+            room -= share.outputs + share.scored;
             self.shares.push(share);
         }
     }

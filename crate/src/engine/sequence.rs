@@ -24,6 +24,9 @@ pub struct SequenceOutput {
     pub draft_positions: Vec<Option<u32>>,
     /// For each new token the sampled one and the most likely; null unless asked for.
     pub logprobs: Option<Vec<Vec<Logprob>>>,
+    /// With the first output: for each token of the prompt but the first the token itself and the most likely; null unless asked
+    /// for.
+    pub prompt_logprobs: Option<Vec<Vec<Logprob>>>,
     /// Set with the last output.
     pub finish_reason: Option<FinishReason>,
     /// What stopped it, where that was one of the request's `stop_token_ids` or `stop` strings.
@@ -63,6 +66,7 @@ impl SequenceOutput {
         if let Some(logprobs) = later.logprobs {
             self.logprobs.get_or_insert_default().extend(logprobs);
         }
+        self.prompt_logprobs = self.prompt_logprobs.take().or(later.prompt_logprobs);
         self.finish_reason = later.finish_reason;
         self.stop_reason = later.stop_reason;
         self.error = later.error;
@@ -140,6 +144,13 @@ pub(super) struct Waiting {
     pub request: Arc<Request>,
 }
 
+impl Waiting {
+    /// Whether it tells how likely its prompt was. Of `n` sequences the first does.
+    pub fn scores(&self) -> bool {
+        self.request.params.prompt_logprobs.is_some() && self.request.parent.is_none_or(|first| first == self.id)
+    }
+}
+
 impl Request {
     /// Follows one of its sequences from the request's arrival on.
     pub fn recorder(&self) -> RequestRecorder {
@@ -165,6 +176,8 @@ pub struct Sequence {
     /// Blocks promised to it at admission and not taken yet.
     pub(super) promised: usize,
     seed: u64,
+    /// How likely the prompt's tokens were, as far as they are computed, until they are told; none where nobody asked.
+    pub(super) prompt_logprobs: Option<Vec<Vec<Logprob>>>,
     /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
     pub(super) counts: Option<TokenCounts>,
     pub(super) speculation: Option<Speculation>,
@@ -175,7 +188,9 @@ pub struct Sequence {
 
 impl Sequence {
     /// The state of a sequence that waited, with nothing computed yet.
-    pub(super) fn new(Waiting { id, seed, request }: Waiting, tokenizer: &Tokenizer) -> Self {
+    pub(super) fn new(waiting: Waiting, tokenizer: &Tokenizer) -> Self {
+        let prompt_logprobs = waiting.scores().then(Vec::new);
+        let Waiting { id, seed, request } = waiting;
         let Request { prompt, params, stops, speculation, .. } = &*request;
         let mut speculation = speculation.clone();
         if let Some(speculation) = &mut speculation {
@@ -184,6 +199,7 @@ impl Sequence {
         Self {
             id,
             prompt_len: prompt.len(),
+            prompt_logprobs,
             computed: 0,
             cached: 0,
             slot: 0,
@@ -231,6 +247,14 @@ impl Sequence {
             speculation.guess = guess;
             speculation.guess.clear();
         }
+    }
+
+    /// How likely the prompt's token at `place` was, by the row of logits before it.
+    pub(super) fn score(&mut self, place: usize, logits: &[f32], sampler: &mut Sampler, tokenizer: &Tokenizer) {
+        let (Some(scores), Some(n)) = (&mut self.prompt_logprobs, self.request.params.prompt_logprobs) else { return };
+        let decoded =
+            |token: TokenLogprob| Logprob { decoded_token: tokenizer.decode(&[token.token_id], false), token };
+        scores.push(sampler.score(logits, self.tokens[place], n as usize).into_iter().map(decoded).collect());
     }
 
     /// Samples the token after all those so far from its row of logits, which is overwritten.

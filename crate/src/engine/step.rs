@@ -3,7 +3,8 @@
 use web_time::Instant;
 
 use super::Engine;
-use super::sequence::SequenceOutput;
+use super::scheduler::Share;
+use super::sequence::{Sequence, SequenceOutput};
 use crate::metrics::{DeviceStep, Gauge};
 use crate::program::StepOutput;
 use crate::{Error, ErrorCode, Result};
@@ -100,9 +101,9 @@ impl Engine {
 
     /// Runs the scheduled rows on the device.
     async fn run(&mut self) -> Result<StepOutput> {
-        let sampled: usize = self.shares.iter().map(|share| share.outputs).sum();
-        let want_logits =
-            self.running.iter().zip(&self.shares).any(|(s, share)| share.outputs > 0 && s.counts.is_some());
+        let sampled: usize = self.shares.iter().map(|share| share.outputs + share.scored).sum();
+        let needs = |(s, share): (&Sequence, &Share)| share.scored > 0 || (share.outputs > 0 && s.counts.is_some());
+        let want_logits = self.running.iter().zip(&self.shares).any(needs);
         let submitted = Instant::now();
         self.batch.want_logits = want_logits;
         let step = self.runner.step(&self.batch).await?;
@@ -124,7 +125,7 @@ impl Engine {
     /// Learns what a step of so many rows costs, from submitting it to having taken its samples in. A prompt's rows are
     /// not sampled and cost less.
     fn count_cost(&mut self, seconds: f64) {
-        if self.shares.iter().all(|share| share.rows == share.outputs) {
+        if self.shares.iter().all(|share| share.rows == share.outputs && share.scored == 0) {
             self.costs.record(self.batch.rows.len(), seconds);
         }
     }

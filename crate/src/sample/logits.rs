@@ -20,9 +20,25 @@ fn finite(x: f32) -> f32 {
     if x.is_nan() { MASK } else { x.clamp(MASK, f32::MAX) }
 }
 
-/// The processors that may change the most likely token: `logit_bias`, masking `eos` and `stop_token_ids` before
-/// `min_tokens`, then repetition, frequency and presence penalty. Ids outside the row are passed over.
+/// The processors that may change the most likely token: masking all but `allowed_token_ids`, and the ends of `bad_words`;
+/// `logit_bias`, masking `eos` and `stop_token_ids` before `min_tokens`, then repetition, frequency and presence penalty. Ids
+/// outside the row are passed over.
 pub(super) fn adjust(logits: &mut [f32], params: &SamplingParams, counts: &TokenCounts, eos: &[u32]) {
+    if let Some(allowed) = &params.allowed_token_ids {
+        let mut allowed = allowed.iter().peekable();
+        for (id, logit) in (0..).zip(logits.iter_mut()) {
+            if allowed.next_if_eq(&&id).is_none() {
+                *logit = MASK;
+            }
+        }
+    }
+    for word in &params.bad_words_token_ids {
+        if let Some((&last, before)) = word.split_last()
+            && counts.output().ends_with(before)
+        {
+            update(logits, last, |_| MASK);
+        }
+    }
     for (&token, &bias) in &params.logit_bias {
         update(logits, token, |logit| logit + bias);
     }
@@ -216,6 +232,31 @@ mod tests {
             prop_assert!(logits.iter().all(|l| l.is_finite()));
             prop_assert!([3, 5].iter().all(|&t| logits.get(t).is_none_or(|l| *l == MASK)));
         }
+    }
+
+    #[test]
+    fn only_allowed_tokens_stay() {
+        let params = SamplingParams { allowed_token_ids: Some(vec![0, 3, 99]), ..Default::default() };
+        let mut row = [1.0, 5.0, 6.0, 2.0, 7.0];
+        adjust(&mut row, &params, &TokenCounts::new(&[]), &[]);
+        assert_eq!(row, [1.0, MASK, MASK, 2.0, MASK]);
+    }
+
+    #[test]
+    fn a_bad_word_ends_nowhere() {
+        let params =
+            SamplingParams { bad_words_token_ids: vec![vec![1], vec![0, 2], vec![4, 0, 3]], ..Default::default() };
+        let mut counts = TokenCounts::new(&[4, 0]);
+        let mut row = [1.0; 5];
+        adjust(&mut row, &params, &counts, &[]);
+        // The prompt does not begin a word.
+        assert_eq!(row, [1.0, MASK, 1.0, 1.0, 1.0]);
+        for token in [4, 0] {
+            counts.push(token);
+        }
+        let mut row = [1.0; 5];
+        adjust(&mut row, &params, &counts, &[]);
+        assert_eq!(row, [1.0, MASK, MASK, MASK, 1.0]);
     }
 
     #[test]

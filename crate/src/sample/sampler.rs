@@ -45,6 +45,8 @@ pub fn needs_logits(params: &SamplingParams) -> bool {
         || !params.logit_bias.is_empty()
         || params.logprobs.is_some()
         || params.min_tokens > 0
+        || params.allowed_token_ids.is_some()
+        || !params.bad_words.is_empty()
 }
 
 impl Sampler {
@@ -77,6 +79,15 @@ impl Sampler {
         };
         let logprobs = params.logprobs.map(|n| self.logprobs(token, n as usize));
         Sampled { token, logprobs }
+    }
+
+    /// How likely a token of the prompt was by its row of logits, and the `n` most likely ones, as with
+    /// [`Sampled::logprobs`].
+    pub fn score(&mut self, logits: &[f32], token: u32, n: usize) -> Vec<TokenLogprob> {
+        self.raw.clear();
+        self.raw.extend_from_slice(logits);
+        sanitize(&mut self.raw);
+        self.logprobs(token, n)
     }
 
     fn logprobs(&mut self, token: u32, n: usize) -> Vec<TokenLogprob> {
@@ -257,6 +268,8 @@ mod tests {
             SamplingParams { frequency_penalty: -0.1, ..greedy.clone() },
             SamplingParams { logit_bias: [(1, 1.0)].into(), ..greedy.clone() },
             SamplingParams { logprobs: Some(0), ..greedy.clone() },
+            SamplingParams { allowed_token_ids: Some(vec![1]), ..greedy.clone() },
+            SamplingParams { bad_words: vec!["x".into()], ..greedy.clone() },
             SamplingParams { min_tokens: 1, ..greedy },
         ] {
             assert!(needs_logits(&params), "{params:?}");

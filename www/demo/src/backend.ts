@@ -1,5 +1,5 @@
 /** What would run a model here, and what would make it faster: in words. */
-import type { AdapterInfo, Backend, Support } from "embergram";
+import type { Backend, ModelInfo, Support } from "embergram";
 
 /** What the form asks for. */
 export interface Wanted {
@@ -28,8 +28,8 @@ export function label(wanted: Wanted, support: Support): string {
   return backend === "cpu" ? `CPU, ${threadsOf(wanted, support)}` : adapterLabel(support.webgpu_adapter!);
 }
 
-export function adapterLabel({ backend, name, software }: AdapterInfo): string {
-  return backend === "cpu" ? name : `${name} (WebGPU${software ? ", software" : ""})`;
+export function adapterLabel({ backend, name, software }: ModelInfo["adapter"]): string {
+  return backend === "webgpu" ? `${name} (WebGPU${software ? ", software" : ""})` : name;
 }
 
 /** What should be known of it; `null` where there is nothing to say. */

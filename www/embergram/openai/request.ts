@@ -1,169 +1,308 @@
-/** OpenAI's request bodies as the engine's prompts and sampling parameters. */
-import { EmbergramError } from "../error.js";
+/** Request bodies as prompts and sampling parameters, refused as vLLM's server refuses them. */
 import type { Work } from "../host.js";
-import type { ChatMessage, ChatTemplateOptions, Prompt, SamplingDefaults, SamplingParams } from "../types.js";
-import type { ChatCompletionCreateParams, CompletionCreateParams, CreateParams } from "./types.js";
+import type { ChatMessage, ChatTemplateOptions, SamplingDefaults, SamplingParams } from "../types.js";
+import { extend, type Extension } from "./extension.js";
+import { ApiError, invalid } from "./errors.js";
+import { FIELDS, namesOf, OPENAI_ONLY, typesOf, type Kind } from "./fields.js";
+import { checkSampling } from "./limits.js";
+import { nearest } from "./nearest.js";
+import { repr } from "./python.js";
+import { readBody } from "./schema.js";
+
+/** What requests are made for. */
+export interface Target {
+  /** The model's name. */
+  readonly name: string;
+  /** Most tokens of a prompt and its output together. */
+  readonly maxModelLen: number;
+  /** Tokens of the vocabulary. */
+  readonly vocabSize: number;
+  /** What the model recommends to sample with. */
+  readonly defaults: SamplingDefaults;
+  /** The token ids of prompts. */
+  promptTokens(work: Work): Promise<number[][]>;
+  /** The token ids of a text. */
+  tokenize(text: string): Promise<number[]>;
+}
 
 /** What to run, and how to answer. */
 export interface Request {
-  work: Work;
+  caller: Caller;
+  /** The prompts as ids. */
+  prompts: number[][];
+  /** The prompts' texts, where they came as such. */
+  texts: readonly (string | null)[];
   params: SamplingParams & { n: number };
-  /** What the answer calls the model; `undefined` for its own name. */
+  /** The name of the model that the body gives. */
   model: string | undefined;
-  includeUsage: boolean;
+  stream: boolean;
+  usage: "none" | "last" | "each";
+  /** The body's own id. */
+  id: string | undefined;
+  /** Who answers a chat. */
+  role: string;
+  /** The text that a chat's answer begins with; for a completion whether it begins with its prompt. */
+  echo: string | boolean;
+  /** Whether only the prompt is wanted. */
+  promptOnly: boolean;
+  returnTokenIds: boolean;
+  returnPromptText: boolean;
+  /** Whether log-probabilities name tokens by their ids. */
+  namesAreIds: boolean;
+  extension: Extension;
 }
 
-/** Keys whose values are sampling parameters of the same name. The engine checks the values. */
-const SAMPLING = [
-  "n", "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
-  "logit_bias", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens",
-] as const;
-const SHARED = [...SAMPLING, "model", "max_tokens", "logprobs", "stream", "stream_options", "user"];
-/** Keys that the chat template gets under the same name, as in vLLM's server. The engine checks the values. */
-const TEMPLATE = ["add_generation_prompt", "continue_final_message", "documents", "chat_template_kwargs"] as const;
-const CHAT = [...SHARED, ...TEMPLATE, "messages", "max_completion_tokens", "top_logprobs", "response_format"];
-const COMPLETION = [...SHARED, "prompt"];
+/**
+ * Who asks. A program is told of keys that nobody knows, and may name any model; a server passes over such keys and refuses other
+ * models' names.
+ */
+export type Caller = "program" | "client";
 
-/** OpenAI's and vLLM's keys that are not supported yet, and the values with which they ask for nothing. */
-const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
-  tools: [], tool_choice: ["none"], functions: [], function_call: ["none"], parallel_tool_calls: [true, false],
-  modalities: [], audio: [], prediction: [], web_search_options: [], reasoning_effort: ["none"], verbosity: [],
-  store: [false], metadata: [], service_tier: ["auto", "default"],
-  echo: [false], suffix: [""], best_of: [1], use_beam_search: [false], prompt_logprobs: [],
-  structured_outputs: [], chat_template: [],
-};
+type Body = Readonly<Record<string, unknown>>;
 
-export function chatRequest(body: ChatCompletionCreateParams, defaults: SamplingDefaults): Request {
-  checkKeys(body, CHAT);
-  const { response_format: format, logprobs, top_logprobs: top, max_completion_tokens: newer, max_tokens: older } = body;
-  if (format != null && format.type !== "text") {
-    throw wrong(`response_format ${shown(format)} is not supported yet; leave it out, or give { type: "text" }`);
+/** Reads and checks a body. */
+export async function readRequest(target: Target, kind: Kind, given: unknown, caller: Caller): Promise<Request> {
+  if (caller === "program") {
+    checkKeys(kind, given);
+    given = withoutNull(given);
   }
-  if (newer != null && older != null && newer !== older) {
-    throw wrong(`max_completion_tokens is ${newer} and max_tokens ${older}; give one of them`);
-  }
-  if (logprobs != null && typeof logprobs !== "boolean") {
-    throw wrong(`logprobs is ${shown(logprobs)}, but must be true or false; how many tokens is top_logprobs`);
-  }
-  if (top != null && logprobs !== true) throw wrong("top_logprobs needs logprobs: true");
-  if (!Array.isArray(body.messages) || body.messages.length === 0) {
-    throw new EmbergramError("invalid_prompt", "messages must be an array of at least one { role, content }");
-  }
-  const template: ChatTemplateOptions = given(body, TEMPLATE);
-  const work = { chats: [body.messages.map(message)], template };
-  return request(body, work, newer ?? older ?? defaults.max_tokens, logprobs ? (top ?? 0) : null);
+  checkBefore(kind, given);
+  const body = readBody(given, typesOf(kind), kind === "chat" ? ["messages"] : []);
+  const model = body["model"] as string | null | undefined;
+  if (caller === "client") checkModel(target, model);
+  checkSupport(kind, body);
+  const extension = extend(kind, body);
+  const most = (body["max_completion_tokens"] ?? body["max_tokens"]) as number | null | undefined;
+  const limit = most ?? (kind === "completion" ? 16 : undefined);
+  checkLength(target, body, limit);
+  const work = kind === "chat" ? chatWork(body, extension) : { prompts: promptsOf(target, body["prompt"]) };
+  const prompts = await tokens(target, kind, body, work, limit);
+  const promptOnly = kind === "completion" && body["echo"] === true && limit === 0;
+  const max_tokens = promptOnly ? 1 : (limit ?? target.defaults.max_tokens ?? null);
+  const logprobs = kind === "completion" ? body["logprobs"] : body["logprobs"] ? (body["top_logprobs"] ?? 0) : null;
+  // What is echoed is scored as the rest is.
+  const scored = body["prompt_logprobs"] ?? (body["echo"] === true ? (kind === "chat" ? (body["top_logprobs"] ?? 0) : logprobs) : null);
+  const params = {
+    n: 1,
+    ...present(body, namesOf(kind, "sampling")),
+    ...(body["logit_bias"] != null && { logit_bias: bias(body["logit_bias"] as Record<string, number>) }),
+    ...(logprobs != null && { logprobs: logprobs as number }),
+    ...(scored != null && { prompt_logprobs: scored as number }),
+    ...extension.params,
+    max_tokens,
+  } as SamplingParams & { n: number };
+  const room = target.maxModelLen - Math.max(...prompts.map((ids) => ids.length));
+  checkSampling({ ...params, max_tokens: Math.min(room, max_tokens ?? room) }, target);
+  const messages = "chats" in work ? work.chats[0]! : [];
+  const role = body["add_generation_prompt"] === false ? (messages.at(-1)?.role ?? "assistant") : "assistant";
+  const last = messages.at(-1);
+  return {
+    caller,
+    prompts,
+    texts: "prompts" in work ? work.prompts.map((prompt) => (typeof prompt === "string" ? prompt : null)) : [null],
+    params,
+    model: model ?? undefined,
+    stream: body["stream"] === true,
+    usage: usage(body),
+    id: body["request_id"] as string | undefined,
+    role,
+    echo: kind === "completion" ? body["echo"] === true : body["echo"] === true && last?.role === role ? last.content : "",
+    promptOnly,
+    returnTokenIds: body["return_token_ids"] === true,
+    returnPromptText: body["return_prompt_text"] === true,
+    namesAreIds: body["return_tokens_as_token_ids"] === true,
+    extension,
+  };
 }
 
-export function completionRequest(body: CompletionCreateParams, defaults: SamplingDefaults): Request {
-  checkKeys(body, COMPLETION);
-  return request(body, { prompts: prompts(body.prompt) }, body.max_tokens ?? defaults.max_tokens, body.logprobs);
+/** Refuses another model's name, as vLLM's server does. */
+export function checkModel({ name }: Pick<Target, "name">, model: string | null | undefined): void {
+  if (!model || model === name) return;
+  throw new ApiError(404, "NotFoundError", `The model \`${model}\` does not exist. Valid aliases: ${name}.`, "model");
 }
 
-/** What a body has of these keys. OpenAI writes null for a default; the engine takes null only where the default is "none". */
-function given<K extends string>(body: { [key in K]?: unknown }, keys: readonly K[]): object {
-  return Object.fromEntries(keys.filter((key) => body[key] != null).map((key) => [key, body[key]]));
-}
-
-function request(
-  body: CreateParams & { stream?: boolean | null | undefined },
-  work: Work,
-  maxTokens: number | null | undefined,
-  logprobs: number | null | undefined,
-): Request {
-  if (body.stream != null && typeof body.stream !== "boolean") {
-    throw wrong(`stream is ${shown(body.stream)}, but must be true or false`);
-  }
-  const params: SamplingParams = { ...given(body, SAMPLING), max_tokens: maxTokens ?? null };
-  if (logprobs != null) params.logprobs = logprobs;
-  return { work, params: { n: 1, ...params }, model: body.model, includeUsage: includeUsage(body) };
-}
-
-function includeUsage({ stream, stream_options: options }: CreateParams & { stream?: boolean | null | undefined }): boolean {
-  if (options == null) return false;
-  if (stream !== true) throw wrong("stream_options needs stream: true");
-  const { include_usage: usage = false, ...others } = options;
-  const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw wrong(`stream_options.${unknown} is unknown or not supported yet (known: include_usage)`);
-  if (typeof usage !== "boolean") throw wrong(`stream_options.include_usage is ${shown(usage)}, but must be true or false`);
-  return usage;
-}
-
-function checkKeys(body: object, known: readonly string[]): void {
-  if (typeof body !== "object" || body === null) throw wrong("create takes an object, as OpenAI's client does");
+function checkKeys(kind: Kind, body: unknown): void {
+  const known = Object.keys(FIELDS).filter((name) => FIELDS[name]![kind]);
+  if (typeof body !== "object" || body === null) return;
   for (const [key, value] of Object.entries(body)) {
     if (known.includes(key) || value === undefined) continue;
-    const harmless = Object.hasOwn(UNSUPPORTED, key) ? UNSUPPORTED[key] : undefined;
+    const harmless = Object.hasOwn(OPENAI_ONLY, key) ? OPENAI_ONLY[key] : undefined;
     if (!harmless) {
       const hint = nearest(key, known);
-      throw wrong(`unknown parameter ${shown(key)}${hint ? `; did you mean ${hint}?` : ""} (known: ${known.join(", ")})`);
+      throw invalid(`unknown parameter ${repr(key)}${hint ? `; did you mean ${hint}?` : ""} (known: ${known.join(", ")})`, key);
     }
-    if (value !== null && !harmless.includes(value)) throw wrong(`${key} is not supported yet; leave it out`);
+    if (value !== null && !harmless.includes(value)) throw invalid(`${key} is not supported; leave it out`, key);
   }
+  const options = Object.keys(Object((body as Body)["stream_options"]) as object);
+  const unknown = options.find((key) => key !== "include_usage" && key !== "continuous_usage_stats");
+  if (unknown !== undefined) throw invalid(`unknown parameter stream_options.${unknown} (known: include_usage, continuous_usage_stats)`, "stream_options");
+}
+
+/** What vLLM checks before it looks at types. */
+function checkBefore(kind: Kind, given: unknown): void {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) return;
+  const body = given as Body;
+  if (kind === "completion" && (body["prompt"] == null || body["prompt"] === "") && body["prompt_embeds"] == null) {
+    throw invalid("Either prompt or prompt_embeds must be provided and non-empty.", "prompt");
+  }
+  if (kind === "chat" && body["continue_final_message"] && body["add_generation_prompt"]) {
+    throw invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+  }
+  const counts = kind === "chat" ? ["prompt_logprobs", "top_logprobs"] : ["prompt_logprobs", "logprobs"];
+  for (const name of counts) {
+    const value = body[name];
+    if (value != null && typeof value !== "number" && typeof value !== "boolean") throw invalid(`\`${name}\` must be an integer.`, name, String(value));
+  }
+  for (const name of counts) {
+    const value = Number(body[name] ?? 0);
+    if (value < 0 && value !== -1) throw invalid(`\`${name}\` must be a positive value or -1.`, name, String(value));
+  }
+  const scored = Number(body["prompt_logprobs"] ?? 0);
+  if (body["stream"] && scored !== 0) throw invalid("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs");
+  if (kind === "chat" && Number(body["top_logprobs"] ?? 0) !== 0 && !body["logprobs"]) {
+    throw invalid("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs");
+  }
+  if (isSet(body["stream_options"]) && !body["stream"]) {
+    throw invalid("Stream options can only be defined when `stream=True`.", "stream_options");
+  }
+}
+
+/** Whether Python takes an object for true. */
+function isSet(value: unknown): boolean {
+  return value != null && value !== false && (typeof value !== "object" || Object.keys(value).length > 0);
+}
+
+/** Refuses by name what is not to be had here. */
+function checkSupport(kind: Kind, body: Body): void {
+  if (body["suffix"] != null) throw invalidParam("suffix is only supported for models with FIM completion rendering", "suffix");
+  const kwargs = body["chat_template_kwargs"] as Body | null | undefined;
+  if (body["chat_template"] != null || kwargs?.["chat_template"] != null) {
+    throw invalidParam("Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted chat template.");
+  }
+  for (const [name, field] of Object.entries(FIELDS)) {
+    const value = body[name];
+    if (!field[kind] || typeof field.use !== "object" || !("refused" in field.use) || value == null) continue;
+    if (field.use.but.includes(value) || (typeof value === "object" && Object.keys(value).length === 0)) continue;
+    throw invalid(`${name} is not supported: ${field.use.refused}.`, name);
+  }
+}
+
+/** As vLLM's `create_error_response`, whose text does not name the parameter. */
+function invalidParam(message: string, param: string | null = null): ApiError {
+  return new ApiError(400, "BadRequestError", message, param);
+}
+
+function checkLength({ maxModelLen }: Target, body: Body, most = 0): void {
+  const name = body["max_completion_tokens"] != null ? "max_completion_tokens" : "max_tokens";
+  if (most > maxModelLen) {
+    throw invalid(`${name}=${most} cannot be greater than max_model_len=${maxModelLen}. Please request fewer output tokens.`, name, String(most));
+  }
+  const kept = body["truncate_prompt_tokens"];
+  if (typeof kept === "number" && kept > maxModelLen) {
+    const what = "truncate_prompt_tokens";
+    throw invalid(`${what}=${kept} cannot be greater than max_model_len = ${maxModelLen}. Please request a smaller truncation size.`, what, String(kept));
+  }
+}
+
+/** The ids of the prompts, cut where that is wanted. */
+async function tokens(target: Target, kind: Kind, body: Body, work: Work, most = 0): Promise<number[][]> {
+  const { maxModelLen } = target;
+  const wanted = body["add_special_tokens"] ?? kind === "completion";
+  const prompts = await target.promptTokens(work);
+  const given = "prompts" in work ? work.prompts.map((prompt) => typeof prompt === "string") : [true];
+  const own = wanted === (kind === "completion") ? [] : await target.tokenize("");
+  const truncate = body["truncate_prompt_tokens"] as number | null | undefined;
+  const kept = truncate == null ? undefined : truncate === -1 ? (most === 0 ? maxModelLen : maxModelLen - 1) : truncate;
+  return prompts.map((ids, i) => {
+    if (own.length > 0 && given[i]) ids = wanted ? [...own, ...ids] : without(ids, own);
+    if (kept !== undefined && kept < ids.length) {
+      ids = body["truncation_side"] === "right" || kept === 0 ? ids.slice(0, kept) : ids.slice(-kept);
+    }
+    if (ids.length > maxModelLen) {
+      // vLLM's tokenizer reads no further than one token beyond.
+      const some = given[i] ? `at least ${maxModelLen + 1}` : `${ids.length}`;
+      throw invalid(
+        `This model's maximum context length is ${maxModelLen} tokens. However, your prompt contains ${some} input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.`,
+        "input_tokens", String(given[i] ? maxModelLen + 1 : ids.length), "prompt_too_long",
+      );
+    }
+    return ids;
+  });
+}
+
+function without(ids: number[], special: readonly number[]): number[] {
+  return special.every((id, i) => ids[i] === id) ? ids.slice(special.length) : ids;
+}
+
+function promptsOf({ vocabSize }: Target, prompt: unknown): readonly (string | number[])[] {
+  const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "number");
+  const all = (typeof prompt === "string" || isIds(prompt) ? [prompt] : prompt) as readonly (string | number[])[];
+  if (all.length === 0 || all.some((one) => one.length === 0)) {
+    throw invalid("Either prompt or prompt_embeds must be provided and non-empty.", "prompt", undefined, "invalid_prompt");
+  }
+  for (const id of all.flatMap((one) => (typeof one === "string" ? [] : one))) {
+    if (id >= vocabSize) throw invalid(`Token id ${id} is out of vocabulary`, "prompt", undefined, "invalid_prompt");
+  }
+  return all;
+}
+
+/** A chat's messages and what else its template gets. */
+export function chatWork(body: Body, { template: own }: Pick<Extension, "template">): Extract<Work, { chats: unknown }> {
+  const template: Record<string, unknown> = { ...present(body, namesOf("chat", "template")), ...own };
+  const effort = template["reasoning_effort"];
+  if (effort !== undefined) {
+    delete template["reasoning_effort"];
+    template["chat_template_kwargs"] = { enable_thinking: effort !== "none", ...(template["chat_template_kwargs"] as object), reasoning_effort: effort };
+  }
+  const messages = body["messages"] as readonly unknown[];
+  if (messages.length === 0) throw invalid("messages must have at least one message", "messages", undefined, "invalid_prompt");
+  return { chats: [messages.map(message)], template: template as ChatTemplateOptions };
 }
 
 function message(value: unknown, i: number): ChatMessage {
   const at = `messages[${i}]`;
-  const invalid = (what: string) => new EmbergramError("invalid_prompt", `${at}${what}`);
-  if (typeof value !== "object" || value === null) throw invalid(` is ${shown(value)}, but must be { role, content }`);
+  const wrong = (what: string) => invalid(`${at}${what}`, `body.messages.${i}`, undefined, "invalid_prompt");
   const { role, content, ...others } = value as Record<string, unknown>;
-  if (typeof role !== "string") throw invalid(`.role is ${shown(role)}, but must be a string such as "user"`);
-  for (const [key, other] of Object.entries(others)) {
-    // What an assistant's message of OpenAI has beside its content is null when there is none.
-    if (other != null) throw invalid(`.${key} is not supported yet; give role and content`);
-  }
-  if (typeof content === "string") return { role, content };
-  if (!Array.isArray(content)) {
-    throw invalid(`.content is ${shown(content)}, but must be a string or an array of { type: "text", text }`);
-  }
+  if (typeof role !== "string") throw wrong(".role must be a string such as 'user'");
+  // What an assistant's message of an earlier answer has beside its content is null where there is none.
+  const rest = Object.fromEntries(Object.entries(others).filter(([, other]) => other != null));
+  if (content === undefined && !("tool_calls" in rest)) throw wrong(".content is missing");
+  if (content == null || typeof content === "string") return { ...rest, role, content: content ?? "" };
+  if (!Array.isArray(content)) throw wrong(".content must be a string, or a list of parts of type 'text'");
   const texts = content.map((part: unknown, j): string => {
-    const { type, text } = Object(part) as { type?: unknown; text?: unknown };
-    if (type !== "text") throw invalid(`.content[${j}]: type ${shown(type)} is not supported yet; only "text" is`);
-    if (typeof text !== "string") throw invalid(`.content[${j}].text is ${shown(text)}, but must be a string`);
-    return text;
-  });
-  return { role, content: texts.join("\n") };
-}
-
-function prompts(prompt: CompletionCreateParams["prompt"]): readonly Prompt[] {
-  const isIds = (value: unknown): value is readonly number[] =>
-    Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "number");
-  if (typeof prompt === "string" || isIds(prompt)) return [prompt];
-  const list: readonly unknown[] = Array.isArray(prompt) ? prompt : [];
-  if (list.length > 0 && list.every((one): one is Prompt => typeof one === "string" || isIds(one))) return list;
-  throw new EmbergramError(
-    "invalid_prompt",
-    `prompt is ${shown(prompt)}, but must be a string, an array of strings, token ids, or an array of lists of token ids`,
-  );
-}
-
-function wrong(message: string): EmbergramError {
-  return new EmbergramError("invalid_params", message);
-}
-
-/** A value in an error message, cut where it gets long. */
-function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
-}
-
-/** The known name that a misspelt one is closest to, if it is close: at most a third of it differs. */
-function nearest(key: string, known: readonly string[]): string | undefined {
-  const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
-  const own = plain(key);
-  if (own.length > 64) return undefined;
-  const [best] = known.map((name) => ({ name, distance: edits(own, plain(name)) })).sort((a, b) => a.distance - b.distance);
-  return best && best.distance <= own.length / 3 ? best.name : undefined;
-}
-
-/** Levenshtein's distance. */
-function edits(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    const { type = "text", text, refusal } = Object(part) as Record<string, unknown>;
+    if (type === "image_url" || type === "input_audio" || type === "audio_url" || type === "video_url") {
+      throw wrong(`.content[${j}] is of type ${repr(String(type))}; this model reads text alone`);
     }
-    row = next;
+    const said = type === "refusal" ? refusal : text;
+    if ((type !== "text" && type !== "input_text" && type !== "output_text" && type !== "refusal") || typeof said !== "string") {
+      throw wrong(`.content[${j}] must be { type: 'text', text: '...' }`);
+    }
+    return said;
+  });
+  return { ...rest, role, content: texts.join("\n") };
+}
+
+function usage(body: Body): Request["usage"] {
+  const { include_usage, continuous_usage_stats } = (body["stream_options"] ?? {}) as Body;
+  return include_usage ? (continuous_usage_stats ? "each" : "last") : "none";
+}
+
+/** vLLM's server brings values into the range, and takes ids as texts. */
+function bias(given: Readonly<Record<string, number>>): Record<number, number> {
+  const wrong = Object.keys(given).filter((key) => !/^\s*[-+]?\d+\s*$/.test(key));
+  if (wrong.length > 0) {
+    throw invalid(`logit_bias contains key(s) that cannot be converted to integer token IDs: [${wrong.map(repr).join(", ")}]`, "logit_bias", `[${wrong.map(repr).join(", ")}]`);
   }
-  return row[b.length]!;
+  return Object.fromEntries(Object.entries(given).map(([key, value]) => [Number(key), Math.min(100, Math.max(-100, value))]));
+}
+
+/** OpenAI's client writes null for a default. */
+function withoutNull(body: unknown): unknown {
+  return typeof body === "object" && body !== null ? Object.fromEntries(Object.entries(body).filter(([, value]) => value != null)) : body;
+}
+
+/** What a body has of these keys: null stands for a default. */
+function present(body: Body, names: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(names.filter((name) => body[name] != null).map((name) => [name, body[name]]));
 }

@@ -1,4 +1,7 @@
-/** OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. */
+/**
+ * OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. Answers have vLLM's further fields too,
+ * `null` where there is nothing to say.
+ */
 import type { CallOptions } from "../llm.js";
 import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
 
@@ -11,7 +14,7 @@ export interface CreateParams {
   model?: string | undefined;
   /** Choices for each prompt. Default 1. */
   n?: number | null | undefined;
-  /** Most tokens to generate. Default: the model's own, or else the room that is left in `max_model_len`. */
+  /** Most tokens to generate. Default: in a chat the model's own, or else the room that is left in `max_model_len`; of a completion 16. */
   max_tokens?: number | null | undefined;
   /** 0 is greedy. Default 1. */
   temperature?: number | null | undefined;
@@ -47,12 +50,34 @@ export interface CreateParams {
   include_stop_str_in_output?: SamplingParams["include_stop_str_in_output"] | null;
   /** vLLM's: whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: SamplingParams["skip_special_tokens"] | null;
+  /** vLLM's: whether the answer begins with the prompt, or in a chat with the message that it continues. Default false. */
+  echo?: boolean | null;
+  /** vLLM's: how many most likely tokens to report besides each token of the prompt, 0 to 20. Default: no report. */
+  prompt_logprobs?: number | null;
+  /** vLLM's: the only tokens that may be chosen. Default: all. */
+  allowed_token_ids?: number[] | null;
+  /** vLLM's: words that the output does not have. Default: none. */
+  bad_words?: string[] | null;
+  /** vLLM's: most tokens of the prompt, of which the rest is cut away; -1 is what fits. Default: none. */
+  truncate_prompt_tokens?: number | null;
+  /** vLLM's: what of the prompt is cut away. Default `"left"`, its beginning. */
+  truncation_side?: "left" | "right" | null;
+  /** vLLM's: whether the prompt gets special tokens, such as BOS. Default: in a chat false, since its template has them. */
+  add_special_tokens?: boolean;
+  /** vLLM's: whether the answer tells the token ids of prompt and output. Default false. */
+  return_token_ids?: boolean | null;
+  /** vLLM's: whether log-probabilities name tokens by their ids, `token_id:5`. Default false. */
+  return_tokens_as_token_ids?: boolean | null;
+  /** vLLM's: the last part of the answer's id. */
+  request_id?: string;
 }
 
 /** What a stream tells beside the text. */
 export interface StreamOptions {
   /** Whether a last chunk, without choices, tells the usage. Default false. */
   include_usage?: boolean | undefined;
+  /** vLLM's: whether each chunk tells the usage so far; needs `include_usage`. Default false. */
+  continuous_usage_stats?: boolean | undefined;
 }
 
 /** A part of a message. */
@@ -68,6 +93,8 @@ export interface ChatCompletionMessageParam {
   content: string | readonly TextPart[];
   /** Part of an assistant's message; here always `null`. */
   refusal?: null;
+  /** Other keys, such as `name`, reach the model's template as they are. */
+  [key: string]: unknown;
 }
 
 /** What `chat.completions.create` takes. */
@@ -88,6 +115,10 @@ export interface ChatCompletionCreateParams extends CreateParams {
   documents?: ChatTemplateOptions["documents"];
   /** vLLM's: further variables of the chat template, such as `{ enable_thinking: false }`. Default: none. */
   chat_template_kwargs?: ChatTemplateOptions["chat_template_kwargs"];
+  /** Becomes a variable of the chat template; unless `"none"`, `enable_thinking` becomes true too. Default: neither. */
+  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
+  /** vLLM's: whether the answer tells the text that the template made. Default false. */
+  return_prompt_text?: boolean | null;
   /** Only text. */
   response_format?: { type: "text" } | undefined;
   /** Whether to answer in chunks. Default false. */
@@ -131,18 +162,21 @@ export interface CompletionUsage {
   };
 }
 
-/** vLLM's addition: how speculation went, over all prompts and choices; `null` without. */
+/** The usage so far: a chunk that is not the last leaves the details out. */
+export type ChunkUsage = Omit<CompletionUsage, "prompt_tokens_details"> & Partial<Pick<CompletionUsage, "prompt_tokens_details">>;
+
+/** vLLM's addition: how speculation went, over all prompts and choices. */
 export interface ResponseMetrics {
-  speculative_decoding: RequestSpeculation | null;
+  speculative_decoding: RequestSpeculation;
 }
 
 /** How likely a token was by the raw logits. */
 export interface TopLogprob {
-  /** Its text by itself. */
+  /** Its text; of a token that ends a character that others began, the character, and of those nothing. */
   token: string;
-  /** The UTF-8 bytes of its text; `null` where the token holds only a part of a character. */
-  bytes: number[] | null;
   logprob: number;
+  /** The UTF-8 bytes of its text. */
+  bytes: number[];
 }
 
 /** A chosen token, and the most likely ones in its place. */
@@ -164,15 +198,28 @@ export interface ChatCompletion {
   created: number;
   model: string;
   choices: ChatCompletionChoice[];
+  /** Tells versions apart. */
+  system_fingerprint: string;
   usage: CompletionUsage;
-  metrics: ResponseMetrics;
+  /** How likely the prompt was, with `prompt_logprobs` or `echo`. */
+  prompt_logprobs: PromptLogprobs | null;
+  /** The prompt's ids, with `return_token_ids`. */
+  prompt_token_ids: number[] | null;
+  /** What the template made, with `return_prompt_text`. */
+  prompt_text: string | null;
+  /** `null` without speculation. */
+  metrics: ResponseMetrics | null;
 }
 /** One of the `n` answers. */
 export interface ChatCompletionChoice {
   index: number;
   message: { role: "assistant"; content: string; refusal: null };
-  finish_reason: "stop" | "length";
   logprobs: ChatCompletionLogprobs | null;
+  finish_reason: "stop" | "length";
+  /** Which of `stop` or `stop_token_ids` ended it, where one did. */
+  stop_reason: number | string | null;
+  /** Its ids, with `return_token_ids`. */
+  token_ids: number[] | null;
 }
 
 /** A part of an answer, as it comes. */
@@ -183,8 +230,14 @@ export interface ChatCompletionChunk {
   model: string;
   /** Empty in the last chunk, the one with the usage. */
   choices: ChatCompletionChunkChoice[];
-  /** With `include_usage`: in the last chunk; `null` in all others. */
-  usage?: CompletionUsage | null;
+  /** With `include_usage` in the last chunk, and with `continuous_usage_stats` in all. */
+  usage?: ChunkUsage;
+  /** In the last chunk. */
+  system_fingerprint?: string;
+  /** In the first chunk: the prompt's ids, with `return_token_ids`. */
+  prompt_token_ids?: number[] | null;
+  /** In the first chunk: what the template made, with `return_prompt_text`. */
+  prompt_text?: string | null;
   /** Beside the usage. */
   metrics?: ResponseMetrics;
 }
@@ -193,18 +246,26 @@ export interface ChatCompletionChunkChoice {
   index: number;
   /** The role comes first, alone. */
   delta: { role?: "assistant"; content?: string };
-  finish_reason: "stop" | "length" | null;
   logprobs: ChatCompletionLogprobs | null;
+  finish_reason: "stop" | "length" | null;
+  /** With the last: which of `stop` or `stop_token_ids` ended it, where one did. */
+  stop_reason?: number | string | null;
+  /** The new ids, with `return_token_ids`. */
+  token_ids?: number[] | null;
 }
+
+/** For each token of a prompt it and the most likely ones, by their ids; `null` for the first. */
+export type PromptLogprobs = (Record<number, { logprob: number; rank: number; decoded_token: string }> | null)[];
 
 /** A value a token, in order. */
 export interface CompletionLogprobs {
-  tokens: string[];
-  token_logprobs: number[];
-  /** The chosen token and the most likely ones, by their texts. */
-  top_logprobs: Record<string, number>[];
-  /** Where each token starts: the summed lengths of the tokens before it. */
+  /** Where each token starts: the summed lengths of the tokens before it, in characters. */
   text_offset: number[];
+  /** The first of a prompt that is echoed is `null`, which OpenAI's types do not know. */
+  token_logprobs: number[];
+  tokens: string[];
+  /** The chosen token and the most likely ones, by their texts; the first of a prompt that is echoed is `null`. */
+  top_logprobs: Record<string, number>[];
 }
 
 /** The completions of one or more prompts. */
@@ -215,22 +276,36 @@ export interface Completion {
   model: string;
   /** Prompt by prompt, `n` for each. */
   choices: CompletionChoice[];
+  /** Tells versions apart. */
+  system_fingerprint: string;
   usage: CompletionUsage;
-  metrics: ResponseMetrics;
+  /** `null` without speculation. */
+  metrics: ResponseMetrics | null;
 }
 /** One completion. */
 export interface CompletionChoice {
   index: number;
   text: string;
-  finish_reason: "stop" | "length";
   logprobs: CompletionLogprobs | null;
+  finish_reason: "stop" | "length";
+  /** Which of `stop` or `stop_token_ids` ended it, where one did. */
+  stop_reason: number | string | null;
+  /** Its ids, with `return_token_ids`. */
+  token_ids: number[] | null;
+  /** How likely the prompt was, with `prompt_logprobs`, or with `echo` and `logprobs`; not in a stream. */
+  prompt_logprobs?: PromptLogprobs | null;
+  /** The prompt's ids, with `return_token_ids`. */
+  prompt_token_ids: number[] | null;
 }
 
 /** A streamed part of a completion: the same object, with what is new. */
-export interface CompletionChunk extends Omit<Completion, "choices" | "usage" | "metrics"> {
+export interface CompletionChunk extends Omit<Completion, "choices" | "usage" | "metrics" | "system_fingerprint"> {
   choices: (Omit<CompletionChoice, "finish_reason"> & { finish_reason: "stop" | "length" | null })[];
-  /** With `include_usage`, in the last chunk, which has no choices. */
-  usage?: CompletionUsage;
+  /** With `include_usage` in the last chunk, which has no choices, and with `continuous_usage_stats` in all. */
+  usage?: ChunkUsage;
+  /** In the last chunk. */
+  system_fingerprint?: string;
+  /** Beside the usage. */
   metrics?: ResponseMetrics;
 }
 
@@ -245,10 +320,10 @@ export interface Stream<T> extends AsyncIterable<T> {
 /** `llm.chat.completions`. */
 export interface ChatCompletions {
   /**
-   * Answers a conversation, as OpenAI's client does.
+   * Answers a conversation, as OpenAI's client does. Any `model` may be named.
    *
    * @throws {EmbergramError} `invalid_params` (unknown or unsupported keys among them), `invalid_prompt`,
-   * `prompt_too_long`, `aborted`, `device_lost`. Of a stream, what only the engine knows is thrown by its first chunk.
+   * `prompt_too_long`, `aborted`, `device_lost`. Of a stream, what only a step tells is thrown by a chunk.
    */
   create(body: ChatCompletionCreateParamsNonStreaming, options?: CallOptions): Promise<ChatCompletion>;
   /** The same with `stream: true`: the answer in chunks. */
@@ -263,7 +338,7 @@ export interface ChatCompletions {
 /** `llm.completions`. */
 export interface Completions {
   /**
-   * Completes prompts, as OpenAI's client does, but for `max_tokens`: its default is the model's, or else the room left, not 16.
+   * Completes prompts, as OpenAI's client does. Any `model` may be named.
    *
    * @throws {EmbergramError} as {@link ChatCompletions.create}
    */

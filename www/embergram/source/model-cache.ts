@@ -38,10 +38,29 @@ function modelOf(url: string): string {
   return url.replace(SPLIT, "-00001-of-$2$3");
 }
 
-/** The models kept in this origin's OPFS, under Node in a folder. In contexts without OPFS it is empty. */
-export const modelCache = {
+/** See `modelCache`. */
+export const keptModels = {
   /** What is there, last used first. */
   list,
+
+  /**
+   * Whether a model is there, under the name and options it is loaded by, and whole: a load fetches no weights then. No server
+   * is asked: of a Hugging Face folder only the files that are here are known.
+   */
+  async has(model: string | URL, options: NameOptions = {}): Promise<boolean> {
+    const keys = await Promise.all((await knownFiles(model, options)).map(({ key }) => Entry.keyOf(key)));
+    const there = new Map((await Entry.all()).map(({ key, meta }) => [key, meta?.complete === true]));
+    return keys.length > 0 && keys.every((key) => there.get(key) === true);
+  },
+
+  /**
+   * Asks the browser to keep this origin's storage also when space is short; it may ask the user. True where nothing takes it away
+   * unasked, as under Node.
+   */
+  async persist(): Promise<boolean> {
+    const { storage } = (globalThis as { navigator?: { storage?: Partial<StorageManager> } }).navigator ?? {};
+    return (await storage?.persist?.()) ?? !("document" in globalThis);
+  },
 
   /**
    * Removes a model, under the name and options it is loaded by, all parts of it; or one file of the list. No server is

@@ -13,11 +13,8 @@ import { shown } from "./secrets.js";
 import { Entry } from "./store.js";
 import { checkAborted, SILENCE } from "./wait.js";
 
-/** How a model is fetched, checked and kept. */
-export interface OpenOptions extends NameOptions {
-  /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
-  fetch?: typeof fetch;
-  signal?: AbortSignal;
+/** How a model's files are brought, checked and kept. */
+export interface DownloadOptions {
   /**
    * Keeps downloads in OPFS, under Node in a folder, and reads them from there; default true. Where storage is short, the files that were used least
    * recently give way. Files and Blobs are never cached.
@@ -25,7 +22,6 @@ export interface OpenOptions extends NameOptions {
   cache?: boolean;
   /** What the file's bytes must hash to (hex); for a split model one for each part, for a folder one for each file of safetensors. */
   sha256?: string | readonly string[];
-  onProgress?: (progress: Progress) => void;
   /** Attempts after a failed one, in a row without a byte between them; default 5. */
   retries?: number;
   /** Milliseconds before the first retry, doubled for each further one; default 500. */
@@ -35,6 +31,14 @@ export interface OpenOptions extends NameOptions {
    * holds for the engine's module as well.
    */
   timeout?: number;
+}
+
+/** How a model is opened. */
+export interface OpenOptions extends NameOptions, DownloadOptions {
+  /** In place of the global fetch, to add headers, say. It is called with a URL, `Range`, and an `AbortSignal`. */
+  fetch?: typeof fetch;
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
 }
 
 /** One file of a model. */

@@ -28,6 +28,9 @@ MODEL is the path of a GGUF file or of a Hugging Face folder, an address, hf:own
   --prompt-tokens N    bench: tokens of the prompt; default 128
   --repeat N           bench: how often; the medians count; default 3
   --port N             serve: default 8000
+  --api-key KEY        serve: what clients must have as a bearer token; default $EMBERGRAM_API_KEY, or none
+  --allowed-origins A,B  serve: pages of other machines that may ask; * is any
+  --served-model-name NAME  what clients call the model; default its own name
   --help
 
 Downloads lie in $EMBERGRAM_CACHE_DIR, by default $XDG_CACHE_HOME/embergram or ~/.cache/embergram. HF_ENDPOINT is where hf:
@@ -48,6 +51,8 @@ export interface Arguments {
   promptTokens: number;
   repeat: number;
   port: number;
+  apiKey: string | undefined;
+  origins: readonly string[] | undefined;
 }
 
 const text = { type: "string" } as const;
@@ -56,6 +61,7 @@ const OPTIONS = {
   "max-tokens": text, temperature: text, "top-k": text, "top-p": text, "min-p": text, seed: text, "ignore-eos": flag,
   speculate: text, lookup: text, threads: text, precision: text, "max-model-len": text, quantization: text, sha256: text, "no-cache": flag,
   json: flag, chat: flag, system: text, "prompt-tokens": text, repeat: text, port: text,
+  "api-key": text, "allowed-origins": text, "served-model-name": text,
 } as const;
 
 /** Reads the options of a command. */
@@ -75,14 +81,15 @@ export function readArguments(command: string, args: string[]): Arguments {
     if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} is ${value}; give a whole number from 1`);
     return value;
   };
-  const { HF_ENDPOINT: hfEndpoint } = process.env;
+  const { HF_ENDPOINT: hfEndpoint, EMBERGRAM_API_KEY: ownKey } = process.env;
   return {
     model,
     prompt: words.length > 0 ? words.join(" ") : undefined,
     load: given({
       threads: number("threads"), max_model_len: number("max-model-len"), sha256: values.sha256, hfEndpoint,
-      precision: values.precision as EngineOptions["precision"], quantization: values.quantization as EngineOptions["quantization"], cache: values["no-cache"] ? false : undefined,
-      speculative_config: speculation(values.speculate, values.lookup),
+      precision: values.precision as EngineOptions["precision"], quantization: values.quantization as EngineOptions["quantization"],
+      cache: values["no-cache"] ? false : undefined, speculative_config: speculation(values.speculate, values.lookup),
+      served_model_name: values["served-model-name"],
     }),
     sampling: given({
       max_tokens: number("max-tokens"), temperature: number("temperature"), top_k: number("top-k"), top_p: number("top-p"),
@@ -94,6 +101,8 @@ export function readArguments(command: string, args: string[]): Arguments {
     promptTokens: atLeast1("prompt-tokens", 128),
     repeat: atLeast1("repeat", 3),
     port: number("port") ?? 8000,
+    apiKey: values["api-key"] ?? ownKey,
+    origins: values["allowed-origins"]?.split(","),
   };
 }
 
