@@ -3,7 +3,6 @@
 use minijinja::Value;
 use serde::{Serialize, Serializer};
 
-use super::Tuning;
 use super::weights::DeviceWords;
 use crate::program::{Activation, Matrix, Part, QkNorm};
 
@@ -14,10 +13,11 @@ pub(super) enum Kernel {
     Embed {
         w: Vec<MatrixKey>,
         scale: Option<Constant>,
+        /// Whether a norm follows, whose gain it multiplies with.
+        gain: bool,
     },
     Qkv {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         norm: bool,
         /// Where the bias starts among the weights, in vec4.
@@ -45,26 +45,25 @@ pub(super) enum Kernel {
         subs: usize,
     },
     Project {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         /// Whether it adds to what is there.
         adds: bool,
         scale: Option<Constant>,
+        gain: bool,
     },
     AddNormed {
         scale: Option<Constant>,
+        gain: bool,
     },
     GateUp {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         norm: bool,
         activation: &'static str,
     },
     Logits {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         scale: Option<Constant>,
         cap: Option<Constant>,
@@ -114,25 +113,6 @@ pub(super) struct MatrixKey {
 pub(super) fn matrices(parts: &[&Part<DeviceWords>]) -> Vec<MatrixKey> {
     let key = |m: &Matrix| MatrixKey { ty: m.ty.name(), first: m.first, rows: m.rows, p: m.planes.clone() };
     parts.iter().flat_map(|part| &part.matrices).map(key).collect()
-}
-
-/// How a product over rows of `inner` weights is shared out (tuning.rs).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub(super) struct Product {
-    inner: usize,
-    team: usize,
-    pub quads_per_workgroup: usize,
-}
-
-impl Product {
-    pub fn new(tuning: Tuning, inner: usize) -> Self {
-        Self { inner, team: tuning.team(inner), quads_per_workgroup: tuning.quads_per_workgroup(inner) }
-    }
-
-    /// Workgroups for sections of so many times four outputs.
-    pub fn workgroups(&self, quads: impl IntoIterator<Item = usize>) -> usize {
-        quads.into_iter().map(|q| q.div_ceil(self.quads_per_workgroup)).sum()
-    }
 }
 
 /// A number in a shader.

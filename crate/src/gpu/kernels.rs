@@ -14,6 +14,9 @@ macro_rules! shaders {
 /// Names and sources.
 pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/weights.wgsl",
+    "common/lane_weights.wgsl",
+    "common/matrix.wgsl",
+    "common/residual.wgsl",
     "common/step.wgsl",
     "common/cache.wgsl",
     "common/norm.wgsl",
@@ -22,6 +25,7 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/window.wgsl",
     "common/tile_cpu.wgsl",
     "common/tile_gpu.wgsl",
+    "common/tile_prompt.wgsl",
     "embed.wgsl",
     "qkv.wgsl",
     "qk_norm.wgsl",

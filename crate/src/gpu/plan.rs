@@ -14,7 +14,7 @@ use minijinja::context;
 use super::kernel::Constant;
 use super::readback::{read, wait};
 use super::record::{Memory, record};
-use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
+use super::recorder::{Counts, Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
 use super::{Gpu, weights::DeviceWords};
 use crate::Result;
@@ -58,7 +58,7 @@ impl Plan {
         let shape = program.shape;
         let allocator = Allocator { gpu, bytes: Cell::new(0) };
         let max_blocks = capacity.table_len();
-        let step = allocator.buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
+        let step = allocator.buffer("step", 8, Usage::UNIFORM | Usage::COPY_DST)?;
         let rows = allocator.scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
         let readback = allocator.buffer(
             "readback",
@@ -123,7 +123,8 @@ impl Plan {
 
     /// A step of only these dispatches.
     async fn run(&mut self, rows: &[Row], want_logits: bool, dispatches: &[usize]) -> Result<StepOutput> {
-        let outputs = self.write_rows(rows);
+        let counts = self.write_rows(rows);
+        let outputs = counts.outputs;
         if rows.is_empty() {
             return Ok(StepOutput::default());
         }
@@ -135,7 +136,7 @@ impl Plan {
                 timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(Timer::writes),
             });
             for i in dispatches {
-                self.encode(&self.dispatches[*i], &mut pass, rows.len(), outputs)?;
+                self.encode(&self.dispatches[*i], &mut pass, counts)?;
             }
         }
         if outputs == 0 {
@@ -176,24 +177,40 @@ impl Plan {
         .await
     }
 
-    fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, rows: usize, outputs: usize) -> Result<()> {
-        dispatch.encode(pass, &self.gpu, &self.pipelines, rows, outputs, self.single_kernel_path)
+    fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, counts: Counts) -> Result<()> {
+        dispatch.encode(pass, &self.gpu, &self.pipelines, counts, self.single_kernel_path)
     }
 
-    /// Writes the rows of a step; gives the number of outputs.
-    fn write_rows(&self, rows: &[Row]) -> usize {
-        let output_rows: Vec<u32> = (0..).zip(rows).filter(|(_, r)| r.output).map(|(i, _)| i).collect();
-        let outputs = output_rows.len();
-        assert!(rows.len() <= self.capacity.rows && outputs <= self.capacity.outputs, "a step over its capacity");
-        let words: Vec<[u32; 4]> = rows
+    /// Writes the rows of a step, those of decoding first where prompts are a role of their own.
+    fn write_rows(&self, rows: &[Row]) -> Counts {
+        let is_prompt = |row: &Row| row.prompt && self.gpu.tuning.prompt_tile().is_some();
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|i| is_prompt(&rows[*i]));
+        let mut output_rows: Vec<(usize, u32)> =
+            (0..).zip(&order).filter(|(_, i)| rows[**i].output).map(|(at, i)| (*i, at)).collect();
+        output_rows.sort_unstable();
+        let counts = Counts {
+            rows: rows.len(),
+            decode: rows.iter().filter(|row| !is_prompt(row)).count(),
+            outputs: output_rows.len(),
+        };
+        assert!(
+            counts.rows <= self.capacity.rows && counts.outputs <= self.capacity.outputs,
+            "a step over its capacity"
+        );
+        let words: Vec<[u32; 4]> = order
             .iter()
             .enumerate()
-            .map(|(i, r)| [r.token, r.slot, r.position, output_rows.get(i).copied().unwrap_or(0)])
+            .map(|(at, i)| {
+                let Row { token, slot, position, .. } = rows[*i];
+                [token, slot, position, output_rows.get(at).map_or(0, |(_, row)| *row)]
+            })
             .collect();
-        let counts = [rows.len() as u32, outputs as u32, self.max_blocks as u32, self.capacity.rows as u32];
+        let numbers =
+            [counts.rows, counts.outputs, self.max_blocks, self.capacity.rows, counts.decode].map(|n| n as u32);
         self.gpu.queue.write_buffer(&self.rows, 0, bytemuck::cast_slice(&words));
-        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&counts));
-        outputs
+        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&numbers));
+        counts
     }
 
     /// The tiles of more than one row that a step may have, the largest last.
@@ -235,12 +252,12 @@ impl Plan {
     /// Wall seconds of each dispatch of a step over `rows`, submitted and waited for alone, by the kernel's name: for
     /// measuring. Natively only; it blocks.
     pub fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(&'static str, f64)>> {
-        let outputs = self.write_rows(rows);
+        let counts = self.write_rows(rows);
         let time = |dispatch: &Dispatch| -> Result<_> {
             let start = web_time::Instant::now();
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.encode(dispatch, &mut pass, rows.len(), outputs)?;
+            self.encode(dispatch, &mut pass, counts)?;
             drop(pass);
             self.gpu.queue.submit([encoder.finish()]);
             let _ = self.gpu.device.poll(wgpu::PollType::wait_indefinitely());
@@ -341,6 +358,7 @@ impl Allocator<'_> {
         Ok(Memory {
             activations,
             squares,
+            gained: self.scratch("gained", capacity.rows * shape.d)?,
             kv: kv.collect::<Result<_>>()?,
             ropes: ropes.collect::<Result<_>>()?,
             logits: self.scratch("logits", capacity.outputs * shape.vocab)?,

@@ -9,13 +9,14 @@ use minijinja::{context, value::merge_maps};
 
 use super::kernel::Kernel;
 use super::kernels::{Kernels, SHADERS, layout};
+use super::tuning::Tile;
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::{Error, ErrorCode, Result};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
 pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
-/// One kernel of a plan, compiled: a pipeline for each tile where it works on tiles. Each is compiled when a step first
+/// One kernel of a plan, compiled: where it is a product, a pipeline for each tile of rows of decoding, then one for a prompt's. Each is compiled when a step first
 /// needs it: a CPU adapter takes half a second for one, and many plans never see some of them.
 struct Compiled {
     shader: &'static str,
@@ -40,7 +41,18 @@ pub(super) struct Pipelines {
     kernels: Vec<Compiled>,
 }
 
-/// What the second dimension of a dispatch counts.
+/// How many rows a step has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// All.
+    pub rows: usize,
+    /// Those of decoding, which come first. All, where prompts are no role of their own.
+    pub decode: usize,
+    /// Those that are sampled.
+    pub outputs: usize,
+}
+
+/// Which rows a dispatch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Rows,
@@ -48,10 +60,10 @@ pub(super) enum Over {
 }
 
 /// How many workgroups a dispatch has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Grid {
-    /// So many for each tile of rows.
-    Tiles(usize),
+    /// A product of sections of so many times four outputs: what the tile makes of them.
+    Product(Vec<usize>),
     /// So many for each row.
     Each(usize),
     /// So many invocations for each row, in workgroups of so many.
@@ -83,7 +95,7 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Records it for so many rows and outputs. `one_tile` takes the largest tile however few the rows are.
+    /// Records it. `one_tile` takes the largest tile however few the rows are.
     ///
     /// # Errors
     /// `internal` for a template that does not render.
@@ -92,26 +104,52 @@ impl Dispatch {
         pass: &mut wgpu::ComputePass<'_>,
         gpu: &Gpu,
         pipelines: &Pipelines,
-        rows: usize,
-        outputs: usize,
+        counts: Counts,
         one_tile: bool,
     ) -> Result<()> {
-        let n = if self.over == Over::Rows { rows } else { outputs };
-        if n == 0 {
-            return Ok(());
-        }
-        let largest = TILES.len() - 1;
-        let tile = if one_tile { largest } else { TILES.iter().position(|t| *t >= n).unwrap_or(largest) };
-        let (pipeline, x, y) = match self.grid {
-            Grid::Tiles(x) => (tile, x, n.div_ceil(TILES[tile])),
-            Grid::Each(x) => (0, x, n),
-            Grid::Flat(each, workgroup) => (0, (n * each).div_ceil(workgroup), 1),
+        let n = if self.over == Over::Rows { counts.rows } else { counts.outputs };
+        let mut dispatch = |variant: usize, [x, y, z]: [usize; 3]| -> Result<()> {
+            if x * y * z > 0 {
+                let kernel = &pipelines.kernels[self.kernel];
+                pass.set_pipeline(kernel.pipeline(gpu, &pipelines.templates, variant)?);
+                pass.set_bind_group(0, &self.group, &[]);
+                pass.dispatch_workgroups(x as u32, y as u32, z as u32);
+            }
+            Ok(())
         };
-        pass.set_pipeline(pipelines.kernels[self.kernel].pipeline(gpu, &pipelines.templates, pipeline)?);
-        pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(x as u32, y as u32, 1);
-        Ok(())
+        match &self.grid {
+            Grid::Each(x) => dispatch(0, [*x, n, 1]),
+            Grid::Flat(each, workgroup) => dispatch(0, [(n * each).div_ceil(*workgroup), 1, 1]),
+            Grid::Product(sections) => {
+                let decode = if self.over == Over::Rows { counts.decode } else { n };
+                let tiles = gpu.tuning.tiles();
+                let largest = tiles.len() - 1;
+                let variant =
+                    if one_tile { largest } else { tiles.iter().position(|t| t.rows >= decode).unwrap_or(largest) };
+                dispatch(variant, grid(gpu, tiles[variant], sections, decode))?;
+                match gpu.tuning.prompt_tile() {
+                    Some(tile) if n > decode => dispatch(tiles.len(), grid(gpu, tile, sections, n - decode)),
+                    _ => Ok(()),
+                }
+            }
+        }
     }
+}
+
+/// The workgroups of a product over so many rows. Outputs are the second and third dimension where rows are the first.
+fn grid(gpu: &Gpu, tile: Tile, sections: &[usize], rows: usize) -> [usize; 3] {
+    let (groups, rows) = (tile.groups(sections), rows.div_ceil(tile.rows));
+    if !tile.rows_first() {
+        return [groups, rows, 1];
+    }
+    let y = groups_y(gpu, groups);
+    [rows, y, groups.div_ceil(y)]
+}
+
+/// How many of so many workgroups for outputs are the second dimension of a dispatch.
+fn groups_y(gpu: &Gpu, groups: usize) -> usize {
+    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+    groups.div_ceil(groups.div_ceil(most))
 }
 
 /// Something bound to a kernel, and whether the kernel writes it.
@@ -160,13 +198,15 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(gpu: &'a Gpu, step: &'a wgpu::Buffer, rows: &'a wgpu::Buffer, shape: minijinja::Value) -> Self {
-        // Only kernels for CPU adapters use them.
+        // Kernels for CPU adapters need their number, kernels for GPUs only that there are eight.
         let subgroup = if gpu.tuning == Tuning::Cpu { gpu.subgroup } else { 0 };
+        let shuffle = gpu.tuning == Tuning::Gpu && gpu.shuffles;
         let values = context! {
             tuning => gpu.tuning.name(),
             subgroup,
+            shuffle,
             // naga has subgroups without the directive and refuses it; a browser wants it.
-            enable_subgroups => subgroup > 0 && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
+            enable_subgroups => (subgroup > 0 || shuffle) && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
             parts => gpu.tuning.parts(),
             parts_per_workgroup => 16,
             ..shape
@@ -204,9 +244,14 @@ impl<'a> Recorder<'a> {
             ));
         }
         let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
-        if let Grid::Tiles(x) | Grid::Each(x) = grid
-            && x > most
-        {
+        let x = match &grid {
+            Grid::Product(sections) => {
+                gpu.tuning.tiles().map(|t| self::grid(gpu, t, sections, 1)[0]).into_iter().max().unwrap_or(0)
+            }
+            Grid::Each(x) => *x,
+            Grid::Flat(..) => 0,
+        };
+        if x > most {
             return Err(Error::new(
                 ErrorCode::AdapterTooSmall,
                 format!(
@@ -219,12 +264,22 @@ impl<'a> Recorder<'a> {
         let layout = self.layouts.entry((shader, kinds.clone())).or_insert_with(|| layout(gpu, shader, &kinds));
         let next = self.pipelines.kernels.len();
         let kernel = *self.known.entry(kernel).or_insert_with_key(|kernel| {
-            let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
-            let variant = |tile: &usize| {
-                let values = merge_maps([context! { T => tile }, kernel.values(), self.values.clone()]);
-                (values, OnceLock::new())
+            let variants = match &grid {
+                Grid::Product(sections) => {
+                    let prompt = gpu.tuning.prompt_tile().filter(|_| over == Over::Rows);
+                    let tiles = gpu.tuning.tiles().into_iter().chain(prompt);
+                    let tile = |tile: Tile| {
+                        let groups_y = groups_y(gpu, tile.groups(sections));
+                        context! { T => tile.rows, tile => tile.name, quads => tile.quads, groups_y }
+                    };
+                    tiles.map(tile).collect()
+                }
+                _ => vec![context! {}],
             };
-            let variants = tiles.iter().map(variant).collect();
+            let variants = variants
+                .into_iter()
+                .map(|tile| (merge_maps([tile, kernel.values(), self.values.clone()]), OnceLock::new()))
+                .collect();
             self.pipelines.kernels.push(Compiled { shader, layout: layout.clone(), variants });
             next
         });

@@ -2,6 +2,8 @@
 
 use burn_wgpu::wgpu;
 
+use super::recorder::TILES;
+
 /// How kernels sum. Within a tuning a row's results do not depend on the number of rows; between tunings they differ in
 /// rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl Tuning {
         }
     }
 
-    /// Its name in the shaders' file names.
+    /// Its name in the shaders.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -34,20 +36,17 @@ impl Tuning {
         }
     }
 
-    /// Invocations that share one sum over `inner` weights: enough groups of 32 for each, in a power of two.
-    pub(super) fn team(self, inner: usize) -> usize {
-        match self {
-            Self::Cpu => 1,
-            Self::Gpu => 1 << (inner / 64).clamp(1, 32).ilog2(),
-        }
+    /// The register tiles that products are written out with, for more and more rows of decoding.
+    pub(super) fn tiles(self) -> [Tile; TILES.len()] {
+        TILES.map(|rows| match self {
+            Self::Cpu => Tile { name: "cpu", rows, quads: 16 },
+            Self::Gpu => Tile { name: "gpu", rows, quads: if rows < 4 { 1 } else { 2 } },
+        })
     }
 
-    /// How many times four outputs a workgroup of the matrix kernels makes.
-    pub(super) fn quads_per_workgroup(self, inner: usize) -> usize {
-        match self {
-            Self::Cpu => 16,
-            Self::Gpu => 64 / self.team(inner),
-        }
+    /// The tile of a prompt's rows, where they are a role of their own.
+    pub(super) fn prompt_tile(self) -> Option<Tile> {
+        (self == Self::Gpu).then_some(Tile { name: "prompt", rows: 32, quads: 32 })
     }
 
     /// Parts that the search for the largest logit is split into.
@@ -56,6 +55,30 @@ impl Tuning {
             Self::Cpu => 64,
             Self::Gpu => 1024,
         }
+    }
+}
+
+/// How a workgroup of a product is shaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Its name in the shaders' file names.
+    pub name: &'static str,
+    /// Rows of activations.
+    pub rows: usize,
+    /// How many times four outputs.
+    pub quads: usize,
+}
+
+impl Tile {
+    /// Whether tiles of rows are the first dimension of a dispatch, so that workgroups with the same weights run together; else
+    /// outputs are.
+    pub fn rows_first(self) -> bool {
+        self.name != "cpu"
+    }
+
+    /// Workgroups for sections of so many times four outputs.
+    pub fn groups(self, sections: &[usize]) -> usize {
+        sections.iter().map(|quads| quads.div_ceil(self.quads)).sum()
     }
 }
 
