@@ -10,6 +10,8 @@ const SLOTS: usize = 8;
 const LENGTH: usize = 40;
 const BLOCK: usize = 8;
 const ROWS: usize = 32;
+/// Positions of a prompt, whose rows may be a role of their own.
+const PROMPT: usize = 12;
 
 /// Computes eight sequences one row per step, and then again `rounds` times in random groupings: chunks of a prompt, a token
 /// with up to seven drafts behind it, several sequences together.
@@ -31,7 +33,7 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
         slot: slot as u32,
         position: position as u32,
         output: true,
-        prompt: false,
+        prompt: position < PROMPT,
     };
 
     let mut alone = [(); SLOTS].map(|()| Vec::new());
@@ -64,4 +66,26 @@ pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: 
             }
         }
     }
+}
+
+/// The logits of a text's rows, taken in steps of 1, 2, 4, 6 and 8 rows.
+pub async fn logits(gpu: &Gpu, file: &[u8], length: usize) -> Vec<f32> {
+    let mut loader = WeightLoader::new(gpu, None);
+    loader.push(file).unwrap();
+    let model = loader.finish().unwrap();
+    let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: length, blocks: 1, block_size: length };
+    let mut plan = model.runner(gpu, capacity).unwrap();
+    plan.set_block(BlockEntry { slot: 0, index: 0, block: 0 });
+    let vocab = model.config.vocab as u32;
+    let row = |i: u32| Row { token: i * 37 % vocab, slot: 0, position: i, output: true, prompt: i < 3 };
+    let (mut logits, mut at) = (Vec::new(), 0);
+    for count in [1, 2, 4, 6, 8].into_iter().cycle() {
+        let rows: Vec<Row> = (at..length as u32).take(count).map(row).collect();
+        if rows.is_empty() {
+            return logits;
+        }
+        at += rows.len() as u32;
+        logits.extend(plan.run_rows(&rows, true).await.unwrap().logits);
+    }
+    unreachable!("the text ends")
 }
