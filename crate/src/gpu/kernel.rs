@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::Tuning;
 use super::weights::DeviceWords;
+use crate::format::quant::QuantType;
 use crate::program::{Activation, Matrix, Part, QkNorm};
 
 /// A shader and what its template is given, besides what all share (the model's shape and the tuning).
@@ -92,6 +93,32 @@ impl Kernel {
         }
     }
 
+    /// What reports call it: its shader, and what tells it from others of that shader in one model.
+    pub fn name(&self) -> String {
+        let shader = self.shader().trim_end_matches(".wgsl");
+        match self {
+            Self::Project { product, .. } => format!("{shader}_{}", product.inner),
+            Self::AttentionAlone { window: Some(window) }
+            | Self::AttentionSubgroup { window: Some(window) }
+            | Self::AttentionGpu { window: Some(window), .. } => format!("{shader}_{window}"),
+            _ => shader.into(),
+        }
+    }
+
+    /// Weights that a product reads, and their bytes.
+    pub fn weights(&self) -> (u64, u64) {
+        match self {
+            Self::Qkv { product, w, .. }
+            | Self::Project { product, w, .. }
+            | Self::GateUp { product, w, .. }
+            | Self::Logits { product, w, .. } => w.iter().fold((0, 0), |(weights, bytes), matrix| {
+                let more = (matrix.rows * product.inner) as u64;
+                (weights + more, bytes + matrix.ty.bytes_for(more))
+            }),
+            _ => (0, 0),
+        }
+    }
+
     /// The values for its template.
     pub fn values(&self) -> Value {
         match self {
@@ -104,15 +131,20 @@ impl Kernel {
 /// A matrix as shaders see it: planes start at words `p`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(super) struct MatrixKey {
-    ty: &'static str,
+    #[serde(serialize_with = "type_name")]
+    ty: QuantType,
     first: usize,
     pub rows: usize,
     p: Vec<u32>,
 }
 
+fn type_name<S: Serializer>(ty: &QuantType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(ty.name())
+}
+
 /// The matrices of some parameters.
 pub(super) fn matrices(parts: &[&Part<DeviceWords>]) -> Vec<MatrixKey> {
-    let key = |m: &Matrix| MatrixKey { ty: m.ty.name(), first: m.first, rows: m.rows, p: m.planes.clone() };
+    let key = |m: &Matrix| MatrixKey { ty: m.ty, first: m.first, rows: m.rows, p: m.planes.clone() };
     parts.iter().flat_map(|part| &part.matrices).map(key).collect()
 }
 

@@ -4,6 +4,8 @@
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
+mod measure;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -14,13 +16,15 @@ use minijinja::context;
 use super::kernel::Constant;
 use super::readback::{read, wait};
 use super::record::{Memory, record};
-use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
+use super::recorder::{Compiled, Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
 use super::{Gpu, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
     Batch, BlockEntry, Buffer, CORRUPTED, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
 };
+
+pub use measure::{KernelInfo, Source};
 
 /// A recorded model on one device.
 pub struct Plan {
@@ -89,7 +93,7 @@ impl Plan {
             pipelines,
             dispatches,
             single_kernel_path: false,
-            timer: Timer::new(gpu),
+            timer: Timer::new(gpu, 1),
             step,
             rows,
             logits: memory.logits,
@@ -132,7 +136,7 @@ impl Plan {
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: Some("step"),
-                timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(Timer::writes),
+                timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(|timer| timer.writes(0)),
             });
             for i in dispatches {
                 self.encode(&self.dispatches[*i], &mut pass, rows.len(), outputs)?;
@@ -170,7 +174,7 @@ impl Plan {
             StepOutput {
                 tokens: bytemuck::pod_collect_to_vec(tokens),
                 logits: bytemuck::pod_collect_to_vec(&rest[..logit_bytes as usize]),
-                device_seconds: timer.map(|t| t.seconds(times)),
+                device_seconds: timer.map(|t| t.seconds(times)[0]),
             }
         })
         .await
@@ -230,23 +234,6 @@ impl Plan {
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
         self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
         Ok(self.single_kernel_path)
-    }
-
-    /// Wall seconds of each dispatch of a step over `rows`, submitted and waited for alone, by the kernel's name: for
-    /// measuring. Natively only; it blocks.
-    pub fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(&'static str, f64)>> {
-        let outputs = self.write_rows(rows);
-        let time = |dispatch: &Dispatch| -> Result<_> {
-            let start = web_time::Instant::now();
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.encode(dispatch, &mut pass, rows.len(), outputs)?;
-            drop(pass);
-            self.gpu.queue.submit([encoder.finish()]);
-            let _ = self.gpu.device.poll(wgpu::PollType::wait_indefinitely());
-            Ok((dispatch.name, start.elapsed().as_secs_f64()))
-        };
-        self.dispatches.iter().map(time).collect()
     }
 }
 

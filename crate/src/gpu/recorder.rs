@@ -17,8 +17,10 @@ pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
 /// One kernel of a plan, compiled: a pipeline for each tile where it works on tiles. Each is compiled when a step first
 /// needs it: a CPU adapter takes half a second for one, and many plans never see some of them.
-struct Compiled {
-    shader: &'static str,
+pub(super) struct Compiled {
+    pub kernel: Kernel,
+    /// The kinds of its bindings, as [`layout`] takes them.
+    pub kinds: String,
     layout: wgpu::BindGroupLayout,
     /// What the template's values are for each pipeline.
     variants: Vec<(minijinja::Value, OnceLock<wgpu::ComputePipeline>)>,
@@ -28,16 +30,23 @@ impl Compiled {
     fn pipeline(&self, gpu: &Gpu, templates: &Kernels, variant: usize) -> Result<&wgpu::ComputePipeline> {
         let (values, made) = &self.variants[variant];
         if made.get().is_none() {
-            let _ = made.set(templates.pipeline(gpu, self.shader, &self.layout, values)?);
+            let _ = made.set(templates.pipeline(gpu, self.kernel.shader(), &self.layout, values)?);
         }
         Ok(made.get().expect("just made"))
+    }
+
+    /// Each pipeline's tile and WGSL.
+    pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
+        let source =
+            |(tile, (values, _)): (&usize, &(_, _))| Ok((*tile, templates.render(self.kernel.shader(), values)?));
+        TILES.iter().zip(&self.variants).map(source).collect()
     }
 }
 
 /// What dispatches run: the kernels, and the templates they are made of.
 pub(super) struct Pipelines {
-    templates: Kernels,
-    kernels: Vec<Compiled>,
+    pub templates: Kernels,
+    pub kernels: Vec<Compiled>,
 }
 
 /// What the second dimension of a dispatch counts.
@@ -64,7 +73,7 @@ impl Pipelines {
         let mut hasher = DefaultHasher::new();
         for kernel in &self.kernels {
             for (values, _) in &kernel.variants {
-                (kernel.shader, format!("{values:?}")).hash(&mut hasher);
+                (kernel.kernel.shader(), format!("{values:?}")).hash(&mut hasher);
             }
         }
         SHADERS.hash(&mut hasher);
@@ -74,7 +83,6 @@ impl Pipelines {
 
 /// One recorded dispatch.
 pub(super) struct Dispatch {
-    pub name: &'static str,
     /// Which of the plan's pipelines.
     pub kernel: usize,
     group: wgpu::BindGroup,
@@ -225,7 +233,8 @@ impl<'a> Recorder<'a> {
                 (values, OnceLock::new())
             };
             let variants = tiles.iter().map(variant).collect();
-            self.pipelines.kernels.push(Compiled { shader, layout: layout.clone(), variants });
+            let (kernel, kinds, layout) = (kernel.clone(), kinds, layout.clone());
+            self.pipelines.kernels.push(Compiled { kernel, kinds, layout, variants });
             next
         });
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
@@ -235,7 +244,7 @@ impl<'a> Recorder<'a> {
             .collect();
         let group =
             gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries });
-        self.dispatches.push(Dispatch { name: shader, kernel, group, grid, over });
+        self.dispatches.push(Dispatch { kernel, group, grid, over });
         Ok(())
     }
 }
