@@ -4,6 +4,7 @@
 {% from "common/matrix.wgsl" import matrix %}
 {% include "common/step.wgsl" %}
 {% include "common/norm.wgsl" %}
+{%- set writes_cache = true %}
 {% include "common/cache.wgsl" %}
 {%- set at = namespace(binding=4 if norm else 3) %}
 {%- if rotates %}
@@ -11,7 +12,7 @@
 {%- set at.binding = at.binding + 1 %}
 {%- endif %}
 @group(0) @binding({{ at.binding }}) var<storage, read_write> q_out: array<vec4<f32>>;
-@group(0) @binding({{ at.binding + 1 }}) var<storage, read_write> kv: array<vec4<f32>>;
+@group(0) @binding({{ at.binding + 1 }}) var<storage, read_write> kv: array<{{ "vec2<u32>" if half_cache else "vec4<f32>" }}>;
 @group(0) @binding({{ at.binding + 2 }}) var<storage, read> projections: array<vec4<u32>>;
 {%- for m in w %}
 {{ matrix(tile, "group_" ~ loop.index0, "projections", m, subgroup) }}
@@ -24,7 +25,7 @@ fn finish(quad: u32, row: u32, sum: vec4<f32>) {
   let r = rows[row];
   let v = sum{{ " + bitcast<vec4<f32>>(projections[" ~ bias ~ "u + quad])" if bias is not none }};
   if (quad >= {{ (q_d + kv_d) // 4 }}u) {
-    kv[VALUES + cache_at(r.y, r.z) + quad - {{ (q_d + kv_d) // 4 }}u] = v;
+    cache(VALUES + cache_at(r.y, r.z) + quad - {{ (q_d + kv_d) // 4 }}u, v);
     return;
   }
   {%- if raw %}
@@ -32,7 +33,7 @@ fn finish(quad: u32, row: u32, sum: vec4<f32>) {
   {%- else %}
   let turned = {{ "rotate(v, quad, r.z)" if rotates else "v" }};
   if (quad < {{ q_d // 4 }}u) { q_out[row * {{ q_d // 4 }}u + quad] = turned; }
-  else { kv[cache_at(r.y, r.z) + quad - {{ q_d // 4 }}u] = turned; }
+  else { cache(cache_at(r.y, r.z) + quad - {{ q_d // 4 }}u, turned); }
   {%- endif %}
 }
 {%- set input, over = "x", "rows" %}

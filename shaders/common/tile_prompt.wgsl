@@ -1,20 +1,24 @@
 {#- The product of a matrix and `T` rows of prompts, for GPUs. Set the same names as for common/tile_cpu.wgsl.
 
-    A workgroup's 64 invocations are 32 times four outputs and two halves of the rows. Activations lie in workgroup memory, 32
-    of each row at a time; each invocation makes its four outputs' weights in registers for all of its rows. Each output of
-    each row is one chain of multiply-adds in ascending order, so it does not depend on the other rows. #}
+    A workgroup's 256 invocations are 32 times four outputs, two halves of the rows, and four slices of the row's weights: a slice takes
+    every fourth group of 32. Activations lie in workgroup memory, four groups of each row at a time; each invocation makes its four
+    outputs' weights in registers for all of its rows. A slice's sum is one chain of multiply-adds in ascending order, and
+    the four are added as pairs: neither depends on the other rows. #}
 {% from "common/weights.wgsl" import words, piece %}
 {%- set each_rows = T // 2 %}
+{%- set groups_of_row = inner // 32 %}
 {%- set at_group = namespace(first=0) %}
-var<workgroup> tile: array<vec4<f32>, {{ T * 8 }}>;
+{#- Activations; then two rows of each half of every slice's sums at a time. #}
+var<workgroup> tile: array<vec4<f32>, {{ [T * 32, 512] | max }}>;
 {%- if norm %}
 var<workgroup> factors: array<f32, {{ T }}>;
 {%- endif %}
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = wg.z * {{ groups_y }}u + wg.y;
   let first = step.decode + wg.x * {{ T }}u;
-  let own_rows = local / 32u * {{ each_rows }}u;
+  let slice = local / 64u;
+  let own_rows = local / 32u % 2u * {{ each_rows }}u;
   {%- if norm %}
   let squares_at = min(first + local, step.rows - 1u) * {{ d // 16 }}u;
   var total = 0.0;
@@ -29,47 +33,64 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- set each = 4 // (section.weights | length) %}
     {%- for j in range(4) %}
     {%- set output = "quad * " ~ each ~ "u + " ~ j % each ~ "u" %}
-    let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ inner // 32 }}u;
+    let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ groups_of_row }}u;
     {%- endfor %}
-    for (var g = 0u; g < {{ inner // 32 }}u; g++) {
+    for (var four = 0u; four < {{ groups_of_row }}u; four += 4u) {
       workgroupBarrier();
-      {%- for n in range(T * 8 // 64) %}
-      tile[local + {{ n * 64 }}u] = {{ input }}[min(first + (local >> 3u) + {{ n * 8 }}u, step.rows - 1u) * {{ inner // 4 }}u + g * 8u + (local & 7u)];
+      {%- for n in range(T * 32 // 256) %}
+      tile[local + {{ n * 256 }}u] = {{ input }}[min(first + (local >> 5u) + {{ n * 8 }}u, step.rows - 1u) * {{ inner // 4 }}u + min(four * 8u + (local & 31u), {{ inner // 4 - 1 }}u)];
       {%- endfor %}
       {%- if norm %}
-      total += dot(squares[squares_at + g * 2u] + squares[squares_at + g * 2u + 1u], vec4<f32>(1.0));
+      if (local < {{ T }}u) {
+        for (var i = four * 2u; i < min(four * 2u + 8u, {{ d // 16 }}u); i++) { total += dot(squares[squares_at + i], vec4<f32>(1.0)); }
+      }
       {%- endif %}
+      let g = min(four + slice, {{ groups_of_row - 1 }}u);
       {%- for j in range(4) %}
       let g_{{ j }} = w_at_{{ j }} + g;
       {{- words("w" ~ j ~ "_", section.buffers[j // each], section.types[j // each], section.planes[j // each], "g_" ~ j, gpu=true) }}
       {%- endfor %}
       workgroupBarrier();
+      {%- if groups_of_row % 4 %}
+      if (four + slice < {{ groups_of_row }}u) {
+      {%- endif %}
       {%- for i in range(8) %}
       {%- for j in range(4) %}
       let v_{{ i }}_{{ j }} = {{ piece("w" ~ j ~ "_", section.types[j // each], i, gpu=true) }};
       {%- endfor %}
       {%- for r in range(each_rows) %}
-      let x_{{ i }}_{{ r }} = tile[(own_rows + {{ r }}u) * 8u + {{ i }}u];
+      let x_{{ i }}_{{ r }} = tile[(own_rows + {{ r }}u) * 32u + slice * 8u + {{ i }}u];
       {%- for j in range(4) %}{% for e in "xyzw" %}
       s_{{ r }}.{{ "xyzw"[j] }} = fma(v_{{ i }}_{{ j }}.{{ e }}, x_{{ i }}_{{ r }}.{{ e }}, s_{{ r }}.{{ "xyzw"[j] }});
       {%- endfor %}{% endfor %}{% endfor %}{% endfor %}
+      {{ "}" if groups_of_row % 4 }}
     }
   }
   {%- set at_group.first = at_group.first + groups %}
   {%- endfor %}
   {%- if norm %}
   if (local < {{ T }}u) { factors[local] = inverseSqrt(total / {{ d }}.0 + {{ eps }}); }
-  workgroupBarrier();
   {%- endif %}
+  {%- for pair in range(each_rows // 2) %}
+  workgroupBarrier();
+  tile[local] = s_{{ pair * 2 }};
+  tile[local + 256u] = s_{{ pair * 2 + 1 }};
+  workgroupBarrier();
+  if (local < 128u) {
+    let at = local / 64u * 256u + local % 64u;
+    let row = local / 32u % 2u * {{ each_rows }}u + {{ pair * 2 }}u + local / 64u;
+    finish_row(group, first + row, local % 32u, ((tile[at] + tile[at + 64u]) + (tile[at + 128u] + tile[at + 192u])){{ " * factors[row]" if norm }});
+  }
+  {%- endfor %}
+}
+fn finish_row(group: u32, row: u32, own: u32, sum: vec4<f32>) {
+  if (row >= step.rows) { return; }
   {%- set at_group.first = 0 %}
   {%- for section in sections %}
   {%- set groups = (section.quads + quads - 1) // quads %}
   {{ "else " if not loop.first }}if (group < {{ at_group.first + groups }}u) {
-    let quad = (group - {{ at_group.first }}u) * {{ quads }}u + local % 32u;
-    if (quad >= {{ section.quads }}u) { return; }
-    {%- for r in range(each_rows) %}
-    if (first + own_rows + {{ r }}u < step.rows) { {{ section.finish }}(quad, first + own_rows + {{ r }}u, s_{{ r }}{{ " * factors[own_rows + " ~ r ~ "u]" if norm }}); }
-    {%- endfor %}
+    let quad = (group - {{ at_group.first }}u) * {{ quads }}u + own;
+    if (quad < {{ section.quads }}u) { {{ section.finish }}(quad, row, sum); }
   }
   {%- set at_group.first = at_group.first + groups %}
   {%- endfor %}

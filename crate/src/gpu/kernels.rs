@@ -32,10 +32,12 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "attention_alone.wgsl",
     "attention_subgroup.wgsl",
     "attention_gpu.wgsl",
+    "attention_merge.wgsl",
     "project.wgsl",
     "add_normed.wgsl",
     "gate_up.wgsl",
     "logits.wgsl",
+    "common/best.wgsl",
     "argmax_part.wgsl",
     "argmax.wgsl",
 ];

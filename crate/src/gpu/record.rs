@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use burn_wgpu::wgpu;
 
-use super::kernel::{Constant, Kernel, matrices};
+use super::kernel::{AttentionShare, Constant, Kernel, matrices};
 use super::recorder::{Grid, Over, Recorder, reads, writes};
-use super::{Gpu, Tuning, weights::DeviceWords};
+use super::tuning::PARTS;
+use super::{Gpu, weights::DeviceWords};
 use crate::Result;
 use crate::program::{Buffer, Op, Parameter, Program, Shape, Then};
 
@@ -19,6 +20,8 @@ pub(super) struct Memory {
     pub gained: wgpu::Buffer,
     /// Each layer's keys and values.
     pub kv: Vec<DeviceWords>,
+    /// How attention is shared out on GPUs, and the splits of its rows (shaders/attention_gpu.wgsl).
+    pub splits: Option<(AttentionShare, wgpu::Buffer)>,
     /// Rotary tables.
     pub ropes: Vec<DeviceWords>,
     pub logits: wgpu::Buffer,
@@ -65,7 +68,7 @@ impl Record<'_> {
         gain: Option<&Parameter<DeviceWords>>,
     ) -> Result<()> {
         let Shape { d, ff, scales, softcaps, .. } = *self.shape;
-        let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled } = self.memory;
+        let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled, .. } = self.memory;
         let (x, x_squares) = (&activations[&Buffer::Residual], &squares[&Buffer::Residual]);
         // What a product reads of the residual stream, and what its writer binds besides.
         let residual = |normed: bool| if normed { vec![reads(gained), reads(x_squares)] } else { vec![reads(x)] };
@@ -105,10 +108,20 @@ impl Record<'_> {
                 r.dispatch(kernel, Over::Rows, Grid::Flat(self.shape.heads + self.shape.kv_heads, 32), &bindings)
             }
             Op::Attention { layer, window } => {
-                let bindings =
-                    [reads(&activations[&Buffer::Query]), reads(&kv[layer]), writes(&activations[&Buffer::Attended])];
-                let (kernel, grid) = self.attention(window);
-                r.dispatch(kernel, Over::Rows, grid, &bindings)
+                let (query, cache) = (&activations[&Buffer::Query], &kv[layer]);
+                let out = &activations[&Buffer::Attended];
+                let Some((share, parts)) = &self.memory.splits else {
+                    let (kernel, grid) = self.attention(window);
+                    return r.dispatch(kernel, Over::Rows, grid, &[reads(query), reads(cache), writes(out)]);
+                };
+                let each = self.shape.heads / share.head_count;
+                let attention = |prompt| Kernel::AttentionGpu { window, prompt, share: *share };
+                let bindings = [reads(query), reads(cache), writes(out), writes(parts)];
+                r.dispatch(attention(false), Over::Rows, Grid::Splits(each), &bindings)?;
+                let merge = Grid::Merge((self.shape.heads * share.lanes).div_ceil(64));
+                let kernel = Kernel::AttentionMerge { window, share: *share };
+                r.dispatch(kernel, Over::Rows, merge, &[reads(parts), writes(out)])?;
+                r.dispatch(attention(true), Over::Rows, Grid::Prompts(each), &[reads(query), reads(cache), writes(out)])
             }
             Op::Project { from, weights, to } => {
                 let part = weights.whole();
@@ -154,27 +167,21 @@ impl Record<'_> {
                 Ok(())
             }
             Op::Argmax => {
-                let groups = Grid::Each(self.gpu.tuning.parts() / 16);
+                // Sixteen parts share a workgroup where a part is one invocation.
+                let groups = Grid::Each(if self.gpu.tuning.part_size() > 1 { PARTS } else { PARTS / 16 });
                 r.dispatch(Kernel::ArgmaxPart, Over::Outputs, groups, &[reads(logits), writes(bests)])?;
                 r.dispatch(Kernel::Argmax, Over::Outputs, Grid::Each(1), &[reads(bests), writes(sampled)])
             }
         }
     }
 
-    /// The attention that suits the adapter: on GPUs a workgroup for each head, on CPU adapters a subgroup for each key-value
-    /// head, or else an invocation for each head.
+    /// The attention for CPU adapters: a subgroup for each key-value head, or else an invocation for each head.
     fn attention(&self, window: Option<usize>) -> (Kernel, Grid) {
         let Shape { heads, kv_heads, head_dim, .. } = *self.shape;
-        let lanes = head_dim / 4;
-        match self.gpu.tuning {
-            Tuning::Gpu => {
-                let threads = lanes.next_multiple_of(64);
-                (Kernel::AttentionGpu { window, threads, subs: threads / lanes }, Grid::Each(heads))
-            }
-            Tuning::Cpu if self.gpu.subgroup > 0 && lanes.is_multiple_of(self.gpu.subgroup as usize) => {
-                (Kernel::AttentionSubgroup { window }, Grid::Each(kv_heads))
-            }
-            Tuning::Cpu => (Kernel::AttentionAlone { window }, Grid::Flat(heads, 8)),
+        let subgroup = self.gpu.subgroup as usize;
+        if subgroup > 0 && (head_dim / 4).is_multiple_of(subgroup) {
+            return (Kernel::AttentionSubgroup { window }, Grid::Each(kv_heads));
         }
+        (Kernel::AttentionAlone { window }, Grid::Flat(heads, 8))
     }
 }

@@ -9,36 +9,52 @@ use minijinja::{context, value::merge_maps};
 
 use super::kernel::Kernel;
 use super::kernels::{Kernels, SHADERS, layout};
-use super::tuning::Tile;
+use super::tuning::{PARTS, Tile};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::{Error, ErrorCode, Result};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
 pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
-/// One kernel of a plan, compiled: where it is a product, a pipeline for each tile of rows of decoding, then one for a prompt's. Each is compiled when a step first
-/// needs it: a CPU adapter takes half a second for one, and many plans never see some of them.
-struct Compiled {
-    shader: &'static str,
+/// One kernel of a plan. Each of its pipelines is compiled when a step first needs it: a CPU adapter takes half a second for
+/// one, and many plans never see some of them.
+pub(super) struct Compiled {
+    pub kernel: Kernel,
+    /// The kinds of its bindings, as [`layout`] takes them.
+    pub kinds: String,
     layout: wgpu::BindGroupLayout,
-    /// What the template's values are for each pipeline.
-    variants: Vec<(minijinja::Value, OnceLock<wgpu::ComputePipeline>)>,
+    /// One, or for a product one for each of [`TILES`], and where prompts are a role of their own, one for their rows.
+    variants: Vec<Variant>,
+}
+
+struct Variant {
+    tile: Option<Tile>,
+    /// What the template's values are.
+    values: minijinja::Value,
+    pipeline: OnceLock<wgpu::ComputePipeline>,
 }
 
 impl Compiled {
     fn pipeline(&self, gpu: &Gpu, templates: &Kernels, variant: usize) -> Result<&wgpu::ComputePipeline> {
-        let (values, made) = &self.variants[variant];
-        if made.get().is_none() {
-            let _ = made.set(templates.pipeline(gpu, self.shader, &self.layout, values)?);
+        let Variant { values, pipeline, .. } = &self.variants[variant];
+        if pipeline.get().is_none() {
+            let _ = pipeline.set(templates.pipeline(gpu, self.kernel.shader(), &self.layout, values)?);
         }
-        Ok(made.get().expect("just made"))
+        Ok(pipeline.get().expect("just made"))
+    }
+
+    /// Each pipeline's tile and WGSL.
+    pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
+        let rows = |variant: &Variant| variant.tile.map_or(1, |tile| tile.rows);
+        let source = |variant| Ok((rows(variant), templates.render(self.kernel.shader(), &variant.values)?));
+        self.variants.iter().map(source).collect()
     }
 }
 
 /// What dispatches run: the kernels, and the templates they are made of.
 pub(super) struct Pipelines {
-    templates: Kernels,
-    kernels: Vec<Compiled>,
+    pub templates: Kernels,
+    pub kernels: Vec<Compiled>,
 }
 
 /// How many rows a step has.
@@ -50,6 +66,11 @@ pub(super) struct Counts {
     pub decode: usize,
     /// Those that are sampled.
     pub outputs: usize,
+    /// Groups of decoding's rows for attention, and of prompts'.
+    pub decode_groups: usize,
+    pub prompt_groups: usize,
+    /// Most splits of one of decoding's rows.
+    pub splits: usize,
 }
 
 /// Which rows a dispatch is for.
@@ -68,6 +89,12 @@ pub(super) enum Grid {
     Each(usize),
     /// So many invocations for each row, in workgroups of so many.
     Flat(usize, usize),
+    /// So many for each split of each group of decoding's rows.
+    Splits(usize),
+    /// So many for each of decoding's rows, where one of them has more than one split.
+    Merge(usize),
+    /// So many for each group of prompts' rows.
+    Prompts(usize),
 }
 
 impl Pipelines {
@@ -75,8 +102,8 @@ impl Pipelines {
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for kernel in &self.kernels {
-            for (values, _) in &kernel.variants {
-                (kernel.shader, format!("{values:?}")).hash(&mut hasher);
+            for variant in &kernel.variants {
+                (kernel.kernel.shader(), format!("{:?}", variant.values)).hash(&mut hasher);
             }
         }
         SHADERS.hash(&mut hasher);
@@ -86,7 +113,6 @@ impl Pipelines {
 
 /// One recorded dispatch.
 pub(super) struct Dispatch {
-    pub name: &'static str,
     /// Which of the plan's pipelines.
     pub kernel: usize,
     group: wgpu::BindGroup,
@@ -108,9 +134,9 @@ impl Dispatch {
         one_tile: bool,
     ) -> Result<()> {
         let n = if self.over == Over::Rows { counts.rows } else { counts.outputs };
+        let kernel = &pipelines.kernels[self.kernel];
         let mut dispatch = |variant: usize, [x, y, z]: [usize; 3]| -> Result<()> {
             if x * y * z > 0 {
-                let kernel = &pipelines.kernels[self.kernel];
                 pass.set_pipeline(kernel.pipeline(gpu, &pipelines.templates, variant)?);
                 pass.set_bind_group(0, &self.group, &[]);
                 pass.dispatch_workgroups(x as u32, y as u32, z as u32);
@@ -120,17 +146,20 @@ impl Dispatch {
         match &self.grid {
             Grid::Each(x) => dispatch(0, [*x, n, 1]),
             Grid::Flat(each, workgroup) => dispatch(0, [(n * each).div_ceil(*workgroup), 1, 1]),
+            Grid::Splits(x) => dispatch(0, [*x, counts.decode_groups, counts.splits]),
+            Grid::Merge(x) if counts.splits > 1 => dispatch(0, [*x, counts.decode, 1]),
+            Grid::Merge(_) => Ok(()),
+            Grid::Prompts(x) => dispatch(0, [*x, counts.prompt_groups, 1]),
             Grid::Product(sections) => {
+                let mut product = |variant: usize, rows| {
+                    let tile = kernel.variants[variant].tile.expect("a product has tiles");
+                    dispatch(variant, grid(gpu, tile, sections, rows))
+                };
                 let decode = if self.over == Over::Rows { counts.decode } else { n };
-                let tiles = gpu.tuning.tiles();
-                let largest = tiles.len() - 1;
-                let variant =
-                    if one_tile { largest } else { tiles.iter().position(|t| t.rows >= decode).unwrap_or(largest) };
-                dispatch(variant, grid(gpu, tiles[variant], sections, decode))?;
-                match gpu.tuning.prompt_tile() {
-                    Some(tile) if n > decode => dispatch(tiles.len(), grid(gpu, tile, sections, n - decode)),
-                    _ => Ok(()),
-                }
+                let largest = TILES.len() - 1;
+                let least = TILES.iter().position(|rows| *rows >= decode).unwrap_or(largest);
+                product(if one_tile { largest } else { least }, decode)?;
+                if n > decode { product(TILES.len(), n - decode) } else { Ok(()) }
             }
         }
     }
@@ -207,8 +236,8 @@ impl<'a> Recorder<'a> {
             shuffle,
             // naga has subgroups without the directive and refuses it; a browser wants it.
             enable_subgroups => (subgroup > 0 || shuffle) && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
-            parts => gpu.tuning.parts(),
-            parts_per_workgroup => 16,
+            parts => PARTS,
+            part_size => gpu.tuning.part_size(),
             ..shape
         };
         Self {
@@ -244,12 +273,11 @@ impl<'a> Recorder<'a> {
             ));
         }
         let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        let types = kernel.types();
         let x = match &grid {
-            Grid::Product(sections) => {
-                gpu.tuning.tiles().map(|t| self::grid(gpu, t, sections, 1)[0]).into_iter().max().unwrap_or(0)
-            }
+            Grid::Product(sections) => self::grid(gpu, gpu.tuning.tiles(&types)[0], sections, 1)[0],
             Grid::Each(x) => *x,
-            Grid::Flat(..) => 0,
+            _ => 0,
         };
         if x > most {
             return Err(Error::new(
@@ -264,23 +292,24 @@ impl<'a> Recorder<'a> {
         let layout = self.layouts.entry((shader, kinds.clone())).or_insert_with(|| layout(gpu, shader, &kinds));
         let next = self.pipelines.kernels.len();
         let kernel = *self.known.entry(kernel).or_insert_with_key(|kernel| {
+            let variant = |tile: Option<Tile>, own: minijinja::Value| {
+                let values = merge_maps([own, kernel.values(), self.values.clone()]);
+                Variant { tile, values, pipeline: OnceLock::new() }
+            };
             let variants = match &grid {
                 Grid::Product(sections) => {
-                    let prompt = gpu.tuning.prompt_tile().filter(|_| over == Over::Rows);
-                    let tiles = gpu.tuning.tiles().into_iter().chain(prompt);
-                    let tile = |tile: Tile| {
+                    let prompt = gpu.tuning.prompt_tile(&types).filter(|_| over == Over::Rows);
+                    let of_tile = |tile: Tile| {
                         let groups_y = groups_y(gpu, tile.groups(sections));
-                        context! { T => tile.rows, tile => tile.name, quads => tile.quads, groups_y }
+                        let own = context! { T => tile.rows, tile => tile.name, quads => tile.quads, groups_y };
+                        variant(Some(tile), own)
                     };
-                    tiles.map(tile).collect()
+                    gpu.tuning.tiles(&types).into_iter().chain(prompt).map(of_tile).collect()
                 }
-                _ => vec![context! {}],
+                _ => vec![variant(None, context! {})],
             };
-            let variants = variants
-                .into_iter()
-                .map(|tile| (merge_maps([tile, kernel.values(), self.values.clone()]), OnceLock::new()))
-                .collect();
-            self.pipelines.kernels.push(Compiled { shader, layout: layout.clone(), variants });
+            let (kernel, kinds, layout) = (kernel.clone(), kinds, layout.clone());
+            self.pipelines.kernels.push(Compiled { kernel, kinds, layout, variants });
             next
         });
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
@@ -290,7 +319,7 @@ impl<'a> Recorder<'a> {
             .collect();
         let group =
             gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries });
-        self.dispatches.push(Dispatch { name: shader, kernel, group, grid, over });
+        self.dispatches.push(Dispatch { kernel, group, grid, over });
         Ok(())
     }
 }

@@ -3,6 +3,10 @@
 use burn_wgpu::wgpu;
 
 use super::recorder::TILES;
+use crate::format::quant::QuantType;
+
+/// Parts that the search for the largest logit is split into.
+pub(super) const PARTS: usize = 64;
 
 /// How kernels sum. Within a tuning a row's results do not depend on the number of rows; between tunings they differ in
 /// rounding.
@@ -36,24 +40,37 @@ impl Tuning {
         }
     }
 
-    /// The register tiles that products are written out with, for more and more rows of decoding.
-    pub(super) fn tiles(self) -> [Tile; TILES.len()] {
+    /// The register tiles that products with matrices of these types are written out with, for more and more rows of decoding.
+    /// On GPUs they keep within 128 registers (`npm run isa`).
+    pub(super) fn tiles(self, types: &[QuantType]) -> [Tile; TILES.len()] {
+        // A chunk of these is 64 weights, of the others 32.
+        let wide = types.iter().any(|ty| matches!(ty, QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K));
         TILES.map(|rows| match self {
             Self::Cpu => Tile { name: "cpu", rows, quads: 16 },
-            Self::Gpu => Tile { name: "gpu", rows, quads: if rows < 4 { 1 } else { 2 } },
+            Self::Gpu => Tile { name: "gpu", rows, quads: if rows < 4 || wide { 1 } else { 2 } },
         })
     }
 
-    /// The tile of a prompt's rows, where they are a role of their own.
-    pub(super) fn prompt_tile(self) -> Option<Tile> {
-        (self == Self::Gpu).then_some(Tile { name: "prompt", rows: 32, quads: 32 })
+    /// Whether a prompt's rows are a role of their own.
+    pub(super) fn has_prompt_role(self) -> bool {
+        self == Self::Gpu
     }
 
-    /// Parts that the search for the largest logit is split into.
-    pub(super) fn parts(self) -> usize {
+    /// The tile of a prompt's rows, where they are a role of their own.
+    pub(super) fn prompt_tile(self, types: &[QuantType]) -> Option<Tile> {
+        let rows = |ty: &QuantType| match ty {
+            QuantType::Q6_K => 16,
+            _ => 24,
+        };
+        let rows = types.iter().map(rows).min()?;
+        self.has_prompt_role().then_some(Tile { name: "prompt", rows, quads: 32 })
+    }
+
+    /// Invocations of each of the [`PARTS`] that the search for the largest logit is split into.
+    pub(super) fn part_size(self) -> usize {
         match self {
-            Self::Cpu => 64,
-            Self::Gpu => 1024,
+            Self::Cpu => 1,
+            Self::Gpu => 256,
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::Result;
 use crate::cpu::{CpuRunner, Kernels, reserve};
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{Arrangement, Limits};
 use crate::program::{CacheType, Capacity, Parameter, Program, Runner};
-use crate::{Error, ErrorCode, Result};
 
 /// A device with memory for parameters, and the runner that it has. Cloning it names the same device.
 pub trait Backend: Clone {
@@ -53,7 +53,7 @@ pub trait Backend: Clone {
     /// A runner of this program; its parameters may still be on their way.
     ///
     /// # Errors
-    /// `adapter_too_small`, `invalid_config` for a type of cache that the backend does not have.
+    /// `adapter_too_small`
     fn runner(
         &self,
         program: &Program<'_, Parameter<Self::Words>>,
@@ -105,14 +105,7 @@ impl Backend for Gpu {
         capacity: Capacity,
         cache: CacheType,
     ) -> Result<Plan> {
-        match cache {
-            CacheType::F32 => Plan::new(self, program, capacity),
-            CacheType::F16 => {
-                let message =
-                    "kv_cache_dtype \"f16\" is for the CPU backend; leave it out, or load with backend: \"cpu\"";
-                Err(Error::new(ErrorCode::InvalidConfig, message))
-            }
-        }
+        Plan::new(self, program, capacity, cache)
     }
 }
 

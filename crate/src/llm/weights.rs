@@ -32,8 +32,16 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// See [`Backend::runner`].
     pub fn runner(&self, backend: &B, capacity: Capacity) -> Result<B::Runner> {
+        self.runner_with(backend, capacity, CacheType::F32)
+    }
+
+    /// The same with this type of cache.
+    ///
+    /// # Errors
+    /// See [`Backend::runner`].
+    pub fn runner_with(&self, backend: &B, capacity: Capacity, cache: CacheType) -> Result<B::Runner> {
         let program = self.parameters.program(&self.config);
-        let mut runner = backend.runner(&program, capacity, CacheType::F32)?;
+        let mut runner = backend.runner(&program, capacity, cache)?;
         runner.set_ropes(&self.ropes.tables(capacity.positions));
         Ok(runner)
     }

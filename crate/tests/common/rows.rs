@@ -1,8 +1,9 @@
 //! Row independence: whatever rows share a step, a row's logits are the same to the last bit.
 
 use embergram::gpu::Gpu;
-use embergram::llm::weights::WeightLoader;
-use embergram::program::{BlockEntry, Capacity, Row};
+use embergram::llm::backend::Backend;
+use embergram::llm::weights::{Model, WeightLoader};
+use embergram::program::{BlockEntry, CacheType, Capacity, Row};
 
 use super::random::Random;
 
@@ -88,4 +89,36 @@ pub async fn logits(gpu: &Gpu, file: &[u8], length: usize) -> Vec<f32> {
         logits.extend(plan.run_rows(&rows, true).await.unwrap().logits);
     }
     unreachable!("the text ends")
+}
+
+/// The logits of rows of decoding after 250 and after 777 positions, six at a time; each row has the same bits alone.
+pub async fn long_context(gpu: &Gpu, model: &Model<Gpu>, cache: CacheType) -> Vec<f32> {
+    const BLOCKS: usize = 50;
+    let capacity = Capacity { rows: 64, outputs: 8, slots: 1, positions: 16 * BLOCKS, blocks: BLOCKS, block_size: 16 };
+    let mut plan = model.runner_with(gpu, capacity, cache).unwrap();
+    (0..BLOCKS as u32).for_each(|i| plan.set_block(BlockEntry { slot: 0, index: i, block: BLOCKS as u32 - 1 - i }));
+    let vocab = model.config.vocab as u32;
+    let row = |i: u32| Row { token: i * i * 7 % vocab, slot: 0, position: i, output: false, prompt: true };
+    let (mut logits, mut at) = (Vec::new(), 0);
+    for end in [250, 777] {
+        let prompt: Vec<Row> = (at..end).map(row).collect();
+        for chunk in prompt.chunks(60) {
+            plan.run_rows(chunk, false).await.unwrap();
+        }
+        at = end;
+        let decode = |i| Row { output: true, prompt: false, ..row(i) };
+        // Across the edge of a split, too.
+        for _ in 0..3 {
+            let rows: Vec<Row> = (at..at + 6).map(decode).collect();
+            let together = plan.run_rows(&rows, true).await.unwrap().logits;
+            for (row, among) in rows.iter().zip(together.chunks(vocab as usize)) {
+                let alone = plan.run_rows(&[*row], true).await.unwrap().logits;
+                let same = alone.iter().zip(among).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{row:?} differs from the same row alone");
+            }
+            logits.extend(together);
+            at += 6;
+        }
+    }
+    logits
 }
