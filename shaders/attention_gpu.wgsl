@@ -98,13 +98,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- for i in range(queries) %}
       var dot_{{ i }} = 0.0;
       {%- endfor %}
-      for (var i = 0u; i < {{ lanes }}u; i++) {
-        let k = cached(place + i);
+      {%- set ahead = 4 if lanes % 4 == 0 else 1 %}
+      for (var i = 0u; i < {{ lanes }}u; i += {{ ahead }}u) {
+        {%- for u in range(ahead) %}
+        let k_{{ u }} = cached(place + i + {{ u }}u);
+        {%- endfor %}
         {%- for r in range(row_count) %}
         {{ "if (" ~ r ~ "u < count) {" if r > 0 }}
-        {%- for h in range(head_count) %}{% set i = r * head_count + h %}
-        dot_{{ i }} += dot(query[{{ i * lanes }}u + i], k);
-        {%- endfor %}
+        {%- for h in range(head_count) %}{% set i = r * head_count + h %}{% for u in range(ahead) %}
+        dot_{{ i }} += dot(query[{{ i * lanes + u }}u + i], k_{{ u }});
+        {%- endfor %}{% endfor %}
         {{ "}" if r > 0 }}
         {%- endfor %}
       }
@@ -143,15 +146,22 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- endfor %}
     if (sub < {{ subs }}u) {
       let end = min(last + 1u - base, {{ split }}u);
-      for (var i = {{ "select(0u, (first - base + " ~ (subs - 1) ~ "u - sub) / " ~ subs ~ "u, first > base) * " ~ subs ~ "u + sub" if window else "sub" }}; i < end; i += {{ subs }}u) {
-        let v = cached(places[i] + lane);
+      for (var i = {{ "select(0u, (first - base + " ~ (subs - 1) ~ "u - sub) / " ~ subs ~ "u, first > base) * " ~ subs ~ "u + sub" if window else "sub" }}; i < end; i += {{ subs * 4 }}u) {
+        {%- for u in range(4) %}
+        let i_{{ u }} = {{ "i" if u == 0 else "min(i + " ~ u * subs ~ "u, end - 1u)" }};
+        let v_{{ u }} = cached(places[i_{{ u }}] + lane);
+        {%- endfor %}
+        {%- for u in range(4) %}
+        {{ "if (i + " ~ u * subs ~ "u < end) {" if u > 0 }}
         {%- for r in range(row_count) %}
         {{ "if (" ~ r ~ "u < count) {" if r > 0 }}
         {%- for h in range(head_count) %}{% set n = r * head_count + h %}
-        let w_{{ n }} = scores[{{ n * quarter }}u + (i >> 2u)][i & 3u];
-        if (w_{{ n }} >= 0.0) { sum_{{ n }} = fma(vec4<f32>(w_{{ n }}), v, sum_{{ n }}); }
+        let w_{{ u }}_{{ n }} = scores[{{ n * quarter }}u + (i_{{ u }} >> 2u)][i_{{ u }} & 3u];
+        if (w_{{ u }}_{{ n }} >= 0.0) { sum_{{ n }} = fma(vec4<f32>(w_{{ u }}_{{ n }}), v_{{ u }}, sum_{{ n }}); }
         {%- endfor %}
         {{ "}" if r > 0 }}
+        {%- endfor %}
+        {{ "}" if u > 0 }}
         {%- endfor %}
       }
     }

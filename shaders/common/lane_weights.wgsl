@@ -11,8 +11,8 @@
 {#- Weights of a chunk, vec4 that a lane takes of it, and where those lie: the first at `first`, the others so far behind it. -#}
 {%- macro chunk(kind) -%} {{ 64 if kind in ["pair", "six"] else 32 }} {%- endmacro -%}
 {%- macro pieces(kind) -%} {{ 4 if kind in ["pair", "six"] else 2 }} {%- endmacro -%}
-{%- macro first(kind) -%}
-  {%- if kind == "float" -%} c * 8u + lane * 2u {%- elif kind == "pair" -%} c * 16u + lane {%- elif kind == "six" -%} (c >> 1u) * 32u + (c & 1u) * 8u + lane {%- else -%} c * 8u + lane {%- endif -%}
+{%- macro first(kind, c) -%}
+  {%- if kind == "float" -%} {{ c }} * 8u + lane * 2u {%- elif kind == "pair" -%} {{ c }} * 16u + lane {%- elif kind == "six" -%} ({{ c }} >> 1u) * 32u + ({{ c }} & 1u) * 8u + lane {%- else -%} {{ c }} * 8u + lane {%- endif -%}
 {%- endmacro -%}
 {%- macro offset(kind, i) -%} {{ {"float": [0, 1], "plain": [0, 4], "pair": [0, 4, 8, 12], "six": [0, 4, 16, 20]}[kind][i] }}u {%- endmacro -%}
 {%- macro lane_weights(name, buf, ty, p) %}

@@ -56,21 +56,32 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- for q in range(quads) %}{% for j in range(4) %}{% if kinds.all[j // each] == k %}
     {%- set jobs.all = jobs.all + [[q, j, section.weights[j // each]]] %}
     {%- endif %}{% endfor %}{% endfor %}
-    for (var c = local >> 2u; c < {{ inner // (chunk(k) | int) }}u; c += 16u) {
-      let x_at = {{ first(k) }};
+    {%- set chunks = inner // (chunk(k) | int) %}
+    {#- Words of so many chunks are on their way at once. #}
+    {%- set ahead = [[(8 if T < 4 else 4 if T == 4 else 2) // (pieces(k) | int), (chunks + 15) // 16] | min, 1] | max %}
+    for (var at = local >> 2u; at < {{ chunks }}u; at += {{ 16 * ahead }}u) {
+      {%- for u in range(ahead) %}
+      {%- set c = "c_" ~ u %}
+      let {{ c }} = {{ "at" if u == 0 else "min(at + " ~ u * 16 ~ "u, " ~ (chunks - 1) ~ "u)" }};
       {%- for q, j, name in jobs.all %}
-      let words_{{ q * 4 + j }} = {{ name }}_read(w_at_{{ q * 4 + j }}, c, lane);
-      {%- endfor %}
+      let words_{{ u }}_{{ q * 4 + j }} = {{ name }}_read(w_at_{{ q * 4 + j }}, {{ c }}, lane);
+      {%- endfor %}{% endfor %}
+      {%- for u in range(ahead) %}
+      {%- set bounded = u > 0 and chunks % (16 * ahead) %}
+      {{ "if (at + " ~ u * 16 ~ "u < " ~ chunks ~ "u) {" if bounded else "{" }}
+      let x_at = {{ first(k, "c_" ~ u) }};
       {%- for i in range(pieces(k) | int) %}
       {%- for t in range(T) %}
       let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ inner // 4 }}u + x_at + {{ offset(k, i) }}];
       {%- endfor %}
       {%- for q, j, name in jobs.all %}
-      let w_{{ i }}_{{ q * 4 + j }} = {{ name }}_piece_{{ i }}(words_{{ q * 4 + j }});
+      let w_{{ i }}_{{ q * 4 + j }} = {{ name }}_piece_{{ i }}(words_{{ u }}_{{ q * 4 + j }});
       {%- for t in range(T) %}{% for e in "xyzw" %}
       {%- set s = "s_" ~ (t * quads + q) ~ "." ~ "xyzw"[j] %}
       {{ s }} = fma(w_{{ i }}_{{ q * 4 + j }}.{{ e }}, x_{{ i }}_{{ t }}.{{ e }}, {{ s }});
       {%- endfor %}{% endfor %}{% endfor %}{% endfor %}
+      }
+      {%- endfor %}
     }
     {%- endfor %}
   }

@@ -1,19 +1,23 @@
 {#- The product of a matrix and `T` rows of prompts, for GPUs. Set the same names as for common/tile_cpu.wgsl.
 
-    A workgroup's 256 invocations are 32 times four outputs, two halves of the rows, and four slices of the row's weights: a slice takes
-    every fourth group of 32. Activations lie in workgroup memory, four groups of each row at a time; each invocation makes its four
-    outputs' weights in registers for all of its rows. A slice's sum is one chain of multiply-adds in ascending order, and
-    the four are added as pairs: neither depends on the other rows. #}
+    A workgroup's 128 invocations are 32 times four outputs, two halves of the rows, and two slices of the row's weights: a slice
+    takes every other group of 32. Activations lie in workgroup memory, two groups of each row at a time; each invocation makes
+    its four outputs' weights in registers for all of its rows. A slice's sum is one chain of multiply-adds in ascending order,
+    and the two are added: neither depends on the other rows. #}
 {% from "common/weights.wgsl" import words, piece %}
 {%- set each_rows = T // 2 %}
+{%- set slices = 2 %}
+{%- set threads = 64 * slices %}
+{#- vec4 of a row in workgroup memory. #}
+{%- set vec4s = 8 * slices %}
 {%- set groups_of_row = inner // 32 %}
 {%- set at_group = namespace(first=0) %}
-{#- Activations; then two rows of each half of every slice's sums at a time. #}
-var<workgroup> tile: array<vec4<f32>, {{ [T * 32, 512] | max }}>;
+{#- Activations; then the slices' sums of two rows of each half at a time. #}
+var<workgroup> tile: array<vec4<f32>, {{ [T * vec4s, 128 * slices] | max }}>;
 {%- if norm %}
 var<workgroup> factors: array<f32, {{ T }}>;
 {%- endif %}
-@compute @workgroup_size(256)
+@compute @workgroup_size({{ threads }})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = wg.z * {{ groups_y }}u + wg.y;
   let first = step.decode + wg.x * {{ T }}u;
@@ -35,35 +39,35 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- set output = "quad * " ~ each ~ "u + " ~ j % each ~ "u" %}
     let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ groups_of_row }}u;
     {%- endfor %}
-    for (var four = 0u; four < {{ groups_of_row }}u; four += 4u) {
+    for (var at = 0u; at < {{ groups_of_row }}u; at += {{ slices }}u) {
       workgroupBarrier();
-      {%- for n in range(T * 32 // 256) %}
-      tile[local + {{ n * 256 }}u] = {{ input }}[min(first + (local >> 5u) + {{ n * 8 }}u, step.rows - 1u) * {{ inner // 4 }}u + min(four * 8u + (local & 31u), {{ inner // 4 - 1 }}u)];
+      {%- for n in range(T // 8) %}
+      tile[local + {{ n * threads }}u] = {{ input }}[min(first + local / {{ vec4s }}u + {{ n * 8 }}u, step.rows - 1u) * {{ inner // 4 }}u + min(at * 8u + local % {{ vec4s }}u, {{ inner // 4 - 1 }}u)];
       {%- endfor %}
       {%- if norm %}
       if (local < {{ T }}u) {
-        for (var i = four * 2u; i < min(four * 2u + 8u, {{ d // 16 }}u); i++) { total += dot(squares[squares_at + i], vec4<f32>(1.0)); }
+        for (var i = at * 2u; i < min(at * 2u + {{ 2 * slices }}u, {{ d // 16 }}u); i++) { total += dot(squares[squares_at + i], vec4<f32>(1.0)); }
       }
       {%- endif %}
-      let g = min(four + slice, {{ groups_of_row - 1 }}u);
+      let g = min(at + slice, {{ groups_of_row - 1 }}u);
       {%- for j in range(4) %}
       let g_{{ j }} = w_at_{{ j }} + g;
       {{- words("w" ~ j ~ "_", section.buffers[j // each], section.types[j // each], section.planes[j // each], "g_" ~ j, gpu=true) }}
       {%- endfor %}
       workgroupBarrier();
-      {%- if groups_of_row % 4 %}
-      if (four + slice < {{ groups_of_row }}u) {
+      {%- if groups_of_row % slices %}
+      if (at + slice < {{ groups_of_row }}u) {
       {%- endif %}
       {%- for i in range(8) %}
       {%- for j in range(4) %}
       let v_{{ i }}_{{ j }} = {{ piece("w" ~ j ~ "_", section.types[j // each], i, gpu=true) }};
       {%- endfor %}
       {%- for r in range(each_rows) %}
-      let x_{{ i }}_{{ r }} = tile[(own_rows + {{ r }}u) * 32u + slice * 8u + {{ i }}u];
+      let x_{{ i }}_{{ r }} = tile[(own_rows + {{ r }}u) * {{ vec4s }}u + slice * 8u + {{ i }}u];
       {%- for j in range(4) %}{% for e in "xyzw" %}
       s_{{ r }}.{{ "xyzw"[j] }} = fma(v_{{ i }}_{{ j }}.{{ e }}, x_{{ i }}_{{ r }}.{{ e }}, s_{{ r }}.{{ "xyzw"[j] }});
       {%- endfor %}{% endfor %}{% endfor %}{% endfor %}
-      {{ "}" if groups_of_row % 4 }}
+      {{ "}" if groups_of_row % slices }}
     }
   }
   {%- set at_group.first = at_group.first + groups %}
@@ -74,12 +78,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   {%- for pair in range(each_rows // 2) %}
   workgroupBarrier();
   tile[local] = s_{{ pair * 2 }};
-  tile[local + 256u] = s_{{ pair * 2 + 1 }};
+  tile[local + {{ threads }}u] = s_{{ pair * 2 + 1 }};
   workgroupBarrier();
-  if (local < 128u) {
-    let at = local / 64u * 256u + local % 64u;
+  {
+    let sum_at = local / 64u * {{ threads }}u + local % 64u;
     let row = local / 32u % 2u * {{ each_rows }}u + {{ pair * 2 }}u + local / 64u;
-    finish_row(group, first + row, local % 32u, ((tile[at] + tile[at + 64u]) + (tile[at + 128u] + tile[at + 192u])){{ " * factors[row]" if norm }});
+    finish_row(group, first + row, local % 32u, (tile[sum_at] + tile[sum_at + 64u]){{ " * factors[row]" if norm }});
   }
   {%- endfor %}
 }

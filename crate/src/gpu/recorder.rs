@@ -298,7 +298,7 @@ impl<'a> Recorder<'a> {
             };
             let variants = match &grid {
                 Grid::Product(sections) => {
-                    let prompt = gpu.tuning.prompt_tile(&types).filter(|_| over == Over::Rows);
+                    let prompt = gpu.tuning.prompt_tile().filter(|_| over == Over::Rows);
                     let of_tile = |tile: Tile| {
                         let groups_y = groups_y(gpu, tile.groups(sections));
                         let own = context! { T => tile.rows, tile => tile.name, quads => tile.quads, groups_y };

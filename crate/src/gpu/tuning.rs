@@ -56,14 +56,10 @@ impl Tuning {
         self == Self::Gpu
     }
 
-    /// The tile of a prompt's rows, where they are a role of their own.
-    pub(super) fn prompt_tile(self, types: &[QuantType]) -> Option<Tile> {
-        let rows = |ty: &QuantType| match ty {
-            QuantType::Q6_K => 16,
-            _ => 24,
-        };
-        let rows = types.iter().map(rows).min()?;
-        self.has_prompt_role().then_some(Tile { name: "prompt", rows, quads: 32 })
+    /// The tile of a prompt's rows, where they are a role of their own. More rows would read the weights less often, but leave too
+    /// few workgroups for a large GPU (docs/performance.md).
+    pub(super) fn prompt_tile(self) -> Option<Tile> {
+        self.has_prompt_role().then_some(Tile { name: "prompt", rows: 16, quads: 32 })
     }
 
     /// Invocations of each of the [`PARTS`] that the search for the largest logit is split into.
