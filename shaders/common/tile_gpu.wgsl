@@ -37,6 +37,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- for t in range(T) %}{% for j in range(4) %}
     var s_{{ j }}_{{ t }} = 0.0;
     {%- endfor %}{% endfor %}
+    // A turn takes {{ 4 * 32 }} weights.
     for (var g = lane; g < {{ groups }}u; g += {{ team }}u) {
       {%- for j in range(4) %}
       let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g);
