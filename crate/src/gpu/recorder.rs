@@ -35,11 +35,13 @@ impl Compiled {
         Ok(made.get().expect("just made"))
     }
 
-    /// Each pipeline's tile and WGSL.
+    /// Each pipeline's WGSL, and the rows of its tile.
     pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
-        let source =
-            |(tile, (values, _)): (&usize, &(_, _))| Ok((*tile, templates.render(self.kernel.shader(), values)?));
-        TILES.iter().zip(&self.variants).map(source).collect()
+        let source = |(values, _): &(minijinja::Value, _)| {
+            let tile = values.get_attr("T").ok().and_then(|rows| rows.as_usize()).unwrap_or(1);
+            Ok((tile, templates.render(self.kernel.shader(), values)?))
+        };
+        self.variants.iter().map(source).collect()
     }
 }
 
