@@ -59,6 +59,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- set chunks = inner // (chunk(k) | int) %}
     {#- Words of so many chunks are on their way at once. #}
     {%- set ahead = [[(8 if T < 4 else 4 if T == 4 else 2) // (pieces(k) | int), (chunks + 15) // 16] | min, 1] | max %}
+    // A turn takes {{ (chunk(k) | int) // 4 * (jobs.all | length) * ahead }} weights.
     for (var at = local >> 2u; at < {{ chunks }}u; at += {{ 16 * ahead }}u) {
       {%- for u in range(ahead) %}
       {%- set c = "c_" ~ u %}

@@ -39,6 +39,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- set output = "quad * " ~ each ~ "u + " ~ j % each ~ "u" %}
     let w_at_{{ j }} = {{ "min(" ~ output ~ ", " ~ section.last ~ "u)" if section.last else "(" ~ output ~ ")" }} * {{ groups_of_row }}u;
     {%- endfor %}
+    // A turn takes {{ 4 * 32 }} weights.
     for (var at = 0u; at < {{ groups_of_row }}u; at += {{ slices }}u) {
       workgroupBarrier();
       {%- for n in range(T // 8) %}

@@ -43,7 +43,7 @@ impl Compiled {
         Ok(pipeline.get().expect("just made"))
     }
 
-    /// Each pipeline's tile and WGSL.
+    /// Each pipeline's WGSL, and the rows of its tile.
     pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
         let rows = |variant: &Variant| variant.tile.map_or(1, |tile| tile.rows);
         let source = |variant| Ok((rows(variant), templates.render(self.kernel.shader(), &variant.values)?));
