@@ -29,7 +29,7 @@ function say(text) {
 }
 
 /** Installs Debian packages. */
-function apt(...packages) {
+export function apt(...packages) {
   const sudo = process.getuid?.() === 0 ? [] : ["sudo"];
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   for (const args of [["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", ...packages]]) {

@@ -1,7 +1,7 @@
 // All tests: `npm test`. Sets up what is missing, then runs the native Rust tests (on lavapipe where there is no GPU), the
-// engine's tests as WebAssembly in Chromium, and the package and the page end to end in Chromium; and holds the crates to
-// deny.toml.
-//   npm test -- [--full] [native|crates|wasm|web ...]     --full: every case, which takes hours on two cores
+// engine's tests as WebAssembly in Chromium, and the package and the page end to end in Chromium; holds what a GPU's compiler
+// makes of the kernels to scripts/isa/bounds.json, and the crates to deny.toml.
+//   npm test -- [--full] [native|isa|crates|wasm|web ...]     --full: every case, which takes hours on two cores
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -58,6 +58,7 @@ await part("native", () => {
   // One test binary after another: each opens the adapter, and two cores are all a small machine has.
   run("cargo", ["test", "--locked", "-p", "embergram", "--features", "reference"], { env, stdio: "inherit" });
 });
+await part("isa", async () => (await import("./isa.mjs")).check());
 await part("crates", () => run(cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));
 if (all) await wasm();
 else await part("wasm", async () => {

@@ -6,7 +6,7 @@
 {% include "common/cache.wgsl" %}
 {% include "common/window.wgsl" %}
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> kv: array<{{ "vec2<u32>" if half_cache else "vec4<f32>" }}>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @compute @workgroup_size(8)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -27,7 +27,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let k_at = cache_at(slot, p) + kv_head;
     var s = 0.0;
     {%- for i in range(head_dim // 4) %}
-    s += dot(q{{ i }}, kv[k_at + {{ i }}u]);
+    s += dot(q{{ i }}, cached(k_at + {{ i }}u));
     {%- endfor %}
     {%- if score_cap %}
     s = capped(s);
@@ -39,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     top = new_top;
     let v_at = VALUES + k_at;
     {%- for i in range(head_dim // 4) %}
-    o{{ i }} = o{{ i }} * keep + weight * kv[v_at + {{ i }}u];
+    o{{ i }} = o{{ i }} * keep + weight * cached(v_at + {{ i }}u);
     {%- endfor %}
   }
   {%- for i in range(head_dim // 4) %}

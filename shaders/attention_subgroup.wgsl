@@ -12,7 +12,7 @@
 {% include "common/cache.wgsl" %}
 {% include "common/window.wgsl" %}
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> kv: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> kv: array<{{ "vec2<u32>" if half_cache else "vec4<f32>" }}>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @compute @workgroup_size({{ subgroup }})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     var s_{{ h }} = 0.0;
     {%- endfor %}
     {%- for i in range(lanes) %}
-    let k_{{ i }} = kv[place + {{ piece(subgroup, i) }}];
+    let k_{{ i }} = cached(place + {{ piece(subgroup, i) }});
     {%- for h in range(group) %}
     s_{{ h }} += dot({{ turn(subgroup, "q_" ~ h ~ "_" ~ i // subgroup, i) }}, k_{{ i }});
     {%- endfor %}{% endfor %}
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(subgroup_invocation_id) l
     total_{{ h }} += w_{{ h }}_{{ i }};
     {%- endfor %}
     {%- for s in range(shares) %}
-    let v_{{ i }}_{{ s }} = kv[place_{{ i }} + {{ s * subgroup }}u];
+    let v_{{ i }}_{{ s }} = cached(place_{{ i }} + {{ s * subgroup }}u);
     {%- for h in range(group) %}
     o_{{ h }}_{{ s }} += w_{{ h }}_{{ i }} * v_{{ i }}_{{ s }};
     {%- endfor %}{% endfor %}{% endfor %}

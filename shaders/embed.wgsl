@@ -1,10 +1,12 @@
-// x[row] = embedding[token of row], times a constant, with the sum of squares of each vec4 for the norm that follows.
+// x[row] = embedding[token of row], times a constant, with what the norm that follows needs.
 // One invocation writes 32 values. The table is a part of the vocabulary: its tokens' rows are written.
 {% from "common/weights.wgsl" import weights %}
 {% include "common/step.wgsl" %}
 @group(0) @binding(2) var<storage, read> table: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> squares: array<f32>;
+{%- set binding = 5 %}
+{% include "common/residual.wgsl" %}
 {{ weights("table_group", "table", w[0].ty, w[0].p) }}
 @compute @workgroup_size(16)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -15,8 +17,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let v = table_group(token * {{ d // 32 }}u + g);
   let at = row * {{ d // 4 }}u + g * 8u;
   {%- for i in range(8) %}
-  let v{{ i }} = {{ scale ~ " * " if scale }}v[{{ i }}];
-  x[at + {{ i }}u] = v{{ i }};
-  squares[at + {{ i }}u] = dot(v{{ i }}, v{{ i }});
+  keep(at + {{ i }}u, g * 8u + {{ i }}u, {{ scale ~ " * " if scale }}v[{{ i }}]);
   {%- endfor %}
 }

@@ -1,11 +1,11 @@
 // Final RMS norm and the output projection, a part of the vocabulary, for the rows that are sampled.
-{% from "common/weights.wgsl" import weights %}
+{% from "common/matrix.wgsl" import matrix %}
 {% include "common/step.wgsl" %}
 {%- set norm = true %}
 {% include "common/norm.wgsl" %}
-@group(0) @binding(5) var<storage, read> matrix: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> logits: array<f32>;
-{{ weights("group", "matrix", w[0].ty, w[0].p, subgroup) }}
+@group(0) @binding(4) var<storage, read> output_matrix: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> logits: array<f32>;
+{{ matrix(tile, "group", "output_matrix", w[0], subgroup) }}
 fn finish(quad: u32, output: u32, sum: vec4<f32>) {
   {%- if cap %}
   {#- cap * tanh(v / cap), by way of exp, which must not overflow. #}
@@ -20,5 +20,5 @@ fn finish(quad: u32, output: u32, sum: vec4<f32>) {
   {%- endfor %}
 }
 {%- set input, over = "x", "outputs" %}
-{%- set sections = [{"quads": (w[0].rows + 3) // 4, "weights": ["group"], "last": w[0].rows - 1, "finish": "finish"}] %}
-{% include "common/tile_" ~ tuning ~ ".wgsl" %}
+{%- set sections = [{"quads": (w[0].rows + 3) // 4, "weights": ["group"], "types": [w[0].ty], "buffers": ["output_matrix"], "planes": [w[0].p], "last": w[0].rows - 1, "finish": "finish"}] %}
+{% include "common/tile_" ~ tile ~ ".wgsl" %}

@@ -2,11 +2,12 @@
 // and the paged cache. An invocation is one head of one row, q's heads before k's.
 {%- set lanes = head_dim // 4 %}
 {% include "common/step.wgsl" %}
+{%- set writes_cache = true %}
 {% include "common/cache.wgsl" %}
 @group(0) @binding(2) var<storage, read> raw: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> gains: array<vec4<f32>>;  // q's, then k's
 @group(0) @binding(4) var<storage, read_write> q_out: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> kv: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> kv: array<{{ "vec2<u32>" if half_cache else "vec4<f32>" }}>;
 {%- if rotates %}
 @group(0) @binding(6) var<storage, read> rope: array<vec4<f32>>;
 {% include "common/rotate.wgsl" %}
@@ -36,6 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var i = 0u; i < {{ lanes }}u; i++) {
     let v = raw[own + i] * inv * gains[gain + i];
     let turned = {{ "rotate(v, i, r.z)" if rotates else "v" }};
-    if (is_k) { kv[k_at + i] = turned; } else { q_out[q_at + i] = turned; }
+    if (is_k) { cache(k_at + i, turned); } else { q_out[q_at + i] = turned; }
   }
 }

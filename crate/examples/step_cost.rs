@@ -1,5 +1,5 @@
 //! Prints the cost of a step by rows, c(R)/c(1), as one JSON object: medians of interleaved rounds on this adapter.
-//! Before it, the seconds of each kernel for one row and for six, each dispatch submitted and waited for alone.
+//! Before it, the seconds of each kernel for one row and for six, by the device's clock where it has one.
 //! `cargo run --release --example step_cost -- MODEL.gguf [kernels]`; `kernels` stops after those. EMBERGRAM_TUNING is
 //! `cpu` or `gpu` to force a tuning.
 
@@ -32,12 +32,13 @@ fn main() {
             (100..100 + n as u32).map(row).collect()
         };
         // By kernel, each dispatch on its own: where the time goes.
+        let names: Vec<_> = plan.kernels().into_iter().map(|kernel| kernel.name).collect();
         for n in [1, 6] {
             let mut sums = std::collections::BTreeMap::new();
             for round in 0..4 {
                 plan.run_rows(&rows(n), false).await.unwrap();
-                for (kernel, seconds) in plan.kernel_seconds(&rows(n)).unwrap() {
-                    *sums.entry(kernel).or_insert(0.0) += if round > 0 { seconds / 3.0 } else { 0.0 };
+                for (kernel, seconds) in plan.kernel_seconds(&rows(n)).await.unwrap() {
+                    *sums.entry(&names[kernel]).or_insert(0.0) += if round > 0 { seconds / 3.0 } else { 0.0 };
                 }
             }
             println!("{}", serde_json::json!({ "rows": n, "seconds": sums }));

@@ -8,6 +8,7 @@ use common::{On, lossless};
 use embergram::format::QuantType;
 use embergram::gpu::Tuning;
 use embergram::model::reference::Reference;
+use embergram::program::CacheType;
 use transformers::{ALL, difference, gives_the_logits_and_tokens_of_transformers, last_difference, of_folder, of_gguf};
 
 #[test]
@@ -59,6 +60,24 @@ fn rows_do_not_depend_on_their_company() {
             gpu.tuning = tuning;
             pollster::block_on(common::rows::any_grouping_gives_the_same_logits(&gpu, tiny.file, rounds));
         }
+    }
+}
+
+/// Contexts of several splits of the GPUs' attention, windows among them, with either type of cache: the same logits as one
+/// invocation per head gives, and a row's bits alone and among its drafts.
+#[test]
+fn long_contexts_agree_between_the_tunings() {
+    let mut gpu = common::gpu();
+    for (name, cache) in [("llama3", CacheType::F32), ("gemma3", CacheType::F32), ("qwen2", CacheType::F16)] {
+        let tiny = ALL.iter().find(|tiny| tiny.name == name).unwrap();
+        let logits = [Tuning::Cpu, Tuning::Gpu].map(|tuning| {
+            gpu.tuning = tuning;
+            let model = of_gguf(&gpu, tiny);
+            pollster::block_on(common::rows::long_context(&gpu, &model, cache))
+        });
+        let difference = difference(&logits[1], &logits[0]);
+        eprintln!("{name}, {cache:?}: {difference:e}");
+        assert!(difference < 1e-4, "{name}, {cache:?}: {difference:e}");
     }
 }
 

@@ -26,12 +26,13 @@ fn every_depth_gives_the_tokens_of_none_on_the_cpu() {
 
 /// A cache of halves rounds; it rounds every row alike.
 #[test]
-fn a_cache_of_halves_is_lossless_too_and_the_adapter_has_none() {
+fn a_cache_of_halves_is_lossless_too() {
     let mut config = lossless::config();
     config["kv_cache_dtype"] = json!("f16");
-    let mut llm = On::Cpu(1).load("EMBERGRAM_TINY_MODEL", config.clone());
-    pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, 40, |_| {}));
-    the_adapter_refuses(config, "kv_cache_dtype");
+    for (on, cases) in [(On::Cpu(1), 40), (On::Gpu, 4)] {
+        let mut llm = on.load("EMBERGRAM_TINY_MODEL", config.clone());
+        pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, cases, |_| {}));
+    }
 }
 
 /// So do activations of eight bits.

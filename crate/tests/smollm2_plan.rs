@@ -100,7 +100,8 @@ async fn assert_greedy(plan: &mut Plan, recorded: &[(String, Vec<u32>, Vec<u32>)
     // Prefill prompt by prompt, in chunks.
     for (slot, sequence) in sequences.iter_mut().enumerate() {
         let end = sequence.len();
-        let rows: Vec<Row> = (0..end).map(|i| Row { output: i + 1 == end, ..row_of(sequence, slot, i) }).collect();
+        let rows: Vec<Row> =
+            (0..end).map(|i| Row { output: i + 1 == end, prompt: true, ..row_of(sequence, slot, i) }).collect();
         let mut last = Vec::new();
         for chunk in rows.chunks(ROWS) {
             last = plan.run_rows(chunk, false).await.unwrap().tokens;

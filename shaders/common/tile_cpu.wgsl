@@ -10,7 +10,7 @@
 {% from "common/lanes.wgsl" import order, turn %}
 {%- set groups = inner // 32 %}
 {%- set quads_at = namespace(first=0) %}
-@compute @workgroup_size({{ quads_per_workgroup }})
+@compute @workgroup_size({{ quads }})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32
     {{- ", @builtin(subgroup_invocation_id) lane: u32" if subgroup }}) {
   {%- for t in range(T) %}
@@ -35,9 +35,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let inv_{{ t }} = inverseSqrt(total_{{ t }} / {{ d }}.0 + {{ eps }});
   {%- endfor %}{% endif %}
   {%- for section in sections %}
-  {%- set count = (section.quads + quads_per_workgroup - 1) // quads_per_workgroup %}
+  {%- set count = (section.quads + quads - 1) // quads %}
   {{ "else " if not loop.first }}if (wg.x < {{ quads_at.first + count }}u) {
-    let own = (wg.x - {{ quads_at.first }}u) * {{ quads_per_workgroup }}u + local;
+    let own = (wg.x - {{ quads_at.first }}u) * {{ quads }}u + local;
     let quad = min(own, {{ section.quads - 1 }}u);
     {%- set each = 4 // (section.weights | length) %}
     {%- for j in range(4) %}
@@ -50,24 +50,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var g = 0u; g < {{ groups }}u; g++) {
       {%- if subgroup %}{% for k in range(8 // subgroup) %}
       let piece_{{ k }} = g * 8u + {{ k * subgroup }}u + lane;
-      {%- if norm %}
-      let gain_{{ k }} = gain[piece_{{ k }}];
-      {%- endif %}
       {%- for t in range(T) %}
-      let part_{{ k }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + piece_{{ k }}]{{ " * gain_" ~ k if norm }};
+      let part_{{ k }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + piece_{{ k }}];
       {%- endfor %}{% endfor %}{% endif %}
       {%- for j in range(4) %}
       let w_{{ j }} = {{ section.weights[j // each] }}(w_at_{{ j }} + g{{ ", order" if subgroup == 4 }});
       {%- endfor %}
       {%- for i in range(8) %}
-      {%- if norm and not subgroup %}
-      let gain_{{ i }} = gain[g * 8u + {{ i }}u];
-      {%- endif %}
       {%- for t in range(T) %}
       {%- if subgroup %}
       let x_{{ i }}_{{ t }} = {{ turn(subgroup, "part_" ~ i // subgroup ~ "_" ~ t, i) }};
       {%- else %}
-      let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + g * 8u + {{ i }}u]{{ " * gain_" ~ i if norm }};
+      let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ groups * 8 }}u + g * 8u + {{ i }}u];
       {%- endif %}
       {%- for j in range(4) %}
       s_{{ j }}_{{ t }} += dot(w_{{ j }}[{{ i }}], x_{{ i }}_{{ t }});

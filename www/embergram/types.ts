@@ -50,7 +50,7 @@ export interface EngineOptions {
   block_size?: number;
   /** Bytes for the KV cache; no more are taken than all sequences could need. Default 256 MiB. */
   kv_cache_memory_bytes?: number;
-  /** How keys and values are kept; `"f16"` takes half of the memory, and is for the CPU backend. Default `"f32"`. */
+  /** How keys and values are kept; `"f16"` takes half of the memory, on either backend. Default `"f32"`. */
   kv_cache_dtype?: "f32" | "f16";
   /**
    * What products with quantised weights take activations as: `"full"`, f32; or `"fast"`, eight bits and a scale for each 32 of
@@ -405,8 +405,8 @@ export interface ModelInfo {
   has_chat_template: boolean;
   /** What it recommends to sample with; empty with `generation_config: "vllm"`. */
   defaults: SamplingDefaults;
-  /** What products with quantised weights take activations as. */
-  precision: "full" | "fast";
+  /** What products with quantised weights take activations as; a server does not tell. */
+  precision?: "full" | "fast";
   /** What it runs on. */
   adapter: AdapterInfo | ServerInfo;
 }

@@ -24,6 +24,8 @@ pub struct Gpu {
     pub tuning: Tuning,
     /// Lanes of a subgroup where kernels may rely on it, else 0.
     pub subgroup: u32,
+    /// Whether the device has subgroups, and all of them eight lanes or more.
+    pub shuffles: bool,
     /// Most bytes of one binding.
     pub binding_limit: u64,
     faults: Faults,
@@ -79,9 +81,20 @@ impl Gpu {
         };
         let faults = Faults::watch(&device);
         let subgroup = if subgroups { fixed_subgroup(&info) } else { 0 };
+        let shuffles = subgroups && info.subgroup_min_size >= 8;
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Self { device, queue, burn, tuning: Tuning::of(&info), adapter: info, subgroup, binding_limit, faults })
+        Ok(Self {
+            device,
+            queue,
+            burn,
+            tuning: Tuning::of(&info),
+            adapter: info,
+            subgroup,
+            shuffles,
+            binding_limit,
+            faults,
+        })
     }
 
     /// Whether one binding can hold `bytes` bytes.
@@ -105,9 +118,12 @@ impl Gpu {
     /// Most rows of a matrix that one dispatch can multiply with, a multiple of four: a dispatch has so many workgroups at
     /// most, each for some rows.
     pub fn row_limit(&self) -> u64 {
-        // Of the widest matrix, whose rows take the most workgroups.
-        let quads = self.tuning.quads_per_workgroup(usize::MAX) as u64;
-        u64::from(self.device.limits().max_compute_workgroups_per_dimension) * quads * 4
+        let most = u64::from(self.device.limits().max_compute_workgroups_per_dimension);
+        // Outputs are one dimension for CPU adapters, and two for GPUs, of at least four outputs per workgroup.
+        match self.tuning {
+            Tuning::Cpu => most * 16 * 4,
+            Tuning::Gpu => most * most * 4,
+        }
     }
 
     /// What the device has complained of since it was opened, if anything.

@@ -3,9 +3,9 @@
 use minijinja::Value;
 use serde::{Serialize, Serializer};
 
-use super::Tuning;
 use super::weights::DeviceWords;
-use crate::program::{Activation, Matrix, Part, QkNorm};
+use crate::format::quant::QuantType;
+use crate::program::{Activation, Matrix, Part, QkNorm, Shape};
 
 /// A shader and what its template is given, besides what all share (the model's shape and the tuning).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -14,10 +14,11 @@ pub(super) enum Kernel {
     Embed {
         w: Vec<MatrixKey>,
         scale: Option<Constant>,
+        /// Whether a norm follows, whose gain it multiplies with.
+        gain: bool,
     },
     Qkv {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         norm: bool,
         /// Where the bias starts among the weights, in vec4.
@@ -40,31 +41,35 @@ pub(super) enum Kernel {
     },
     AttentionGpu {
         window: Option<usize>,
-        threads: usize,
-        /// How many positions' values are taken at a time.
-        subs: usize,
+        prompt: bool,
+        #[serde(flatten)]
+        share: AttentionShare,
+    },
+    AttentionMerge {
+        window: Option<usize>,
+        #[serde(flatten)]
+        share: AttentionShare,
     },
     Project {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         /// Whether it adds to what is there.
         adds: bool,
         scale: Option<Constant>,
+        gain: bool,
     },
     AddNormed {
         scale: Option<Constant>,
+        gain: bool,
     },
     GateUp {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         norm: bool,
         activation: &'static str,
     },
     Logits {
-        #[serde(flatten)]
-        product: Product,
+        inner: usize,
         w: Vec<MatrixKey>,
         scale: Option<Constant>,
         cap: Option<Constant>,
@@ -83,6 +88,7 @@ impl Kernel {
             Self::AttentionAlone { .. } => "attention_alone.wgsl",
             Self::AttentionSubgroup { .. } => "attention_subgroup.wgsl",
             Self::AttentionGpu { .. } => "attention_gpu.wgsl",
+            Self::AttentionMerge { .. } => "attention_merge.wgsl",
             Self::Project { .. } => "project.wgsl",
             Self::AddNormed { .. } => "add_normed.wgsl",
             Self::GateUp { .. } => "gate_up.wgsl",
@@ -90,6 +96,44 @@ impl Kernel {
             Self::ArgmaxPart => "argmax_part.wgsl",
             Self::Argmax => "argmax.wgsl",
         }
+    }
+
+    /// What reports call it: its shader, and what tells it from others of that shader in one model.
+    pub fn name(&self) -> String {
+        let shader = self.shader().trim_end_matches(".wgsl");
+        match self {
+            Self::AttentionGpu { prompt: true, .. } => "attention_prompt".into(),
+            Self::Project { inner, .. } => format!("{shader}_{inner}"),
+            Self::AttentionAlone { window: Some(window) }
+            | Self::AttentionSubgroup { window: Some(window) }
+            | Self::AttentionGpu { window: Some(window), .. } => format!("{shader}_{window}"),
+            _ => shader.into(),
+        }
+    }
+
+    /// The matrices that a product multiplies with, and the width of their rows.
+    fn product(&self) -> Option<(usize, &[MatrixKey])> {
+        match self {
+            Self::Qkv { inner, w, .. }
+            | Self::Project { inner, w, .. }
+            | Self::GateUp { inner, w, .. }
+            | Self::Logits { inner, w, .. } => Some((*inner, w)),
+            _ => None,
+        }
+    }
+
+    /// Their types.
+    pub fn types(&self) -> Vec<QuantType> {
+        self.product().map(|(_, w)| w.iter().map(|matrix| matrix.ty).collect()).unwrap_or_default()
+    }
+
+    /// Weights that a product reads, and their bytes.
+    pub fn weights(&self) -> (u64, u64) {
+        let Some((inner, w)) = self.product() else { return (0, 0) };
+        w.iter().fold((0, 0), |(weights, bytes), matrix| {
+            let more = (matrix.rows * inner) as u64;
+            (weights + more, bytes + matrix.ty.bytes_for(more))
+        })
     }
 
     /// The values for its template.
@@ -104,34 +148,49 @@ impl Kernel {
 /// A matrix as shaders see it: planes start at words `p`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(super) struct MatrixKey {
-    ty: &'static str,
+    #[serde(serialize_with = "type_name")]
+    ty: QuantType,
     first: usize,
     pub rows: usize,
     p: Vec<u32>,
 }
 
+fn type_name<S: Serializer>(ty: &QuantType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(ty.name())
+}
+
 /// The matrices of some parameters.
 pub(super) fn matrices(parts: &[&Part<DeviceWords>]) -> Vec<MatrixKey> {
-    let key = |m: &Matrix| MatrixKey { ty: m.ty.name(), first: m.first, rows: m.rows, p: m.planes.clone() };
+    let key = |m: &Matrix| MatrixKey { ty: m.ty, first: m.first, rows: m.rows, p: m.planes.clone() };
     parts.iter().flat_map(|part| &part.matrices).map(key).collect()
 }
 
-/// How a product over rows of `inner` weights is shared out (tuning.rs).
+/// What a workgroup of the GPUs' attention takes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub(super) struct Product {
-    inner: usize,
-    team: usize,
-    pub quads_per_workgroup: usize,
+pub(super) struct AttentionShare {
+    /// Query heads, which share keys and values.
+    pub head_count: usize,
+    /// Rows of a slot, at most.
+    pub row_count: usize,
+    /// Positions.
+    pub split: usize,
+    /// Splits of the longest sequence.
+    pub splits: usize,
+    /// vec4 of a head.
+    pub lanes: usize,
 }
 
-impl Product {
-    pub fn new(tuning: Tuning, inner: usize) -> Self {
-        Self { inner, team: tuning.team(inner), quads_per_workgroup: tuning.quads_per_workgroup(inner) }
-    }
+impl AttentionShare {
+    const SPLIT: usize = 256;
 
-    /// Workgroups for sections of so many times four outputs.
-    pub fn workgroups(&self, quads: impl IntoIterator<Item = usize>) -> usize {
-        quads.into_iter().map(|q| q.div_ceil(self.quads_per_workgroup)).sum()
+    /// For a model of this shape, and sequences of so many positions. So many queries that their scores and the queries themselves
+    /// fit the 16 KiB of workgroup memory that WebGPU promises.
+    pub fn new(shape: &Shape, positions: usize) -> Self {
+        let (lanes, group) = (shape.head_dim / 4, shape.heads / shape.kv_heads);
+        let most = if shape.head_dim <= 128 { 8 } else { 4 };
+        let head_count = (1..=most.min(group)).rev().find(|n| group.is_multiple_of(*n)).unwrap_or(1);
+        let splits = positions.div_ceil(Self::SPLIT);
+        Self { head_count, row_count: most / head_count, split: Self::SPLIT, splits, lanes }
     }
 }
 

@@ -14,6 +14,9 @@ macro_rules! shaders {
 /// Names and sources.
 pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/weights.wgsl",
+    "common/lane_weights.wgsl",
+    "common/matrix.wgsl",
+    "common/residual.wgsl",
     "common/step.wgsl",
     "common/cache.wgsl",
     "common/norm.wgsl",
@@ -22,16 +25,19 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/window.wgsl",
     "common/tile_cpu.wgsl",
     "common/tile_gpu.wgsl",
+    "common/tile_prompt.wgsl",
     "embed.wgsl",
     "qkv.wgsl",
     "qk_norm.wgsl",
     "attention_alone.wgsl",
     "attention_subgroup.wgsl",
     "attention_gpu.wgsl",
+    "attention_merge.wgsl",
     "project.wgsl",
     "add_normed.wgsl",
     "gate_up.wgsl",
     "logits.wgsl",
+    "common/best.wgsl",
     "argmax_part.wgsl",
     "argmax.wgsl",
 ];
@@ -92,7 +98,11 @@ impl Kernels {
             layout: Some(&layout),
             module: &module,
             entry_point: Some("main"),
-            compilation_options: Default::default(),
+            // Every kernel writes its workgroup memory before it reads it; naga clears it with one invocation.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
             cache: None,
         }))
     }

@@ -4,6 +4,8 @@
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
+mod measure;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -11,16 +13,19 @@ use burn_wgpu::wgpu::{self, BufferUsages as Usage};
 use futures::channel::oneshot;
 use minijinja::context;
 
-use super::kernel::Constant;
+use super::kernel::{AttentionShare, Constant};
 use super::readback::{read, wait};
 use super::record::{Memory, record};
-use super::recorder::{Dispatch, Pipelines, Recorder, TILES};
+use super::recorder::{Compiled, Counts, Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
-use super::{Gpu, weights::DeviceWords};
+use super::tuning::PARTS;
+use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
 };
+
+pub use measure::{KernelInfo, Source};
 
 /// A recorded model on one device.
 pub struct Plan {
@@ -31,6 +36,8 @@ pub struct Plan {
     max_blocks: usize,
     pipelines: Pipelines,
     dispatches: Vec<Dispatch>,
+    /// How attention is shared out, on GPUs.
+    share: Option<AttentionShare>,
     single_kernel_path: bool,
     timer: Option<Timer>,
     step: wgpu::Buffer,
@@ -54,23 +61,30 @@ impl Plan {
     ///
     /// # Errors
     /// `adapter_too_small` where a buffer or a kernel is over the adapter's limits, or memory ran out.
-    pub fn new(gpu: &Gpu, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Self> {
+    pub fn new(
+        gpu: &Gpu,
+        program: &Program<'_, Parameter<DeviceWords>>,
+        capacity: Capacity,
+        cache: CacheType,
+    ) -> Result<Self> {
         let shape = program.shape;
         let allocator = Allocator { gpu, bytes: Cell::new(0) };
         let max_blocks = capacity.table_len();
-        let step = allocator.buffer("step", 4, Usage::UNIFORM | Usage::COPY_DST)?;
-        let rows = allocator.scratch("rows", capacity.rows * 4 + capacity.slots * max_blocks)?;
+        let step = allocator.buffer("step", 8, Usage::UNIFORM | Usage::COPY_DST)?;
+        let table_at = capacity.rows + capacity.rows.div_ceil(4);
+        let rows = allocator.scratch("rows", table_at * 4 + capacity.slots * max_blocks)?;
         let readback = allocator.buffer(
             "readback",
             capacity.outputs * (shape.vocab + 1) + 6,
             Usage::MAP_READ | Usage::COPY_DST,
         )?;
-        let memory = allocator.memory(program, capacity)?;
+        let memory = allocator.memory(program, capacity, cache)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
             q_d => shape.q_d(), kv_d => shape.kv_d(), vocab => shape.vocab,
             corrupted => CORRUPTED,
             block_size => capacity.block_size,
+            half_cache => cache == CacheType::F16,
             eps => Constant(shape.eps),
             score_scale => Constant(shape.scales.attention),
             score_cap => shape.softcaps.attention.map(Constant),
@@ -88,8 +102,9 @@ impl Plan {
             max_blocks,
             pipelines,
             dispatches,
+            share: memory.splits.as_ref().map(|(share, _)| *share),
             single_kernel_path: false,
-            timer: Timer::new(gpu),
+            timer: Timer::new(gpu, 1),
             step,
             rows,
             logits: memory.logits,
@@ -105,7 +120,7 @@ impl Plan {
     /// Writes an entry of a block table.
     pub fn set_block(&self, entry: BlockEntry) {
         let BlockEntry { slot, index, block } = entry;
-        let offset = self.capacity.rows * 16 + (slot as usize * self.max_blocks + index as usize) * 4;
+        let offset = self.table_at() * 16 + (slot as usize * self.max_blocks + index as usize) * 4;
         self.gpu.queue.write_buffer(&self.rows, offset as u64, &block.to_le_bytes());
     }
 
@@ -123,7 +138,8 @@ impl Plan {
 
     /// A step of only these dispatches.
     async fn run(&mut self, rows: &[Row], want_logits: bool, dispatches: &[usize]) -> Result<StepOutput> {
-        let outputs = self.write_rows(rows);
+        let counts = self.write_rows(rows);
+        let outputs = counts.outputs;
         if rows.is_empty() {
             return Ok(StepOutput::default());
         }
@@ -132,10 +148,10 @@ impl Plan {
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: Some("step"),
-                timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(Timer::writes),
+                timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(|timer| timer.writes(0)),
             });
             for i in dispatches {
-                self.encode(&self.dispatches[*i], &mut pass, rows.len(), outputs)?;
+                self.encode(&self.dispatches[*i], &mut pass, counts)?;
             }
         }
         if outputs == 0 {
@@ -170,30 +186,91 @@ impl Plan {
             StepOutput {
                 tokens: bytemuck::pod_collect_to_vec(tokens),
                 logits: bytemuck::pod_collect_to_vec(&rest[..logit_bytes as usize]),
-                device_seconds: timer.map(|t| t.seconds(times)),
+                device_seconds: timer.map(|t| t.seconds(times)[0]),
             }
         })
         .await
     }
 
-    fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, rows: usize, outputs: usize) -> Result<()> {
-        dispatch.encode(pass, &self.gpu, &self.pipelines, rows, outputs, self.single_kernel_path)
+    fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, counts: Counts) -> Result<()> {
+        dispatch.encode(pass, &self.gpu, &self.pipelines, counts, self.single_kernel_path)
     }
 
-    /// Writes the rows of a step; gives the number of outputs.
-    fn write_rows(&self, rows: &[Row]) -> usize {
-        let output_rows: Vec<u32> = (0..).zip(rows).filter(|(_, r)| r.output).map(|(i, _)| i).collect();
-        let outputs = output_rows.len();
-        assert!(rows.len() <= self.capacity.rows && outputs <= self.capacity.outputs, "a step over its capacity");
-        let words: Vec<[u32; 4]> = rows
+    /// Writes the rows of a step, those of decoding first where prompts are a role of their own.
+    fn write_rows(&self, rows: &[Row]) -> Counts {
+        let is_prompt = |row: &Row| row.prompt && self.gpu.tuning.has_prompt_role();
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|i| is_prompt(&rows[*i]));
+        let mut output_rows: Vec<(usize, u32)> =
+            (0..).zip(&order).filter(|(_, i)| rows[**i].output).map(|(at, i)| (*i, at)).collect();
+        output_rows.sort_unstable();
+        let decode = rows.iter().filter(|row| !is_prompt(row)).count();
+        let groups = self.groups(&order, rows, decode);
+        let decode_groups = groups.iter().filter(|(first, _)| *first < decode).count();
+        let last = order[..decode].iter().map(|i| rows[*i].position as usize).max();
+        let counts = Counts {
+            rows: rows.len(),
+            decode,
+            outputs: output_rows.len(),
+            decode_groups,
+            prompt_groups: groups.len() - decode_groups,
+            splits: last.zip(self.share).map_or(0, |(last, share)| last / share.split + 1),
+        };
+        assert!(
+            counts.rows <= self.capacity.rows && counts.outputs <= self.capacity.outputs,
+            "a step over its capacity"
+        );
+        assert!(self.share.is_none() || decode <= self.capacity.outputs, "rows of decoding are sampled");
+        let mut words: Vec<[u32; 4]> = order
             .iter()
             .enumerate()
-            .map(|(i, r)| [r.token, r.slot, r.position, output_rows.get(i).copied().unwrap_or(0)])
+            .map(|(at, i)| {
+                let Row { token, slot, position, .. } = rows[*i];
+                [token, slot, position, output_rows.get(at).map_or(0, |(_, row)| *row)]
+            })
             .collect();
-        let counts = [rows.len() as u32, outputs as u32, self.max_blocks as u32, self.capacity.rows as u32];
+        if !groups.is_empty() {
+            words.resize(self.capacity.rows, [0; 4]);
+            let mut packed: Vec<u32> = groups.iter().map(|(first, count)| (first | count << 16) as u32).collect();
+            packed.resize(packed.len().next_multiple_of(4), 0);
+            words.extend(packed.chunks_exact(4).map(|four| <[u32; 4]>::try_from(four).expect("four")));
+        }
+        let numbers = [
+            counts.rows,
+            counts.outputs,
+            self.max_blocks,
+            self.table_at(),
+            counts.decode,
+            self.capacity.rows,
+            counts.decode_groups,
+        ]
+        .map(|n| n as u32);
         self.gpu.queue.write_buffer(&self.rows, 0, bytemuck::cast_slice(&words));
-        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&counts));
-        outputs
+        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&numbers));
+        counts
+    }
+
+    /// Where the block tables begin in `rows`, in vec4: after the rows and their groups.
+    fn table_at(&self) -> usize {
+        self.capacity.rows + self.capacity.rows.div_ceil(4)
+    }
+
+    /// The rows in this order, as runs of one slot and one role: each run's first place and length, which attention takes
+    /// together. None where attention takes rows alone.
+    fn groups(&self, order: &[usize], rows: &[Row], decode: usize) -> Vec<(usize, usize)> {
+        let Some(share) = self.share else { return Vec::new() };
+        let mut groups: Vec<(usize, usize)> = Vec::new();
+        for (at, i) in order.iter().enumerate() {
+            match groups.last_mut() {
+                Some((first, count))
+                    if *count < share.row_count && at != decode && rows[order[*first]].slot == rows[*i].slot =>
+                {
+                    *count += 1;
+                }
+                _ => groups.push((at, 1)),
+            }
+        }
+        groups
     }
 
     /// The tiles of more than one row that a step may have, the largest last.
@@ -230,23 +307,6 @@ impl Plan {
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
         self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
         Ok(self.single_kernel_path)
-    }
-
-    /// Wall seconds of each dispatch of a step over `rows`, submitted and waited for alone, by the kernel's name: for
-    /// measuring. Natively only; it blocks.
-    pub fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(&'static str, f64)>> {
-        let outputs = self.write_rows(rows);
-        let time = |dispatch: &Dispatch| -> Result<_> {
-            let start = web_time::Instant::now();
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.encode(dispatch, &mut pass, rows.len(), outputs)?;
-            drop(pass);
-            self.gpu.queue.submit([encoder.finish()]);
-            let _ = self.gpu.device.poll(wgpu::PollType::wait_indefinitely());
-            Ok((dispatch.name, start.elapsed().as_secs_f64()))
-        };
-        self.dispatches.iter().map(time).collect()
     }
 }
 
@@ -323,7 +383,12 @@ impl Allocator<'_> {
     }
 
     /// What the program's operations read and write.
-    fn memory(&self, program: &Program<'_, Parameter<DeviceWords>>, capacity: Capacity) -> Result<Memory> {
+    fn memory(
+        &self,
+        program: &Program<'_, Parameter<DeviceWords>>,
+        capacity: Capacity,
+        cache: CacheType,
+    ) -> Result<Memory> {
         let Self { gpu, .. } = *self;
         let shape = &program.shape;
         let (mut activations, mut squares) = (BTreeMap::new(), BTreeMap::new());
@@ -334,17 +399,26 @@ impl Allocator<'_> {
                 squares.insert(buffer, self.scratch(&format!("{buffer:?} squares"), words / 4)?);
             }
         }
-        let kv_bytes = (2 * capacity.blocks * capacity.block_size * shape.kv_d() * 4) as u64;
+        let kv_bytes = (2 * capacity.blocks * capacity.block_size * shape.kv_d() * cache.bytes()) as u64;
         let kv = (0..shape.layers).map(|_| DeviceWords::empty(gpu, kv_bytes, "the KV cache of a layer"));
+        let share = (gpu.tuning == Tuning::Gpu).then(|| AttentionShare::new(shape, capacity.positions));
+        let splits = share
+            .map(|share| {
+                let vec4 = capacity.outputs * shape.heads * share.splits * (share.lanes + 1);
+                Ok((share, self.scratch("attention's splits", vec4 * 4)?))
+            })
+            .transpose()?;
         let rope_bytes = (capacity.positions * shape.head_dim * 4) as u64;
         let ropes = (0..program.ropes).map(|_| DeviceWords::empty(gpu, rope_bytes, "the rotary table"));
         Ok(Memory {
             activations,
             squares,
+            gained: self.scratch("gained", capacity.rows * shape.d)?,
             kv: kv.collect::<Result<_>>()?,
+            splits,
             ropes: ropes.collect::<Result<_>>()?,
             logits: self.scratch("logits", capacity.outputs * shape.vocab)?,
-            bests: self.scratch("bests", capacity.outputs * gpu.tuning.parts() * 2)?,
+            bests: self.scratch("bests", capacity.outputs * PARTS * 2)?,
             sampled: self.scratch("sampled", capacity.outputs)?,
         })
     }

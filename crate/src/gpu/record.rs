@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use burn_wgpu::wgpu;
 
-use super::kernel::{Constant, Kernel, MatrixKey, Product, matrices};
+use super::kernel::{AttentionShare, Constant, Kernel, matrices};
 use super::recorder::{Grid, Over, Recorder, reads, writes};
-use super::{Gpu, Tuning, weights::DeviceWords};
+use super::tuning::PARTS;
+use super::{Gpu, weights::DeviceWords};
 use crate::Result;
 use crate::program::{Buffer, Op, Parameter, Program, Shape, Then};
 
@@ -15,8 +16,12 @@ pub(super) struct Memory {
     /// Activations, and for those that are normed the sums of squares.
     pub activations: BTreeMap<Buffer, wgpu::Buffer>,
     pub squares: BTreeMap<Buffer, wgpu::Buffer>,
+    /// The residual stream times the gain of the norm that follows.
+    pub gained: wgpu::Buffer,
     /// Each layer's keys and values.
     pub kv: Vec<DeviceWords>,
+    /// How attention is shared out on GPUs, and the splits of its rows (shaders/attention_gpu.wgsl).
+    pub splits: Option<(AttentionShare, wgpu::Buffer)>,
     /// Rotary tables.
     pub ropes: Vec<DeviceWords>,
     pub logits: wgpu::Buffer,
@@ -36,7 +41,16 @@ pub(super) fn record(
     memory: &Memory,
 ) -> Result<()> {
     let of = Record { gpu, shape: &program.shape, memory };
-    program.ops.iter().try_for_each(|op| of.op(r, op))
+    program.ops.iter().enumerate().try_for_each(|(i, op)| of.op(r, op, next_norm(&program.ops[i + 1..])))
+}
+
+/// The gain of the norm that the residual stream goes through next, if it is normed.
+fn next_norm<'a, P>(ops: &[Op<'a, P>]) -> Option<&'a P> {
+    ops.iter().find_map(|op| match *op {
+        Op::Qkv { norm, .. } | Op::GateUp { norm, .. } => Some(norm),
+        Op::Logits { norm, .. } => Some(Some(norm)),
+        _ => None,
+    })?
 }
 
 struct Record<'a> {
@@ -46,35 +60,44 @@ struct Record<'a> {
 }
 
 impl Record<'_> {
-    fn op(&self, r: &mut Recorder<'_>, op: &Op<'_, Parameter<DeviceWords>>) -> Result<()> {
+    /// `gain` is of the norm that follows, for who writes the residual stream.
+    fn op(
+        &self,
+        r: &mut Recorder<'_>,
+        op: &Op<'_, Parameter<DeviceWords>>,
+        gain: Option<&Parameter<DeviceWords>>,
+    ) -> Result<()> {
         let Shape { d, ff, scales, softcaps, .. } = *self.shape;
-        let Memory { activations, squares, kv, ropes, logits, bests, sampled } = self.memory;
+        let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled, .. } = self.memory;
         let (x, x_squares) = (&activations[&Buffer::Residual], &squares[&Buffer::Residual]);
-        let product = |inner| Product::new(self.gpu.tuning, inner);
+        // What a product reads of the residual stream, and what its writer binds besides.
+        let residual = |normed: bool| if normed { vec![reads(gained), reads(x_squares)] } else { vec![reads(x)] };
+        let next = || gain.iter().flat_map(|gain| [reads(&gain.whole().words), writes(gained)]);
         match *op {
             Op::Embed { table } => {
                 for part in &table.parts {
-                    let kernel = Kernel::Embed { w: matrices(&[part]), scale: Constant::factor(scales.embedding) };
-                    let bindings = [reads(&part.words), writes(x), writes(x_squares)];
+                    let scale = Constant::factor(scales.embedding);
+                    let kernel = Kernel::Embed { w: matrices(&[part]), scale, gain: gain.is_some() };
+                    let bindings: Vec<_> =
+                        [reads(&part.words), writes(x), writes(x_squares)].into_iter().chain(next()).collect();
                     r.dispatch(kernel, Over::Rows, Grid::Each((d / 32).div_ceil(16)), &bindings)?;
                 }
                 Ok(())
             }
             Op::Qkv { layer, norm, weights, then } => {
                 let part = weights.whole();
-                let (product, w) = (product(d), matrices(&[part]));
+                let w = matrices(&[part]);
                 let (rope, raw) = match then {
                     Then::Rotate(rope) => (rope, false),
                     Then::Norm => (None, true),
                 };
-                let grid = Grid::Tiles(product.workgroups(w.iter().map(|m| m.rows / 4)));
-                let mut bindings = vec![reads(x)];
-                bindings.extend(norm.iter().flat_map(|norm| [reads(x_squares), reads(&norm.whole().words)]));
+                let grid = Grid::Product(w.iter().map(|m| m.rows / 4).collect());
+                let mut bindings = residual(norm.is_some());
                 bindings.extend(rope.map(|rope| reads(&ropes[rope])));
                 let query = if raw { Buffer::RawQueryKey } else { Buffer::Query };
                 bindings.extend([writes(&activations[&query]), writes(&kv[layer]), reads(&part.words)]);
                 let bias = part.vector.as_ref().map(|bias| bias.planes[0] / 4);
-                let kernel = Kernel::Qkv { product, w, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
+                let kernel = Kernel::Qkv { inner: d, w, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
                 r.dispatch(kernel, Over::Rows, grid, &bindings)
             }
             Op::QkNorm { layer, gains, over, rope } => {
@@ -85,72 +108,80 @@ impl Record<'_> {
                 r.dispatch(kernel, Over::Rows, Grid::Flat(self.shape.heads + self.shape.kv_heads, 32), &bindings)
             }
             Op::Attention { layer, window } => {
-                let bindings =
-                    [reads(&activations[&Buffer::Query]), reads(&kv[layer]), writes(&activations[&Buffer::Attended])];
-                let (kernel, grid) = self.attention(window);
-                r.dispatch(kernel, Over::Rows, grid, &bindings)
+                let (query, cache) = (&activations[&Buffer::Query], &kv[layer]);
+                let out = &activations[&Buffer::Attended];
+                let Some((share, parts)) = &self.memory.splits else {
+                    let (kernel, grid) = self.attention(window);
+                    return r.dispatch(kernel, Over::Rows, grid, &[reads(query), reads(cache), writes(out)]);
+                };
+                let each = self.shape.heads / share.head_count;
+                let attention = |prompt| Kernel::AttentionGpu { window, prompt, share: *share };
+                let bindings = [reads(query), reads(cache), writes(out), writes(parts)];
+                r.dispatch(attention(false), Over::Rows, Grid::Splits(each), &bindings)?;
+                let merge = Grid::Merge((self.shape.heads * share.lanes).div_ceil(64));
+                let kernel = Kernel::AttentionMerge { window, share: *share };
+                r.dispatch(kernel, Over::Rows, merge, &[reads(parts), writes(out)])?;
+                r.dispatch(attention(true), Over::Rows, Grid::Prompts(each), &[reads(query), reads(cache), writes(out)])
             }
             Op::Project { from, weights, to } => {
                 let part = weights.whole();
-                let product = product(from.width(self.shape));
+                let inner = from.width(self.shape);
                 let adds = to == Buffer::Residual;
                 let scale = if adds { Constant::factor(scales.residual) } else { None };
-                let kernel = Kernel::Project { product, w: matrices(&[part]), adds, scale };
-                let bindings =
-                    [reads(&activations[&from]), reads(&part.words), writes(&activations[&to]), writes(&squares[&to])];
-                r.dispatch(kernel, Over::Rows, Grid::Tiles(product.workgroups([d / 4])), &bindings)
+                let gain = adds && gain.is_some();
+                let kernel = Kernel::Project { inner, w: matrices(&[part]), adds, scale, gain };
+                let mut bindings = vec![
+                    reads(&activations[&from]),
+                    reads(&part.words),
+                    writes(&activations[&to]),
+                    writes(&squares[&to]),
+                ];
+                bindings.extend(next().filter(|_| adds));
+                r.dispatch(kernel, Over::Rows, Grid::Product(vec![d / 4]), &bindings)
             }
-            Op::AddNormed { gain } => {
+            Op::AddNormed { gain: branch_gain } => {
                 let branch = [reads(&activations[&Buffer::Branch]), reads(&squares[&Buffer::Branch])];
-                let bindings: Vec<_> =
-                    branch.into_iter().chain([reads(&gain.whole().words), writes(x), writes(x_squares)]).collect();
-                let kernel = Kernel::AddNormed { scale: Constant::factor(scales.residual) };
+                let residual = [reads(&branch_gain.whole().words), writes(x), writes(x_squares)];
+                let bindings: Vec<_> = branch.into_iter().chain(residual).chain(next()).collect();
+                let kernel = Kernel::AddNormed { scale: Constant::factor(scales.residual), gain: gain.is_some() };
                 r.dispatch(kernel, Over::Rows, Grid::Each((d / 32).div_ceil(16)), &bindings)
             }
             Op::GateUp { norm, gate, up } => {
                 let (gate, up) = (gate.whole(), up.whole());
-                let (product, w) = (product(d), matrices(&[gate, up]));
-                let mut bindings = vec![reads(x)];
-                bindings.extend(norm.iter().flat_map(|norm| [reads(x_squares), reads(&norm.whole().words)]));
+                let w = matrices(&[gate, up]);
+                let mut bindings = residual(norm.is_some());
                 bindings.extend([reads(&gate.words), reads(&up.words), writes(&activations[&Buffer::Inner])]);
                 let activation = self.shape.activation.name();
-                let kernel = Kernel::GateUp { product, w, norm: norm.is_some(), activation };
-                r.dispatch(kernel, Over::Rows, Grid::Tiles(product.workgroups([ff / 2])), &bindings)
+                let kernel = Kernel::GateUp { inner: d, w, norm: norm.is_some(), activation };
+                r.dispatch(kernel, Over::Rows, Grid::Product(vec![ff / 2]), &bindings)
             }
-            Op::Logits { norm, output } => {
+            Op::Logits { output, .. } => {
                 for part in &output.parts {
-                    let (product, w) = (product(d), matrices(&[part]));
-                    let grid = Grid::Tiles(product.workgroups(w.iter().map(|m: &MatrixKey| m.rows.div_ceil(4))));
+                    let w = matrices(&[part]);
+                    let grid = Grid::Product(w.iter().map(|m| m.rows.div_ceil(4)).collect());
                     let cap = softcaps.logits.map(Constant);
-                    let kernel = Kernel::Logits { product, w, scale: Constant::factor(scales.logits), cap };
-                    let gain = &norm.whole().words;
-                    let bindings = [reads(x), reads(x_squares), reads(gain), reads(&part.words), writes(logits)];
+                    let kernel = Kernel::Logits { inner: d, w, scale: Constant::factor(scales.logits), cap };
+                    let bindings = [reads(gained), reads(x_squares), reads(&part.words), writes(logits)];
                     r.dispatch(kernel, Over::Outputs, grid, &bindings)?;
                 }
                 Ok(())
             }
             Op::Argmax => {
-                let groups = Grid::Each(self.gpu.tuning.parts() / 16);
+                // Sixteen parts share a workgroup where a part is one invocation.
+                let groups = Grid::Each(if self.gpu.tuning.part_size() > 1 { PARTS } else { PARTS / 16 });
                 r.dispatch(Kernel::ArgmaxPart, Over::Outputs, groups, &[reads(logits), writes(bests)])?;
                 r.dispatch(Kernel::Argmax, Over::Outputs, Grid::Each(1), &[reads(bests), writes(sampled)])
             }
         }
     }
 
-    /// The attention that suits the adapter: on GPUs a workgroup for each head, on CPU adapters a subgroup for each key-value
-    /// head, or else an invocation for each head.
+    /// The attention for CPU adapters: a subgroup for each key-value head, or else an invocation for each head.
     fn attention(&self, window: Option<usize>) -> (Kernel, Grid) {
         let Shape { heads, kv_heads, head_dim, .. } = *self.shape;
-        let lanes = head_dim / 4;
-        match self.gpu.tuning {
-            Tuning::Gpu => {
-                let threads = lanes.next_multiple_of(64);
-                (Kernel::AttentionGpu { window, threads, subs: threads / lanes }, Grid::Each(heads))
-            }
-            Tuning::Cpu if self.gpu.subgroup > 0 && lanes.is_multiple_of(self.gpu.subgroup as usize) => {
-                (Kernel::AttentionSubgroup { window }, Grid::Each(kv_heads))
-            }
-            Tuning::Cpu => (Kernel::AttentionAlone { window }, Grid::Flat(heads, 8)),
+        let subgroup = self.gpu.subgroup as usize;
+        if subgroup > 0 && (head_dim / 4).is_multiple_of(subgroup) {
+            return (Kernel::AttentionSubgroup { window }, Grid::Each(kv_heads));
         }
+        (Kernel::AttentionAlone { window }, Grid::Flat(heads, 8))
     }
 }

@@ -9,38 +9,71 @@ use minijinja::{context, value::merge_maps};
 
 use super::kernel::Kernel;
 use super::kernels::{Kernels, SHADERS, layout};
+use super::tuning::{PARTS, Tile};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::{Error, ErrorCode, Result};
 
 /// Rows of activations that one register tile holds. A step uses the first that holds all its rows, else the last.
 pub const TILES: [usize; 5] = [1, 2, 4, 6, 8];
 
-/// One kernel of a plan, compiled: a pipeline for each tile where it works on tiles. Each is compiled when a step first
-/// needs it: a CPU adapter takes half a second for one, and many plans never see some of them.
-struct Compiled {
-    shader: &'static str,
+/// One kernel of a plan. Each of its pipelines is compiled when a step first needs it: a CPU adapter takes half a second for
+/// one, and many plans never see some of them.
+pub(super) struct Compiled {
+    pub kernel: Kernel,
+    /// The kinds of its bindings, as [`layout`] takes them.
+    pub kinds: String,
     layout: wgpu::BindGroupLayout,
-    /// What the template's values are for each pipeline.
-    variants: Vec<(minijinja::Value, OnceLock<wgpu::ComputePipeline>)>,
+    /// One, or for a product one for each of [`TILES`], and where prompts are a role of their own, one for their rows.
+    variants: Vec<Variant>,
+}
+
+struct Variant {
+    tile: Option<Tile>,
+    /// What the template's values are.
+    values: minijinja::Value,
+    pipeline: OnceLock<wgpu::ComputePipeline>,
 }
 
 impl Compiled {
     fn pipeline(&self, gpu: &Gpu, templates: &Kernels, variant: usize) -> Result<&wgpu::ComputePipeline> {
-        let (values, made) = &self.variants[variant];
-        if made.get().is_none() {
-            let _ = made.set(templates.pipeline(gpu, self.shader, &self.layout, values)?);
+        let Variant { values, pipeline, .. } = &self.variants[variant];
+        if pipeline.get().is_none() {
+            let _ = pipeline.set(templates.pipeline(gpu, self.kernel.shader(), &self.layout, values)?);
         }
-        Ok(made.get().expect("just made"))
+        Ok(pipeline.get().expect("just made"))
+    }
+
+    /// Each pipeline's WGSL, and the rows of its tile.
+    pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
+        let rows = |variant: &Variant| variant.tile.map_or(1, |tile| tile.rows);
+        let source = |variant| Ok((rows(variant), templates.render(self.kernel.shader(), &variant.values)?));
+        self.variants.iter().map(source).collect()
     }
 }
 
 /// What dispatches run: the kernels, and the templates they are made of.
 pub(super) struct Pipelines {
-    templates: Kernels,
-    kernels: Vec<Compiled>,
+    pub templates: Kernels,
+    pub kernels: Vec<Compiled>,
 }
 
-/// What the second dimension of a dispatch counts.
+/// How many rows a step has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// All.
+    pub rows: usize,
+    /// Those of decoding, which come first. All, where prompts are no role of their own.
+    pub decode: usize,
+    /// Those that are sampled.
+    pub outputs: usize,
+    /// Groups of decoding's rows for attention, and of prompts'.
+    pub decode_groups: usize,
+    pub prompt_groups: usize,
+    /// Most splits of one of decoding's rows.
+    pub splits: usize,
+}
+
+/// Which rows a dispatch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Rows,
@@ -48,14 +81,20 @@ pub(super) enum Over {
 }
 
 /// How many workgroups a dispatch has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Grid {
-    /// So many for each tile of rows.
-    Tiles(usize),
+    /// A product of sections of so many times four outputs: what the tile makes of them.
+    Product(Vec<usize>),
     /// So many for each row.
     Each(usize),
     /// So many invocations for each row, in workgroups of so many.
     Flat(usize, usize),
+    /// So many for each split of each group of decoding's rows.
+    Splits(usize),
+    /// So many for each of decoding's rows, where one of them has more than one split.
+    Merge(usize),
+    /// So many for each group of prompts' rows.
+    Prompts(usize),
 }
 
 impl Pipelines {
@@ -63,8 +102,8 @@ impl Pipelines {
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for kernel in &self.kernels {
-            for (values, _) in &kernel.variants {
-                (kernel.shader, format!("{values:?}")).hash(&mut hasher);
+            for variant in &kernel.variants {
+                (kernel.kernel.shader(), format!("{:?}", variant.values)).hash(&mut hasher);
             }
         }
         SHADERS.hash(&mut hasher);
@@ -74,7 +113,6 @@ impl Pipelines {
 
 /// One recorded dispatch.
 pub(super) struct Dispatch {
-    pub name: &'static str,
     /// Which of the plan's pipelines.
     pub kernel: usize,
     group: wgpu::BindGroup,
@@ -83,7 +121,7 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Records it for so many rows and outputs. `one_tile` takes the largest tile however few the rows are.
+    /// Records it. `one_tile` takes the largest tile however few the rows are.
     ///
     /// # Errors
     /// `internal` for a template that does not render.
@@ -92,26 +130,55 @@ impl Dispatch {
         pass: &mut wgpu::ComputePass<'_>,
         gpu: &Gpu,
         pipelines: &Pipelines,
-        rows: usize,
-        outputs: usize,
+        counts: Counts,
         one_tile: bool,
     ) -> Result<()> {
-        let n = if self.over == Over::Rows { rows } else { outputs };
-        if n == 0 {
-            return Ok(());
-        }
-        let largest = TILES.len() - 1;
-        let tile = if one_tile { largest } else { TILES.iter().position(|t| *t >= n).unwrap_or(largest) };
-        let (pipeline, x, y) = match self.grid {
-            Grid::Tiles(x) => (tile, x, n.div_ceil(TILES[tile])),
-            Grid::Each(x) => (0, x, n),
-            Grid::Flat(each, workgroup) => (0, (n * each).div_ceil(workgroup), 1),
+        let n = if self.over == Over::Rows { counts.rows } else { counts.outputs };
+        let kernel = &pipelines.kernels[self.kernel];
+        let mut dispatch = |variant: usize, [x, y, z]: [usize; 3]| -> Result<()> {
+            if x * y * z > 0 {
+                pass.set_pipeline(kernel.pipeline(gpu, &pipelines.templates, variant)?);
+                pass.set_bind_group(0, &self.group, &[]);
+                pass.dispatch_workgroups(x as u32, y as u32, z as u32);
+            }
+            Ok(())
         };
-        pass.set_pipeline(pipelines.kernels[self.kernel].pipeline(gpu, &pipelines.templates, pipeline)?);
-        pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(x as u32, y as u32, 1);
-        Ok(())
+        match &self.grid {
+            Grid::Each(x) => dispatch(0, [*x, n, 1]),
+            Grid::Flat(each, workgroup) => dispatch(0, [(n * each).div_ceil(*workgroup), 1, 1]),
+            Grid::Splits(x) => dispatch(0, [*x, counts.decode_groups, counts.splits]),
+            Grid::Merge(x) if counts.splits > 1 => dispatch(0, [*x, counts.decode, 1]),
+            Grid::Merge(_) => Ok(()),
+            Grid::Prompts(x) => dispatch(0, [*x, counts.prompt_groups, 1]),
+            Grid::Product(sections) => {
+                let mut product = |variant: usize, rows| {
+                    let tile = kernel.variants[variant].tile.expect("a product has tiles");
+                    dispatch(variant, grid(gpu, tile, sections, rows))
+                };
+                let decode = if self.over == Over::Rows { counts.decode } else { n };
+                let largest = TILES.len() - 1;
+                let least = TILES.iter().position(|rows| *rows >= decode).unwrap_or(largest);
+                product(if one_tile { largest } else { least }, decode)?;
+                if n > decode { product(TILES.len(), n - decode) } else { Ok(()) }
+            }
+        }
     }
+}
+
+/// The workgroups of a product over so many rows. Outputs are the second and third dimension where rows are the first.
+fn grid(gpu: &Gpu, tile: Tile, sections: &[usize], rows: usize) -> [usize; 3] {
+    let (groups, rows) = (tile.groups(sections), rows.div_ceil(tile.rows));
+    if !tile.rows_first() {
+        return [groups, rows, 1];
+    }
+    let y = groups_y(gpu, groups);
+    [rows, y, groups.div_ceil(y)]
+}
+
+/// How many of so many workgroups for outputs are the second dimension of a dispatch.
+fn groups_y(gpu: &Gpu, groups: usize) -> usize {
+    let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+    groups.div_ceil(groups.div_ceil(most))
 }
 
 /// Something bound to a kernel, and whether the kernel writes it.
@@ -160,15 +227,17 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(gpu: &'a Gpu, step: &'a wgpu::Buffer, rows: &'a wgpu::Buffer, shape: minijinja::Value) -> Self {
-        // Only kernels for CPU adapters use them.
+        // Kernels for CPU adapters need their number, kernels for GPUs only that there are eight.
         let subgroup = if gpu.tuning == Tuning::Cpu { gpu.subgroup } else { 0 };
+        let shuffle = gpu.tuning == Tuning::Gpu && gpu.shuffles;
         let values = context! {
             tuning => gpu.tuning.name(),
             subgroup,
+            shuffle,
             // naga has subgroups without the directive and refuses it; a browser wants it.
-            enable_subgroups => subgroup > 0 && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
-            parts => gpu.tuning.parts(),
-            parts_per_workgroup => 16,
+            enable_subgroups => (subgroup > 0 || shuffle) && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
+            parts => PARTS,
+            part_size => gpu.tuning.part_size(),
             ..shape
         };
         Self {
@@ -204,9 +273,13 @@ impl<'a> Recorder<'a> {
             ));
         }
         let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
-        if let Grid::Tiles(x) | Grid::Each(x) = grid
-            && x > most
-        {
+        let types = kernel.types();
+        let x = match &grid {
+            Grid::Product(sections) => self::grid(gpu, gpu.tuning.tiles(&types)[0], sections, 1)[0],
+            Grid::Each(x) => *x,
+            _ => 0,
+        };
+        if x > most {
             return Err(Error::new(
                 ErrorCode::AdapterTooSmall,
                 format!(
@@ -219,13 +292,24 @@ impl<'a> Recorder<'a> {
         let layout = self.layouts.entry((shader, kinds.clone())).or_insert_with(|| layout(gpu, shader, &kinds));
         let next = self.pipelines.kernels.len();
         let kernel = *self.known.entry(kernel).or_insert_with_key(|kernel| {
-            let tiles = if matches!(grid, Grid::Tiles(_)) { &TILES[..] } else { &[1] };
-            let variant = |tile: &usize| {
-                let values = merge_maps([context! { T => tile }, kernel.values(), self.values.clone()]);
-                (values, OnceLock::new())
+            let variant = |tile: Option<Tile>, own: minijinja::Value| {
+                let values = merge_maps([own, kernel.values(), self.values.clone()]);
+                Variant { tile, values, pipeline: OnceLock::new() }
             };
-            let variants = tiles.iter().map(variant).collect();
-            self.pipelines.kernels.push(Compiled { shader, layout: layout.clone(), variants });
+            let variants = match &grid {
+                Grid::Product(sections) => {
+                    let prompt = gpu.tuning.prompt_tile().filter(|_| over == Over::Rows);
+                    let of_tile = |tile: Tile| {
+                        let groups_y = groups_y(gpu, tile.groups(sections));
+                        let own = context! { T => tile.rows, tile => tile.name, quads => tile.quads, groups_y };
+                        variant(Some(tile), own)
+                    };
+                    gpu.tuning.tiles(&types).into_iter().chain(prompt).map(of_tile).collect()
+                }
+                _ => vec![variant(None, context! {})],
+            };
+            let (kernel, kinds, layout) = (kernel.clone(), kinds, layout.clone());
+            self.pipelines.kernels.push(Compiled { kernel, kinds, layout, variants });
             next
         });
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
@@ -235,7 +319,7 @@ impl<'a> Recorder<'a> {
             .collect();
         let group =
             gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries });
-        self.dispatches.push(Dispatch { name: shader, kernel, group, grid, over });
+        self.dispatches.push(Dispatch { kernel, group, grid, over });
         Ok(())
     }
 }

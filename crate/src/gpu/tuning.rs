@@ -2,6 +2,12 @@
 
 use burn_wgpu::wgpu;
 
+use super::recorder::TILES;
+use crate::format::quant::QuantType;
+
+/// Parts that the search for the largest logit is split into.
+pub(super) const PARTS: usize = 64;
+
 /// How kernels sum. Within a tuning a row's results do not depend on the number of rows; between tunings they differ in
 /// rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +32,7 @@ impl Tuning {
         }
     }
 
-    /// Its name in the shaders' file names.
+    /// Its name in the shaders.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -34,28 +40,58 @@ impl Tuning {
         }
     }
 
-    /// Invocations that share one sum over `inner` weights: enough groups of 32 for each, in a power of two.
-    pub(super) fn team(self, inner: usize) -> usize {
+    /// The register tiles that products with matrices of these types are written out with, for more and more rows of decoding.
+    /// On GPUs they keep within 128 registers (`npm run isa`).
+    pub(super) fn tiles(self, types: &[QuantType]) -> [Tile; TILES.len()] {
+        // A chunk of these is 64 weights, of the others 32.
+        let wide = types.iter().any(|ty| matches!(ty, QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K));
+        TILES.map(|rows| match self {
+            Self::Cpu => Tile { name: "cpu", rows, quads: 16 },
+            Self::Gpu => Tile { name: "gpu", rows, quads: if rows < 4 || wide { 1 } else { 2 } },
+        })
+    }
+
+    /// Whether a prompt's rows are a role of their own.
+    pub(super) fn has_prompt_role(self) -> bool {
+        self == Self::Gpu
+    }
+
+    /// The tile of a prompt's rows, where they are a role of their own. More rows would read the weights less often, but leave too
+    /// few workgroups for a large GPU (docs/performance.md).
+    pub(super) fn prompt_tile(self) -> Option<Tile> {
+        self.has_prompt_role().then_some(Tile { name: "prompt", rows: 16, quads: 32 })
+    }
+
+    /// Invocations of each of the [`PARTS`] that the search for the largest logit is split into.
+    pub(super) fn part_size(self) -> usize {
         match self {
             Self::Cpu => 1,
-            Self::Gpu => 1 << (inner / 64).clamp(1, 32).ilog2(),
+            Self::Gpu => 256,
         }
     }
+}
 
-    /// How many times four outputs a workgroup of the matrix kernels makes.
-    pub(super) fn quads_per_workgroup(self, inner: usize) -> usize {
-        match self {
-            Self::Cpu => 16,
-            Self::Gpu => 64 / self.team(inner),
-        }
+/// How a workgroup of a product is shaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Its name in the shaders' file names.
+    pub name: &'static str,
+    /// Rows of activations.
+    pub rows: usize,
+    /// How many times four outputs.
+    pub quads: usize,
+}
+
+impl Tile {
+    /// Whether tiles of rows are the first dimension of a dispatch, so that workgroups with the same weights run together; else
+    /// outputs are.
+    pub fn rows_first(self) -> bool {
+        self.name != "cpu"
     }
 
-    /// Parts that the search for the largest logit is split into.
-    pub(super) fn parts(self) -> usize {
-        match self {
-            Self::Cpu => 64,
-            Self::Gpu => 1024,
-        }
+    /// Workgroups for sections of so many times four outputs.
+    pub fn groups(self, sections: &[usize]) -> usize {
+        sections.iter().map(|quads| quads.div_ceil(self.quads)).sum()
     }
 }
 

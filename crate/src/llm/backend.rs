@@ -105,15 +105,11 @@ impl Backend for Gpu {
         capacity: Capacity,
         numerics: Numerics,
     ) -> Result<Plan> {
-        let option = match numerics {
-            Numerics { cache: CacheType::F16, .. } => "kv_cache_dtype \"f16\"",
-            Numerics { precision: Precision::Fast, .. } => "precision \"fast\"",
-            Numerics { cache: CacheType::F32, precision: Precision::Full } => {
-                return Plan::new(self, program, capacity);
-            }
-        };
-        let message = format!("{option} is for the CPU backend; leave it out, or load with backend: \"cpu\"");
-        Err(Error::new(ErrorCode::InvalidConfig, message))
+        if numerics.precision == Precision::Fast {
+            let message = "precision \"fast\" is for the CPU backend; leave it out, or load with backend: \"cpu\"";
+            return Err(Error::new(ErrorCode::InvalidConfig, message));
+        }
+        Plan::new(self, program, capacity, numerics.cache)
     }
 }
 

@@ -32,8 +32,16 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// See [`Backend::runner`].
     pub fn runner(&self, backend: &B, capacity: Capacity) -> Result<B::Runner> {
+        self.runner_with(backend, capacity, Numerics::default())
+    }
+
+    /// The same with these numerics.
+    ///
+    /// # Errors
+    /// See [`Backend::runner`].
+    pub fn runner_with(&self, backend: &B, capacity: Capacity, numerics: Numerics) -> Result<B::Runner> {
         let program = self.parameters.program(&self.config);
-        let mut runner = backend.runner(&program, capacity, Numerics::default())?;
+        let mut runner = backend.runner(&program, capacity, numerics)?;
         runner.set_ropes(&self.ropes.tables(capacity.positions));
         Ok(runner)
     }

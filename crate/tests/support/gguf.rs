@@ -62,7 +62,7 @@ pub enum Entry {
     Texts(Vec<String>),
 }
 
-/// One tensor: its name, shape (innermost first) and type: F32 or Q4_0.
+/// One tensor: its name, shape (innermost first) and type's number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     pub name: String,
@@ -73,15 +73,20 @@ pub struct Tensor {
 pub const F32: u32 = 0;
 pub const Q4_0: u32 = 2;
 
+/// Weights and bytes of a block of the types that these files have, by their numbers.
+const BLOCKS: [(u32, u64, u64); 7] =
+    [(F32, 1, 4), (Q4_0, 32, 18), (3, 32, 20), (6, 32, 22), (8, 32, 34), (12, 256, 144), (14, 256, 210)];
+
 impl Tensor {
     pub fn new(name: &str, shape: &[u64], kind: u32) -> Self {
         Self { name: name.into(), shape: shape.into(), kind }
     }
 
-    /// Its bytes; of what no memory could hold some number.
+    /// Its bytes; of what no memory could hold, and of other types, some number.
     pub fn size(&self) -> u64 {
         let elements = self.shape.iter().fold(1u64, |product, dim| product.wrapping_mul(*dim));
-        if self.kind == Q4_0 { elements / 32 * 18 } else { elements.wrapping_mul(4) }
+        let (_, len, bytes) = BLOCKS.into_iter().find(|(kind, ..)| *kind == self.kind).unwrap_or(BLOCKS[0]);
+        (elements / len).wrapping_mul(bytes)
     }
 }
 

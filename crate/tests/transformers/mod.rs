@@ -35,7 +35,7 @@ fn plan(gpu: &Gpu, model: &Model<Gpu>, positions: usize) -> Plan {
 }
 
 fn row(position: usize, token: u32) -> Row {
-    Row { token, slot: 0, position: position as u32, output: true, prompt: false }
+    Row { token, slot: 0, position: position as u32, output: true, prompt: position < 12 }
 }
 
 /// The last position's logits, relative to `transformers`', and every position's best token.
