@@ -130,8 +130,8 @@ describe("chat.completions.create", () => {
     const whole = await chat.create({ messages, logprobs: true, top_logprobs: 1 });
     const content = chunks.flatMap((c) => c.choices.flatMap((x) => x.logprobs?.content ?? []));
     expect(content).toEqual(whole.choices[0]!.logprobs!.content);
-    // Each token's text was asked for once a call.
-    expect(seen.asked.map(([id]) => id).filter((id) => id !== undefined)).toEqual(expect.arrayContaining([0, 1, 3]));
+    // Each token's text was asked for once a call, but for what parts of characters come after.
+    expect(seen.asked.slice(0, 2)).toEqual([[0, 2], [1]]);
   });
 
   test("leaving a stream, or its controller, ends the request; the caller's signal is an error", async () => {
