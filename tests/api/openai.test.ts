@@ -225,7 +225,8 @@ describe("completions.create", () => {
     ["an empty list", { prompt: [] }, "invalid_prompt", "must be provided and non-empty"],
     ["a mixed list", { prompt: [1, "a"] }, "invalid_params", "'loc': 'body.prompt.1'"],
     ["a token that is none", { prompt: [1, 50] }, "invalid_prompt", "Token id 50 is out of vocabulary"],
-    ["a long prompt", { prompt: Array(101).fill(1) }, "prompt_too_long", "contains 101 input tokens"],
+    ["a prompt of one token more than fits", { prompt: Array(101).fill(1) }, "prompt_too_long", "contains at least 101 input tokens"],
+    ["a long prompt", { prompt: Array(102).fill(1) }, "prompt_too_long", "contains 102 input tokens"],
     ["a prompt without room", { prompt: Array(100).fill(1) }, "invalid_params", "max_tokens must be at least 1, got 0."],
   ])("refuses %s", async (_, body, code, words) => {
     await expect(fake().text.create({ prompt: "x", ...body } as never)).rejects.toMatchObject(refusal(code, words));
