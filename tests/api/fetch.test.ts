@@ -206,6 +206,13 @@ describe("refusals", () => {
     expect(await problems(body)).toEqual(lines);
   });
 
+  test("of a body that could be of two kinds, for both", async () => {
+    const missing = (name: string) => `{'type': 'missing', 'loc': 'body.${name}', 'msg': 'Field required', 'input': '<dict of 0 items>'}`;
+    expect(await problems({}, "/tokenize")).toEqual([missing("prompt"), missing("messages")]);
+    expect((await problems({ prompt: 5 }, "/tokenize")).map((line) => /'type': '(\w+)'/.exec(line)![1])).toEqual(["string_type", "missing"]);
+    expect(await problems({}, "/detokenize")).toEqual([missing("tokens")]);
+  });
+
   test("a text that is accepted for a number is one", async () => {
     const { fetch, seen } = fake();
     await fetch(CHAT, { method: "POST", headers: json, body: JSON.stringify({ messages, temperature: "0.5", n: "2", ignore_eos: 1 }) });

@@ -130,8 +130,8 @@ describe("chat.completions.create", () => {
     const whole = await chat.create({ messages, logprobs: true, top_logprobs: 1 });
     const content = chunks.flatMap((c) => c.choices.flatMap((x) => x.logprobs?.content ?? []));
     expect(content).toEqual(whole.choices[0]!.logprobs!.content);
-    // Each token's text was asked for once a call.
-    expect(seen.asked.map(([id]) => id).filter((id) => id !== undefined)).toEqual(expect.arrayContaining([0, 1, 3]));
+    // Each token's text was asked for once a call, but for what parts of characters come after.
+    expect(seen.asked.slice(0, 2)).toEqual([[0, 2], [1]]);
   });
 
   test("leaving a stream, or its controller, ends the request; the caller's signal is an error", async () => {
@@ -225,7 +225,8 @@ describe("completions.create", () => {
     ["an empty list", { prompt: [] }, "invalid_prompt", "must be provided and non-empty"],
     ["a mixed list", { prompt: [1, "a"] }, "invalid_params", "'loc': 'body.prompt.1'"],
     ["a token that is none", { prompt: [1, 50] }, "invalid_prompt", "Token id 50 is out of vocabulary"],
-    ["a long prompt", { prompt: Array(101).fill(1) }, "prompt_too_long", "contains 101 input tokens"],
+    ["a prompt of one token more than fits", { prompt: Array(101).fill(1) }, "prompt_too_long", "contains at least 101 input tokens"],
+    ["a long prompt", { prompt: Array(102).fill(1) }, "prompt_too_long", "contains 102 input tokens"],
     ["a prompt without room", { prompt: Array(100).fill(1) }, "invalid_params", "max_tokens must be at least 1, got 0."],
   ])("refuses %s", async (_, body, code, words) => {
     await expect(fake().text.create({ prompt: "x", ...body } as never)).rejects.toMatchObject(refusal(code, words));

@@ -98,7 +98,7 @@ test("the tarball names the software in it, with the terms", () => {
   const notices = readFileSync(join(root, "THIRD_PARTY.md"), "utf8");
   const named = new Map([...notices.matchAll(/^\| (\S+ \d[^|]*) \| ([^|]+) \|/gm)].map(([, what, terms]) => [what, terms]));
   const npm = [...named.keys()].filter((what) => what.endsWith(" (npm)"));
-  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "hash-wasm", "wasm-feature-detect"]);
+  expect(npm.map((what) => what.split(" ")[0])).toEqual(["comlink", "eventsource-parser", "hash-wasm", "wasm-feature-detect"]);
   expect([...named].find(([what]) => what.startsWith("buildid "))[1]).toBe("MPL-2.0");
   // Panics name the files of the crates that they come from, by name and version.
   const module = readFileSync(join(root, "dist/engine_bg.wasm"), "latin1");

@@ -141,12 +141,11 @@ export class Llm {
    * `truncated_file`, `unsupported_model`, `unsupported_quantization`, `invalid_tensor`, `invalid_config`, `aborted`
    */
   static async load(options: LoadOptions): Promise<Llm> {
-    const { fallback, ...local } = options;
-    if (fallback === undefined) return Llm.#load(local);
+    const { fallback } = options;
     try {
-      return await Llm.#load(local);
+      return await Llm.#load(options);
     } catch (error) {
-      if (!(error instanceof EmbergramError) || !NOTHING_RUNS.has(error.code)) throw error;
+      if (fallback === undefined || !(error instanceof EmbergramError) || !NOTHING_RUNS.has(error.code)) throw error;
       const { url, ...server } = typeof fallback === "string" || fallback instanceof URL ? { url: fallback } : fallback;
       return Llm.connect(url, { ...server, ...(options.signal && { signal: options.signal }) });
     }
@@ -374,7 +373,7 @@ export async function inHost<T>(
 ): Promise<T> {
   const {
     worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
-    timeout, baseUrl = globalThis.location?.href, backend, threads, ...engine
+    timeout, baseUrl = globalThis.location?.href, backend, threads, fallback, ...engine
   } = options;
   if (!isModel(model)) {
     throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob, or a folder's files");

@@ -31,6 +31,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
   const known = new Map<number, string>();
   const choices = [];
   for (const output of outputs[0]!.outputs) {
+    const reason = ended(output);
     const read = request.extension.reader().whole(output.text);
     const names = new TokenNames(backend, request.namesAreIds, known);
     const logprobs = await logprobsOf(output, names, request);
@@ -42,7 +43,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
         audio: null, function_call: null, ...more, reasoning: null,
       },
       logprobs,
-      finish_reason: (ended(output) && read.finish_reason) || ended(output),
+      finish_reason: read.finish_reason ?? reason,
       stop_reason: output.stop_reason,
       token_ids: request.returnTokenIds ? output.token_ids : null,
       routed_experts: null,
@@ -92,7 +93,7 @@ export async function* chatChunks(backend: Backend, request: Request, head: Head
     const logprobs = await logprobsOf(delta, state.names, request);
     if (!read && !finished && !logprobs && !request.returnTokenIds) continue;
     yield chunk({
-      index, delta: read?.delta ?? {}, logprobs, finish_reason: (reason && read?.finish_reason) || reason,
+      index, delta: read?.delta ?? {}, logprobs, finish_reason: reason && (read?.finish_reason ?? reason),
       ...(finished && { stop_reason: delta.stop_reason }), token_ids: request.returnTokenIds ? token_ids : null,
     }, request.usage === "none" && finished ? { system_fingerprint: FINGERPRINT } : {}, state.tokens);
   }

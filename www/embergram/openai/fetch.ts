@@ -80,14 +80,15 @@ async function completions(backend: ServerBackend, request: Request, options: Ca
 }
 
 async function tokenize(backend: ServerBackend, request: Request): Promise<Response> {
-  const given = await bodyOf(request);
-  const isChat = typeof given === "object" && given !== null && "messages" in given;
-  const types = {
-    model: nullable(text), ...(isChat ? { messages: list(object) } : { prompt: text }), add_special_tokens: bool,
-    return_token_strs: nullable(bool), add_generation_prompt: bool, continue_final_message: bool, tools: nullable(list(object)),
+  const shared = { model: nullable(text), add_special_tokens: bool, return_token_strs: nullable(bool) };
+  const chat = {
+    ...shared, messages: list(object), add_generation_prompt: bool, continue_final_message: bool, tools: nullable(list(object)),
     chat_template_kwargs: nullable(object),
   };
-  const body = readBody(given, types, [isChat ? "messages" : "prompt"]);
+  const body = readBody(
+    await bodyOf(request), { fields: { ...shared, prompt: text }, required: ["prompt"] }, { fields: chat, required: ["messages"] },
+  );
+  const isChat = body["prompt"] === undefined;
   checkModel(backend, body["model"] as string | null | undefined);
   if (body["return_token_strs"]) throw invalid("return_token_strs is not supported: the vocabulary's own spelling is not kept.", "return_token_strs");
   const special = await backend.tokenize("");
@@ -100,7 +101,7 @@ async function tokenize(backend: ServerBackend, request: Request): Promise<Respo
 }
 
 async function detokenize(backend: ServerBackend, request: Request): Promise<Response> {
-  const body = readBody(await bodyOf(request), { model: nullable(text), tokens: list(int(0)) }, ["tokens"]);
+  const body = readBody(await bodyOf(request), { fields: { model: nullable(text), tokens: list(int(0)) }, required: ["tokens"] });
   checkModel(backend, body["model"] as string | null | undefined);
   return json({ prompt: await backend.detokenize(body["tokens"] as number[]) });
 }

@@ -67,7 +67,7 @@ export async function readRequest(target: Target, kind: Kind, given: unknown, ca
     given = withoutNull(given);
   }
   checkBefore(kind, given);
-  const body = readBody(given, typesOf(kind), kind === "chat" ? ["messages"] : []);
+  const body = readBody(given, { fields: typesOf(kind), required: kind === "chat" ? ["messages"] : [] });
   const model = body["model"] as string | null | undefined;
   if (caller === "client") checkModel(target, model);
   checkSupport(kind, body);
@@ -220,11 +220,11 @@ async function tokens(target: Target, kind: Kind, body: Body, work: Work, most =
     }
     if (ids.length > maxModelLen) {
       // vLLM's tokenizer reads no further than one token beyond.
-      const some = given[i] ? `at least ${maxModelLen + 1}` : `${ids.length}`;
-      throw invalid(
-        `This model's maximum context length is ${maxModelLen} tokens. However, your prompt contains ${some} input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.`,
-        "input_tokens", String(given[i] ? maxModelLen + 1 : ids.length), "prompt_too_long",
-      );
+      const count = given[i] ? maxModelLen + 1 : ids.length;
+      const message = `This model's maximum context length is ${maxModelLen} tokens. However, your prompt contains ` +
+        `${count === maxModelLen + 1 ? "at least " : ""}${count} input tokens, which exceeds this limit even without any output tokens. ` +
+        "Please reduce the length of the input prompt.";
+      throw invalid(message, "input_tokens", String(count), "prompt_too_long");
     }
     return ids;
   });

@@ -102,15 +102,30 @@ export function nullable(type: Type): Type {
 /** Anything. */
 export const any: Type = (value) => value;
 
-/** A body of these fields, those of `required` among them. Keys that it does not know stay as they are. */
-export function readBody(body: unknown, fields: Readonly<Record<string, Type>>, required: readonly string[] = []): Record<string, unknown> {
-  const problems: Problem[] = [];
+/** A kind of body: its fields, and those that must be there. */
+export interface Shape {
+  fields: Readonly<Record<string, Type>>;
+  required: readonly string[];
+}
+
+/** A body of the first of these shapes that fits; what is wrong is wrong for each. Keys that it does not know stay as they are. */
+export function readBody(body: unknown, ...shapes: Shape[]): Record<string, unknown> {
+  if (body == null) throw refusal([{ type: "missing", loc: "body", msg: "Field required", input: body }]);
+  const wrong: Problem[] = [];
+  for (const { fields, required } of shapes) {
+    const problems: Problem[] = [];
+    const read = readShape(body, fields, required, problems);
+    if (problems.length === 0) return read;
+    wrong.push(...problems);
+  }
+  throw refusal(wrong);
+}
+
+function readShape(body: unknown, fields: Shape["fields"], required: Shape["required"], problems: Problem[]): Record<string, unknown> {
   if (!isObject(body)) {
-    const missing = body == null;
-    const [type, msg] = missing
-      ? ["missing", "Field required"]
-      : ["model_attributes_type", "Input should be a valid dictionary or object to extract fields from"];
-    throw refusal([{ type, loc: "body", msg, input: body }]);
+    const msg = "Input should be a valid dictionary or object to extract fields from";
+    problems.push({ type: "model_attributes_type", loc: "body", msg, input: body });
+    return {};
   }
   const read: Record<string, unknown> = { ...body };
   for (const [key, type] of Object.entries(fields)) {
@@ -118,7 +133,6 @@ export function readBody(body: unknown, fields: Readonly<Record<string, Type>>, 
     if (value !== undefined) read[key] = type(value, `body.${key}`, problems);
     else if (required.includes(key)) problems.push({ type: "missing", loc: `body.${key}`, msg: "Field required", input: body });
   }
-  if (problems.length > 0) throw refusal(problems);
   return read;
 }
 
