@@ -4,6 +4,7 @@
 
 mod chat;
 mod defaults;
+mod structured;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,6 +16,7 @@ use crate::format::quant::QuantType;
 use crate::program::CacheType;
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
+pub use structured::StructuredOutputs;
 
 /// Sizes end where positions, which are `u32`, end.
 const MAX_SIZE: i128 = u32::MAX as i128;
@@ -191,6 +193,11 @@ pub struct SamplingParams {
     pub include_stop_str_in_output: bool,
     /// Whether the text leaves special tokens out. Default true.
     pub skip_special_tokens: bool,
+    /// What the output must fit. Default: nothing.
+    pub structured_outputs: Option<StructuredOutputs>,
+    /// A text that the output is likely to have much of, from OpenAI's `prediction`: where the output follows it, its tokens are
+    /// drafts. Default: none.
+    pub prediction: Option<String>,
 }
 
 impl Default for SamplingParams {
@@ -214,12 +221,14 @@ impl Default for SamplingParams {
             ignore_eos: false,
             include_stop_str_in_output: false,
             skip_special_tokens: true,
+            structured_outputs: None,
+            prediction: None,
         }
     }
 }
 
 impl SamplingParams {
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 20] = [
         "n",
         "temperature",
         "top_k",
@@ -238,6 +247,8 @@ impl SamplingParams {
         "ignore_eos",
         "include_stop_str_in_output",
         "skip_special_tokens",
+        "structured_outputs",
+        "prediction",
     ];
 
     /// The lowest temperature above 0, vLLM's `_MAX_TEMP`.
@@ -299,6 +310,11 @@ impl SamplingParams {
             include_stop_str_in_output: keys
                 .boolean("include_stop_str_in_output", default.include_stop_str_in_output)?,
             skip_special_tokens: keys.boolean("skip_special_tokens", default.skip_special_tokens)?,
+            structured_outputs: match keys.map.and_then(|map| map.get("structured_outputs")) {
+                None | Some(Value::Null) => None,
+                Some(outputs) => Some(StructuredOutputs::from_json(outputs)?),
+            },
+            prediction: keys.optional("prediction", "a text", |v| v.as_str().map(str::to_owned))?,
         };
         if let Some(most) = params.max_tokens
             && params.min_tokens > most
@@ -527,7 +543,8 @@ mod tests {
             "n": 2, "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 7, "repetition_penalty": 1.5,
             "presence_penalty": -2, "frequency_penalty": 2, "logit_bias": { "5": -100, "0": 1.5 }, "logprobs": 20,
             "max_tokens": 9, "min_tokens": 9, "stop": ["a", "b"], "stop_token_ids": [1, 2], "ignore_eos": true,
-            "include_stop_str_in_output": true, "skip_special_tokens": false,
+            "include_stop_str_in_output": true, "skip_special_tokens": false, "structured_outputs": { "regex": "a" },
+            "prediction": "b",
         });
         assert_eq!(value.as_object().unwrap().len(), SamplingParams::KEYS.len());
         let expected = SamplingParams {
@@ -549,6 +566,8 @@ mod tests {
             ignore_eos: true,
             include_stop_str_in_output: true,
             skip_special_tokens: false,
+            structured_outputs: StructuredOutputs::from_json(&json!({ "regex": "a" })).ok(),
+            prediction: Some("b".into()),
         };
         assert_eq!(SamplingParams::from_json(&value), Ok(expected));
     }
