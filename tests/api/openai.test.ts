@@ -38,6 +38,7 @@ function fake(defaults: SamplingDefaults = {}) {
   const backend: Backend = {
     name: "the-model",
     defaults,
+    chatTemplate: "<tool_call>",
     async run(work, params, { signal }) {
       Object.assign(seen, { work, params, signal });
       return outputs(work, params);
@@ -51,7 +52,7 @@ function fake(defaults: SamplingDefaults = {}) {
             for (const { index, logprobs } of outputs) {
               if (signal?.aborted) throw new EmbergramError("aborted", "aborted");
               const delta: Delta = {
-                index, text, token_ids: [], draft_positions: [], stop_reason: null, error: null, metrics: null,
+                index, text, token_ids: [], draft_positions: [], forced: [], stop_reason: null, error: null, metrics: null,
                 finish_reason: step === 3 ? "length" : null,
                 logprobs: logprobs && (step === 1 ? [] : [logprobs[step === 0 ? 0 : step - 1]!]),
               };
@@ -93,7 +94,9 @@ describe("chat.completions.create", () => {
       choices: [0, 1].map((index) => ({
         index, message: { role: "assistant", content: "Hello", refusal: null }, finish_reason: "stop", logprobs: null,
       })),
-      usage: { prompt_tokens: 4, completion_tokens: 6, total_tokens: 10, prompt_tokens_details: { cached_tokens: 2 } },
+      usage: { prompt_tokens: 4, completion_tokens: 6, total_tokens: 10, prompt_tokens_details: { cached_tokens: 2 },
+        completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+      },
       metrics: {
         speculative_decoding: {
           acceptance_histogram: [2, 1, 4], num_spec_steps: 7, num_accepted_draft_tokens: 9, num_draft_tokens: 20,
@@ -136,7 +139,9 @@ describe("chat.completions.create", () => {
     expect(seen.work).toEqual({ chats: [messages], template });
     await chat.create({ messages, documents: null, chat_template_kwargs: null, add_generation_prompt: null });
     expect(seen.work).toEqual({ chats: [messages], template: {} });
-    await expect(chat.create({ messages, tools: [] } as never)).rejects.toMatchObject(refusal("invalid_params", "tools"));
+    const tools = [{ type: "function" as const, function: { name: "f" } }];
+    await chat.create({ messages, tools });
+    expect(seen.work).toEqual({ chats: [messages], template: { tools } });
     const chat_template = "{{ messages }}";
     await expect(chat.create({ messages, chat_template } as never)).rejects.toMatchObject(
       refusal("invalid_params", "chat_template is not supported yet"),
@@ -215,10 +220,12 @@ describe("chat.completions.create", () => {
   });
 
   test.each<[string, object, string, ...string[]]>([
-    ["tools", { tools: [{}] }, "invalid_params", "tools is not supported yet"],
-    ["tool_choice", { tool_choice: "auto" }, "invalid_params", "tool_choice is not supported yet"],
+    ["tools that are none", { tools: [{}] }, "invalid_params", "tools[0].type is undefined"],
+    ["tool_choice without tools", { tool_choice: "auto" }, "invalid_params", "tool_choice needs tools"],
+    ["an older name of vLLM's", { guided_json: {} }, "invalid_params", "guided_json is vLLM's older name", "structured_outputs: { json }"],
+    ["a prediction of another shape", { prediction: { type: "text" } }, "invalid_params", "prediction must be"],
     ["functions", { functions: [] }, "invalid_params", "functions is not supported yet"],
-    ["JSON mode", { response_format: { type: "json_object" } }, "invalid_params", "json_object", "not supported yet", "{ type: \"text\" }"],
+    ["a format that is none", { response_format: { type: "xml" } }, "invalid_params", "response_format.type is \"xml\""],
     ["a misspelt key", { max_token: 3 }, "invalid_params", "unknown parameter \"max_token\"", "did you mean max_tokens?"],
     ["a key of another door", { prompt: "x" }, "invalid_params", "unknown parameter \"prompt\""],
     ["a key of every object", { constructor: 1 }, "invalid_params", "unknown parameter \"constructor\""],
@@ -231,7 +238,7 @@ describe("chat.completions.create", () => {
     ["an image", { messages: [{ role: "user", content: [{ type: "image_url" }] }] }, "invalid_prompt", "messages[0].content[0]", "\"image_url\" is not supported yet"],
     ["a message without content", { messages: [{ role: "user" }] }, "invalid_prompt", "messages[0].content is undefined"],
     ["a message without role", { messages: [{ content: "x" }] }, "invalid_prompt", "messages[0].role"],
-    ["a tool call", { messages: [{ role: "assistant", content: "", tool_calls: [{}] }] }, "invalid_prompt", "messages[0].tool_calls is not supported yet"],
+    ["a key that no message has", { messages: [{ role: "assistant", content: "", function_call: {} }] }, "invalid_prompt", "messages[0].function_call is not supported yet"],
   ])("refuses %s", async (_, body, code, ...words) => {
     const { chat, seen } = fake();
     const refused = chat.create({ messages, ...body } as never);

@@ -75,6 +75,7 @@ export class Llm {
     const door = {
       name: model.name,
       defaults: model.defaults,
+      chatTemplate: model.chat_template,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
       tokenTexts: (ids: readonly number[]) => connection.call((host) => host.tokenTexts(ids)),

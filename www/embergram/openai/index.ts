@@ -5,6 +5,8 @@ import type { CallOptions } from "../llm.js";
 import type { Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingDefaults, SamplingParams } from "../types.js";
 import { ratio } from "../stats.js";
 import { TokenTexts, chatLogprobs, completionLogprobs } from "./logprobs.js";
+import { predictionDetails } from "./prediction.js";
+import type { MessageReader } from "./tools/index.js";
 import { chatRequest, completionRequest, type Request } from "./request.js";
 import type {
   ChatCompletion, ChatCompletionChunk, ChatCompletionCreateParams, ChatCompletions, Completion, CompletionChunk,
@@ -17,6 +19,8 @@ export interface Backend {
   readonly name: string;
   /** What it recommends to sample with. */
   readonly defaults: SamplingDefaults;
+  /** Its chat template, by which the format of its calls of tools is known. */
+  readonly chatTemplate: string | null;
   /** Runs prompts to their ends. */
   run(work: Work, params: SamplingParams, options: CallOptions): Promise<RequestOutput[]>;
   /** Runs prompts step by step; each delta with the prompt it belongs to. Leaving it aborts. */
@@ -27,7 +31,7 @@ export interface Backend {
 
 export function chatCompletions(backend: Backend): ChatCompletions {
   async function create(body: ChatCompletionCreateParams, options: CallOptions = {}) {
-    const request = chatRequest(body, backend.defaults);
+    const request = chatRequest(body, backend.defaults, backend.chatTemplate);
     const head = { id: newId("chatcmpl"), created: now(), model: request.model ?? backend.name };
     return body.stream ? stream(options, (own) => chatChunks(backend, request, head, own)) : chat(backend, request, head, options);
   }
@@ -51,16 +55,18 @@ interface Head {
   model: string;
 }
 
-async function chat(backend: Backend, { work, params }: Request, head: Head, options: CallOptions): Promise<ChatCompletion> {
+async function chat(backend: Backend, { work, params, reader }: Request, head: Head, options: CallOptions): Promise<ChatCompletion> {
   const outputs = await backend.run(work, params, options);
   const texts = new TokenTexts(backend.tokenTexts);
   const choices = [];
   for (const { index, text, finish_reason, error, logprobs } of outputs.flatMap((o) => o.outputs)) {
     await texts.learn(logprobs);
+    const reason = ended(finish_reason, error);
+    const read = reader().whole(text);
     choices.push({
       index,
-      message: { role: "assistant" as const, content: text, refusal: null },
-      finish_reason: ended(finish_reason, error),
+      message: { role: "assistant" as const, refusal: null, ...read.message },
+      finish_reason: reason === "stop" ? (read.finish_reason ?? reason) : reason,
       logprobs: chatLogprobs(logprobs, texts, params.logprobs ?? 0),
     });
   }
@@ -69,7 +75,7 @@ async function chat(backend: Backend, { work, params }: Request, head: Head, opt
 
 async function* chatChunks(
   backend: Backend,
-  { work, params, includeUsage }: Request,
+  { work, params, includeUsage, reader }: Request,
   head: Head,
   options: CallOptions,
 ): AsyncGenerator<ChatCompletionChunk, void> {
@@ -77,19 +83,21 @@ async function* chatChunks(
   const chunk = (choice: ChatCompletionChunk["choices"][number]): ChatCompletionChunk => ({
     ...head, object: "chat.completion.chunk", choices: [choice], ...(includeUsage && { usage: null }),
   });
-  const begun = new Set<number>();
+  const readers = new Map<number, MessageReader>();
   let outputs: RequestOutput[] = [];
   for await (const [, delta] of items(backend.deltas(work, params, options), (end) => (outputs = end))) {
     const { index, text } = delta;
-    if (!begun.has(index)) {
-      begun.add(index);
+    const own = readers.get(index) ?? reader();
+    if (!readers.has(index)) {
+      readers.set(index, own);
       yield chunk({ index, delta: { role: "assistant", content: "" }, finish_reason: null, logprobs: null });
     }
-    const finish_reason = delta.finish_reason && ended(delta.finish_reason, delta.error);
-    if (text === "" && !finish_reason && !delta.logprobs) continue;
+    const reason = delta.finish_reason && ended(delta.finish_reason, delta.error);
+    const read = own.delta(text, reason !== null);
+    if (!read && !reason && !delta.logprobs) continue;
     await texts.learn(delta.logprobs);
     const logprobs = chatLogprobs(delta.logprobs, texts, params.logprobs ?? 0);
-    yield chunk({ index, delta: text === "" ? {} : { content: text }, finish_reason, logprobs });
+    yield chunk({ index, delta: read?.delta ?? {}, finish_reason: reason === "stop" ? (read?.finish_reason ?? reason) : reason, logprobs });
   }
   if (includeUsage) {
     yield { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(outputs), metrics: metricsOf(outputs) };
@@ -167,7 +175,7 @@ function usageOf(outputs: readonly RequestOutput[]): CompletionUsage {
   const cached_tokens = sum(outputs.map((o) => o.metrics?.num_cached_tokens ?? 0));
   return {
     prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens,
-    prompt_tokens_details: { cached_tokens },
+    prompt_tokens_details: { cached_tokens }, completion_tokens_details: predictionDetails(outputs),
   };
 }
 

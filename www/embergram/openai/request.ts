@@ -2,6 +2,8 @@
 import { EmbergramError } from "../error.js";
 import type { Work } from "../host.js";
 import type { ChatMessage, ChatTemplateOptions, Prompt, SamplingDefaults, SamplingParams } from "../types.js";
+import { GUIDED } from "./structured.js";
+import { extensionOf, type MessageReader } from "./tools/index.js";
 import type { ChatCompletionCreateParams, CompletionCreateParams, CreateParams } from "./types.js";
 
 /** What to run, and how to answer. */
@@ -11,34 +13,37 @@ export interface Request {
   /** What the answer calls the model; `undefined` for its own name. */
   model: string | undefined;
   includeUsage: boolean;
+  /** A reader for one choice's text. */
+  reader(): MessageReader;
 }
 
 /** Keys whose values are sampling parameters of the same name. The engine checks the values. */
 const SAMPLING = [
   "n", "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
   "logit_bias", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens",
+  "structured_outputs",
 ] as const;
 const SHARED = [...SAMPLING, "model", "max_tokens", "logprobs", "stream", "stream_options", "user"];
 /** Keys that the chat template gets under the same name, as in vLLM's server. The engine checks the values. */
 const TEMPLATE = ["add_generation_prompt", "continue_final_message", "documents", "chat_template_kwargs"] as const;
-const CHAT = [...SHARED, ...TEMPLATE, "messages", "max_completion_tokens", "top_logprobs", "response_format"];
+/** What `tools/` reads. */
+const EXTENSION = ["tools", "tool_choice", "parallel_tool_calls", "response_format", "prediction"];
+const CHAT = [...SHARED, ...TEMPLATE, "messages", "max_completion_tokens", "top_logprobs", ...EXTENSION];
 const COMPLETION = [...SHARED, "prompt"];
 
 /** OpenAI's and vLLM's keys that are not supported yet, and the values with which they ask for nothing. */
 const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
-  tools: [], tool_choice: ["none"], functions: [], function_call: ["none"], parallel_tool_calls: [true, false],
-  modalities: [], audio: [], prediction: [], web_search_options: [], reasoning_effort: ["none"], verbosity: [],
+  functions: [], function_call: ["none"],
+  modalities: [], audio: [], web_search_options: [], reasoning_effort: ["none"], verbosity: [],
   store: [false], metadata: [], service_tier: ["auto", "default"],
   echo: [false], suffix: [""], best_of: [1], use_beam_search: [false], prompt_logprobs: [],
-  structured_outputs: [], chat_template: [],
+  chat_template: [],
 };
 
-export function chatRequest(body: ChatCompletionCreateParams, defaults: SamplingDefaults): Request {
+export function chatRequest(body: ChatCompletionCreateParams, defaults: SamplingDefaults, chatTemplate: string | null): Request {
   checkKeys(body, CHAT);
-  const { response_format: format, logprobs, top_logprobs: top, max_completion_tokens: newer, max_tokens: older } = body;
-  if (format != null && format.type !== "text") {
-    throw wrong(`response_format ${shown(format)} is not supported yet; leave it out, or give { type: "text" }`);
-  }
+  const { logprobs, top_logprobs: top, max_completion_tokens: newer, max_tokens: older } = body;
+  const extension = extensionOf(body, chatTemplate);
   if (newer != null && older != null && newer !== older) {
     throw wrong(`max_completion_tokens is ${newer} and max_tokens ${older}; give one of them`);
   }
@@ -49,9 +54,10 @@ export function chatRequest(body: ChatCompletionCreateParams, defaults: Sampling
   if (!Array.isArray(body.messages) || body.messages.length === 0) {
     throw new EmbergramError("invalid_prompt", "messages must be an array of at least one { role, content }");
   }
-  const template: ChatTemplateOptions = given(body, TEMPLATE);
+  const template: ChatTemplateOptions = { ...given(body, TEMPLATE), ...extension.template };
   const work = { chats: [body.messages.map(message)], template };
-  return request(body, work, newer ?? older ?? defaults.max_tokens, logprobs ? (top ?? 0) : null);
+  const made = request(body, work, newer ?? older ?? defaults.max_tokens, logprobs ? (top ?? 0) : null);
+  return { ...made, params: { ...made.params, ...extension.params }, reader: extension.reader };
 }
 
 export function completionRequest(body: CompletionCreateParams, defaults: SamplingDefaults): Request {
@@ -75,7 +81,8 @@ function request(
   }
   const params: SamplingParams = { ...given(body, SAMPLING), max_tokens: maxTokens ?? null };
   if (logprobs != null) params.logprobs = logprobs;
-  return { work, params: { n: 1, ...params }, model: body.model, includeUsage: includeUsage(body) };
+  const { reader } = extensionOf({}, null);
+  return { work, params: { n: 1, ...params }, model: body.model, includeUsage: includeUsage(body), reader };
 }
 
 function includeUsage({ stream, stream_options: options }: CreateParams & { stream?: boolean | null | undefined }): boolean {
@@ -93,6 +100,7 @@ function checkKeys(body: object, known: readonly string[]): void {
   for (const [key, value] of Object.entries(body)) {
     if (known.includes(key) || value === undefined) continue;
     const harmless = Object.hasOwn(UNSUPPORTED, key) ? UNSUPPORTED[key] : undefined;
+    if (Object.hasOwn(GUIDED, key)) throw wrong(`${key} is vLLM's older name; give ${GUIDED[key]}`);
     if (!harmless) {
       const hint = nearest(key, known);
       throw wrong(`unknown parameter ${shown(key)}${hint ? `; did you mean ${hint}?` : ""} (known: ${known.join(", ")})`);
@@ -100,6 +108,9 @@ function checkKeys(body: object, known: readonly string[]): void {
     if (value !== null && !harmless.includes(value)) throw wrong(`${key} is not supported yet; leave it out`);
   }
 }
+
+/** What a message may have beside role and content; the model's template looks at it. */
+const MESSAGE = ["name", "tool_calls", "tool_call_id", "reasoning_content"];
 
 function message(value: unknown, i: number): ChatMessage {
   const at = `messages[${i}]`;
@@ -109,9 +120,11 @@ function message(value: unknown, i: number): ChatMessage {
   if (typeof role !== "string") throw invalid(`.role is ${shown(role)}, but must be a string such as "user"`);
   for (const [key, other] of Object.entries(others)) {
     // What an assistant's message of OpenAI has beside its content is null when there is none.
-    if (other != null) throw invalid(`.${key} is not supported yet; give role and content`);
+    if (other != null && !MESSAGE.includes(key)) throw invalid(`.${key} is not supported yet; give role and content`);
   }
-  if (typeof content === "string") return { role, content };
+  const rest = Object.fromEntries(Object.entries(others).filter(([, other]) => other != null));
+  if (typeof content === "string") return { ...rest, role, content };
+  if (content == null && "tool_calls" in rest) return { ...rest, role, content: "" };
   if (!Array.isArray(content)) {
     throw invalid(`.content is ${shown(content)}, but must be a string or an array of { type: "text", text }`);
   }
@@ -121,7 +134,7 @@ function message(value: unknown, i: number): ChatMessage {
     if (typeof text !== "string") throw invalid(`.content[${j}].text is ${shown(text)}, but must be a string`);
     return text;
   });
-  return { role, content: texts.join("\n") };
+  return { ...rest, role, content: texts.join("\n") };
 }
 
 function prompts(prompt: CompletionCreateParams["prompt"]): readonly Prompt[] {

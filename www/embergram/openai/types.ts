@@ -1,6 +1,13 @@
 /** OpenAI's objects: what `chat.completions.create` and `completions.create` take and give. */
 import type { CallOptions } from "../llm.js";
+import type { ChatCompletionPredictionContent, PredictionDetails } from "./prediction.js";
+import type { MessageDelta, ToolCall, WholeMessage } from "./tools/index.js";
+import type { ResponseFormat } from "./structured.js";
 import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
+
+export type { ChatCompletionPredictionContent, PredictionDetails } from "./prediction.js";
+export type { JsonSchemaFormat, ResponseFormat } from "./structured.js";
+export type { MessageDelta, ToolCall, ToolCallDelta, WholeMessage } from "./tools/index.js";
 
 /**
  * Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. As there, a model's own sampling
@@ -47,6 +54,8 @@ export interface CreateParams {
   include_stop_str_in_output?: SamplingParams["include_stop_str_in_output"] | null;
   /** vLLM's: whether the text leaves special tokens out. Default true. */
   skip_special_tokens?: SamplingParams["skip_special_tokens"] | null;
+  /** vLLM's: what the answer must fit. Default: nothing. */
+  structured_outputs?: SamplingParams["structured_outputs"];
 }
 
 /** What a stream tells beside the text. */
@@ -63,11 +72,28 @@ export interface TextPart {
 
 /** One turn of a conversation. An assistant's message of an earlier answer may be passed back as it is. */
 export interface ChatCompletionMessageParam {
-  role: "system" | "developer" | "user" | "assistant" | (string & {});
-  /** A text, or parts of one, which are joined. */
-  content: string | readonly TextPart[];
+  role: "system" | "developer" | "user" | "assistant" | "tool" | (string & {});
+  /** A text, or parts of one, which are joined; `null` where an assistant's message only calls tools. */
+  content?: string | readonly TextPart[] | null;
+  /** The calls of an assistant's message. */
+  tool_calls?: readonly ToolCall[];
+  /** Which call the message of a tool answers. */
+  tool_call_id?: string;
   /** Part of an assistant's message; here always `null`. */
   refusal?: null;
+}
+
+/** A function that the model may call. */
+export interface FunctionTool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** The JSON schema of its arguments. */
+    parameters?: Record<string, unknown>;
+    /** Arguments of calls that must be made always fit the schema: `true` asks for no more. */
+    strict?: boolean | null;
+  };
 }
 
 /** What `chat.completions.create` takes. */
@@ -88,8 +114,16 @@ export interface ChatCompletionCreateParams extends CreateParams {
   documents?: ChatTemplateOptions["documents"];
   /** vLLM's: further variables of the chat template, such as `{ enable_thinking: false }`. Default: none. */
   chat_template_kwargs?: ChatTemplateOptions["chat_template_kwargs"];
-  /** Only text. */
-  response_format?: { type: "text" } | undefined;
+  /** Functions that the model may call. */
+  tools?: readonly FunctionTool[] | null | undefined;
+  /** Whether it may call them, must, or must call a certain one. Default `"auto"` with tools. */
+  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } } | null | undefined;
+  /** Whether an answer may call several. Default true. */
+  parallel_tool_calls?: boolean | null | undefined;
+  /** What the answer must look like. Default: free text. */
+  response_format?: ResponseFormat | null | undefined;
+  /** A text that the answer is likely to have much of: a source of drafts. Default: none. */
+  prediction?: ChatCompletionPredictionContent | null | undefined;
   /** Whether to answer in chunks. Default false. */
   stream?: boolean | null | undefined;
 }
@@ -129,6 +163,7 @@ export interface CompletionUsage {
     /** Prompt tokens that the prefix cache had. */
     cached_tokens: number;
   };
+  completion_tokens_details: PredictionDetails;
 }
 
 /** vLLM's addition: how speculation went, over all prompts and choices; `null` without. */
@@ -170,8 +205,8 @@ export interface ChatCompletion {
 /** One of the `n` answers. */
 export interface ChatCompletionChoice {
   index: number;
-  message: { role: "assistant"; content: string; refusal: null };
-  finish_reason: "stop" | "length";
+  message: { role: "assistant"; refusal: null } & WholeMessage;
+  finish_reason: "stop" | "length" | "tool_calls";
   logprobs: ChatCompletionLogprobs | null;
 }
 
@@ -192,8 +227,8 @@ export interface ChatCompletionChunk {
 export interface ChatCompletionChunkChoice {
   index: number;
   /** The role comes first, alone. */
-  delta: { role?: "assistant"; content?: string };
-  finish_reason: "stop" | "length" | null;
+  delta: { role?: "assistant" } & MessageDelta;
+  finish_reason: "stop" | "length" | "tool_calls" | null;
   logprobs: ChatCompletionLogprobs | null;
 }
 
