@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import Ajv from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
 import { dist } from "../../scripts/build.mjs";
 import { Grammars } from "../../www/embergram/grammar.ts";
+import { numbers, randomSchema } from "../support/schemas.mjs";
 
 const grammar = new Blob([gzipSync(readFileSync(join(dist, "grammar.wasm")))]);
 /** Bytes, then words, then a token that ends an output. */
@@ -52,6 +54,33 @@ test("masks, forced tokens, drafts, copies, the end", async () => {
   grammars.free(handle);
   expect(() => grammars.mask(handle)).toThrow("there is no such grammar");
   expect(grammars.compile(JSON.stringify({ json: { type: "boolean" } }))).toBe(handle);
+});
+
+test("whatever is chosen of what is allowed fits the schema, as ajv sees it", async () => {
+  const grammars = await open();
+  const formats = { date: /^\d{4}-\d\d-\d\d$/, ipv4: /^\d+\.\d+\.\d+\.\d+$/, uuid: /^[0-9a-fA-F-]{36}$/ };
+  const ajv = new Ajv({ strict: false, formats });
+  let ended = 0;
+  for (let seed = 0; seed < 200; seed++) {
+    const schema = randomSchema(seed);
+    const below = numbers(seed + 1000);
+    const handle = grammars.compile(JSON.stringify({ json: schema, disable_any_whitespace: seed % 3 === 0 }));
+    const said = [];
+    while (said.at(-1) !== END && said.length < 600) {
+      const forced = [...grammars.forced(handle, 4)];
+      expect(grammars.validate(handle, Uint32Array.from(forced))).toBe(forced.length);
+      const choices = allowed(grammars, handle);
+      if (forced.length > 0) expect(choices).toEqual([forced[0]]);
+      said.push(choices[below(choices.length)]);
+      grammars.commit(handle, said.at(-1));
+    }
+    grammars.free(handle);
+    if (said.pop() !== END) continue;
+    ended += 1;
+    const validate = ajv.compile(schema);
+    expect(validate(JSON.parse(text(said))), `${text(said)} ${JSON.stringify(schema)} ${JSON.stringify(validate.errors)}`).toBe(true);
+  }
+  expect(ended).toBeGreaterThan(150);
 });
 
 test("refusals are messages, and the module goes on", async () => {
