@@ -1,6 +1,6 @@
 //! Requests from their arrival to their end, each counted once.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::sequence::{Request, Sequence, SequenceOutput, Speculation, Waiting};
 use super::{Engine, Parent};
@@ -40,7 +40,7 @@ impl Engine {
         self.check_queue(params.n)?;
         let constraint = params.structured_outputs.as_ref().map(|outputs| self.compile(outputs)).transpose()?;
         let parent = (params.n > 1).then_some(self.next_id);
-        let request = Arc::new(Request {
+        let request = Rc::new(Request {
             parent,
             prompt: prompt.into(),
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,

@@ -1,6 +1,6 @@
 //! One sequence: its tokens, its blocks, its text, and when it ends.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::Serialize;
 use web_time::Instant;
@@ -165,7 +165,7 @@ pub(super) struct Request {
 pub(super) struct Waiting {
     pub id: u64,
     pub seed: u64,
-    pub request: Arc<Request>,
+    pub request: Rc<Request>,
 }
 
 impl Request {
@@ -179,7 +179,7 @@ impl Request {
 /// A sequence between its admission and its end.
 pub struct Sequence {
     pub(super) id: u64,
-    pub(super) request: Arc<Request>,
+    pub(super) request: Rc<Request>,
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_len: usize,
     /// Positions whose keys and values are in the cache.
