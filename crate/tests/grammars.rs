@@ -268,6 +268,13 @@ fn guesses_end_where_the_grammar_does() {
     assert!(output.text.starts_with(",4,5,6,7,8") && output.text.ends_with("]!"), "{}", output.text);
     let metrics = output.metrics.unwrap();
     assert!(metrics.num_forced_tokens >= 10, "{metrics:?}");
+    // What was said before would go on and on; here it is three words.
+    let again = ids(&"the water ".repeat(8));
+    let p = json!({ "temperature": 0, "max_tokens": 40, "structured_outputs": { "regex": "(the|water)( (the|water)){2}!" } });
+    let output = run(&mut llm, &[(tokens(&again), p)], json!(5)).remove(0).remove(0);
+    let speculation = output.metrics.unwrap().speculative_decoding.unwrap();
+    println!("{} {speculation:?}", output.text);
+    assert!(speculation.num_spec_steps > 0 && speculation.num_draft_tokens < 5 * speculation.num_spec_steps);
 }
 
 #[test]
