@@ -6,7 +6,7 @@ export async function main(options: LoadOptions, log: (line: string) => void = c
   const messages: OpenAITypes.ChatCompletionMessageParam[] = [{ role: "user", content: "Where is the river?" }];
 
   const answer = await llm.chat.completions.create({ messages, max_tokens: 32, temperature: 0 });
-  log(answer.choices[0]!.message.content);
+  log(answer.choices[0]!.message.content ?? "");
   log(`${answer.usage.total_tokens} tokens, ${answer.choices[0]!.finish_reason}`);
 
   messages.push(answer.choices[0]!.message, { role: "user", content: "And the house?" });

@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync,
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TARGET, wasmOptions } from "./crates.mjs";
+import { grammar } from "./grammar.mjs";
 import { MODULES, kernels } from "./kernels.mjs";
 import { thirdParty } from "./notices.mjs";
 import { cache, packages, root, run, twiggy, wasmTools } from "./setup.mjs";
@@ -19,8 +20,8 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 /** What the TypeScript finds put in. */
 export const define = { EMBERGRAM_VERSION: JSON.stringify(version) };
 
-/** The WebAssembly modules: the engine's, and the CPU's kernels. */
-const modules = ["engine_bg", ...Object.keys(MODULES)];
+/** The WebAssembly modules: the engine's, the CPU's kernels, and the grammars'. */
+const modules = ["engine_bg", ...Object.keys(MODULES), "grammar"];
 
 /** Compiles the engine for wasm32 and makes its glue in `www/embergram/engine/`. */
 function engine(profile) {
@@ -136,7 +137,7 @@ function isBuilt(dev) {
   if (!(built === "release" || (dev && built === "dev")) || !existsSync(notices)) return false;
   const made = statSync(join(dist, "engine_bg.wasm"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const paths = [
-    "crate/Cargo.toml", "crate/src", "crate/web", "crate/kernels", "scripts/kernels.mjs", "shaders", "www/embergram", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json",
+    "crate/Cargo.toml", "crate/src", "crate/web", "crate/kernels", "scripts/kernels.mjs", "crate/grammar", "scripts/grammar.mjs", "shaders", "www/embergram", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json",
   ];
   const sources = paths.map((path) => join(root, path));
   const newest = (path) => {
@@ -153,6 +154,7 @@ export async function build({ dev = false } = {}) {
   rmSync(profile, { force: true });
   const wasm = engine(built);
   kernels();
+  grammar();
   await bundle();
   writeFileSync(profile, built);
   return wasm;

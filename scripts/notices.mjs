@@ -6,12 +6,13 @@ import { root } from "./setup.mjs";
 
 const read = (...path) => readFileSync(join(...path), "utf8").replaceAll("\r\n", "\n").trim();
 
-/** The crates that are linked into the module, with their `cargo metadata`. */
+/** The crates that are linked into the modules, with their `cargo metadata`. */
 function crates() {
   const known = new Map(metadata().packages.map((crate) => [`${crate.name} v${crate.version}`, crate]));
   // Metadata does not tell apart which features the module is built with, nor what runs in the compiler only.
   const edges = ["-e", "no-build,no-dev,no-proc-macro", "--prefix", "none", "--format", "{p}"];
-  const lines = printed("cargo", ["tree", "--locked", "-p", "embergram-web", "--target", TARGET, ...edges]).split("\n");
+  const linked = ["embergram-web", "embergram-grammar-wasm"];
+  const lines = linked.flatMap((crate) => printed("cargo", ["tree", "--locked", "-p", crate, "--target", TARGET, ...edges]).split("\n"));
   const names = new Set(lines.flatMap((line) => /^\S+ v\S+/.exec(line) ?? []));
   return [...names].sort().map((name) => known.get(name)).filter(({ source }) => source !== null);
 }

@@ -56,7 +56,7 @@ const wasm = all ? wasmAside() : undefined;
 
 await part("native", () => {
   // One test binary after another: each opens the adapter, and two cores are all a small machine has.
-  run("cargo", ["test", "--locked", "-p", "embergram", "--features", "reference"], { env, stdio: "inherit" });
+  run("cargo", ["test", "--locked", "-p", "embergram", "-p", "embergram-grammar", "--features", "embergram/reference"], { env, stdio: "inherit" });
 });
 await part("isa", async () => (await import("./isa.mjs")).check());
 await part("crates", () => run(cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));

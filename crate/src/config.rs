@@ -4,6 +4,7 @@
 
 mod chat;
 mod defaults;
+mod structured;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,6 +16,7 @@ use crate::format::quant::QuantType;
 use crate::program::{CacheType, Numerics, Precision};
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
+pub use structured::StructuredOutputs;
 
 /// Sizes end where positions, which are `u32`, end.
 const MAX_SIZE: i128 = u32::MAX as i128;
@@ -214,6 +216,11 @@ pub struct SamplingParams {
     pub bad_words: Vec<String>,
     /// The same as tokens, which the engine fills in.
     pub bad_words_token_ids: Vec<Vec<u32>>,
+    /// What the output must fit. Default: nothing.
+    pub structured_outputs: Option<StructuredOutputs>,
+    /// A text that the output is likely to have much of, from OpenAI's `prediction`: where the output follows it, its tokens are
+    /// drafts. Default: none.
+    pub prediction: Option<String>,
 }
 
 impl Default for SamplingParams {
@@ -241,12 +248,14 @@ impl Default for SamplingParams {
             allowed_token_ids: None,
             bad_words: Vec::new(),
             bad_words_token_ids: Vec::new(),
+            structured_outputs: None,
+            prediction: None,
         }
     }
 }
 
 impl SamplingParams {
-    const KEYS: [&str; 21] = [
+    const KEYS: [&str; 23] = [
         "n",
         "temperature",
         "top_k",
@@ -268,6 +277,8 @@ impl SamplingParams {
         "prompt_logprobs",
         "allowed_token_ids",
         "bad_words",
+        "structured_outputs",
+        "prediction",
     ];
 
     /// The lowest temperature above 0, vLLM's `_MAX_TEMP`.
@@ -340,6 +351,11 @@ impl SamplingParams {
                 })?
                 .unwrap_or_default(),
             bad_words_token_ids: default.bad_words_token_ids,
+            structured_outputs: match keys.map.and_then(|map| map.get("structured_outputs")) {
+                None | Some(Value::Null) => None,
+                Some(outputs) => Some(StructuredOutputs::from_json(outputs)?),
+            },
+            prediction: keys.optional("prediction", "a text", |v| v.as_str().map(str::to_owned))?,
         };
         if let Some(most) = params.max_tokens
             && params.min_tokens > most
@@ -576,7 +592,7 @@ mod tests {
             "presence_penalty": -2, "frequency_penalty": 2, "logit_bias": { "5": -100, "0": 1.5 }, "logprobs": 20,
             "max_tokens": 9, "min_tokens": 9, "stop": ["a", "b"], "stop_token_ids": [1, 2], "ignore_eos": true,
             "include_stop_str_in_output": true, "skip_special_tokens": false, "prompt_logprobs": 3,
-            "allowed_token_ids": [9, 4, 9], "bad_words": ["c"],
+            "allowed_token_ids": [9, 4, 9], "bad_words": ["c"], "structured_outputs": { "regex": "a" }, "prediction": "b",
         });
         assert_eq!(value.as_object().unwrap().len(), SamplingParams::KEYS.len());
         let expected = SamplingParams {
@@ -602,6 +618,8 @@ mod tests {
             allowed_token_ids: Some(vec![4, 9]),
             bad_words: vec!["c".into()],
             bad_words_token_ids: Vec::new(),
+            structured_outputs: StructuredOutputs::from_json(&json!({ "regex": "a" })).ok(),
+            prediction: Some("b".into()),
         };
         assert_eq!(SamplingParams::from_json(&value), Ok(expected));
     }

@@ -31,6 +31,8 @@ pub enum ErrorCode {
     QueueFull,
     /// The model gave NaN or an infinity, so that there is no next token.
     CorruptedLogits,
+    /// The grammar of a request became too complex, or no token of the vocabulary goes on as it wants.
+    GrammarFailed,
     /// There is no WebGPU, or no adapter.
     NoWebgpu,
     /// The adapter's limits are below what the model needs.
@@ -62,6 +64,7 @@ impl ErrorCode {
             Self::PromptTooLong => "prompt_too_long",
             Self::QueueFull => "queue_full",
             Self::CorruptedLogits => "corrupted_logits",
+            Self::GrammarFailed => "grammar_failed",
             Self::NoWebgpu => "no_webgpu",
             Self::AdapterTooSmall => "adapter_too_small",
             Self::DeviceLost => "device_lost",
@@ -87,6 +90,17 @@ impl Error {
     /// An error of this code.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// Of a grammar that does not compile, and why.
+    pub fn refused_grammar(why: &str) -> Self {
+        Self::new(ErrorCode::InvalidParams, format!("structured_outputs cannot be used: {why}"))
+    }
+
+    /// Of a grammar that failed while a request ran, and why.
+    pub fn failed_grammar(why: &str) -> Self {
+        let message = format!("the request's structured_outputs cannot go on from here: {why}; give a simpler grammar");
+        Self::new(ErrorCode::GrammarFailed, message)
     }
 }
 

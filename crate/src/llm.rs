@@ -9,13 +9,14 @@ mod templates;
 pub mod weights;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::config::{ChatOptions, SamplingDefaults, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
-use crate::sample::request_seed;
+use crate::sample::{Grammars, request_seed};
 use crate::speculate::{SpeculativeConfig, StepCost};
-use crate::text::{LocalTime, Message};
+use crate::text::{LocalTime, Message, Tokenizer};
 use crate::{Error, ErrorCode, Result};
 pub use backend::Cpu;
 pub use loader::LlmLoader;
@@ -50,6 +51,9 @@ pub struct ModelInfo {
     /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
     /// `chat_prompt` then tells.
     pub has_chat_template: bool,
+    /// The source of its chat template, or of that for conversations with tools where it has two: it tells how the model
+    /// writes calls of tools.
+    pub chat_template: Option<String>,
     /// Sampling parameters that the model recommends; a request takes those that it leaves out. Empty with
     /// `generation_config: "vllm"`.
     pub defaults: SamplingDefaults,
@@ -188,6 +192,16 @@ impl Llm {
         let ids = self.engine.add(&tokens, params, seed)?;
         self.unseeded += u64::from(params.seed.is_none());
         Ok(ids)
+    }
+
+    /// What compiles the grammars of requests with `structured_outputs`, over [`tokenizer`](Self::tokenizer)'s vocabulary.
+    pub fn set_grammars(&mut self, grammars: Box<dyn Grammars>) {
+        self.engine.set_grammars(grammars);
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        self.engine.tokenizer()
     }
 
     /// Runs every pipeline once and checks what lossless speculation rests on; else the first step does. See

@@ -29,8 +29,18 @@ export const bodies = {
 /** The client itself takes the fetch. */
 export const client = new Client({ fetch: llm.fetch, baseURL: "http://localhost/v1", apiKey: "none" });
 
-// @ts-expect-error: tools are refused by the types too
-void llm.chat.completions.create({ messages: [], tools: [] });
+/** Tools, a shape, a prediction, and what a tool answered. */
+export async function calls(tools: OpenAI.Chat.ChatCompletionFunctionTool[]): Promise<OpenAI.Chat.ChatCompletionMessageFunctionToolCall[]> {
+  const messages: OpenAI.Chat.ChatCompletionMessageParam[] = [{ role: "user", content: "x" }];
+  const { choices: [choice] } = await llm.chat.completions.create({ messages: [{ role: "user", content: "x" }], tools, tool_choice: "required" });
+  messages.push(choice!.message, { role: "tool", tool_call_id: choice!.message.tool_calls?.[0]!.id ?? "", content: "5" });
+  const schema = { type: "object" };
+  await llm.chat.completions.create({
+    model: "any", messages: [], response_format: { type: "json_schema", json_schema: { name: "x", schema, strict: true } },
+    prediction: { type: "content", content: "x" },
+  } satisfies OpenAI.Chat.ChatCompletionCreateParams);
+  return choice!.message.tool_calls ?? [];
+}
 
 /** What a chat takes beside its messages, and what a model recommends. */
 export async function templates(): Promise<number | undefined> {

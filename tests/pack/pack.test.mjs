@@ -83,7 +83,7 @@ const html = (script) => `<!doctype html><title>project</title><script type="mod
 test("the tarball holds what is needed and nothing else", () => {
   const names = packed.files.map((f) => f.path).sort();
   expect(names.filter((name) => !/^dist\/.*\.d\.ts$/.test(name))).toEqual([
-    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/cli.js", "dist/engine_bg.wasm", "dist/here.js",
+    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD_PARTY.md", "dist/cli.js", "dist/engine_bg.wasm", "dist/grammar.wasm", "dist/here.js",
     "dist/host.js", "dist/index.js", "dist/inline.js", "dist/kernels.wasm", "dist/kernels_relaxed.wasm", "dist/node-host.js",
     "dist/node.js", "dist/worker.js", "package.json",
   ]);

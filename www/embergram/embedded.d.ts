@@ -7,6 +7,10 @@ declare module "embedded:engine_bg" {
   const base64: string;
   export default base64;
 }
+declare module "embedded:grammar" {
+  const base64: string;
+  export default base64;
+}
 declare module "embedded:kernels" {
   const base64: string;
   export default base64;

@@ -24,6 +24,8 @@ export type ErrorCode =
   | "queue_full"
   /** The model gave NaN or an infinity, so that there is no next token; see `OutputError`. */
   | "corrupted_logits"
+  /** The grammar of a request became too complex, or no token goes on as it wants; see `OutputError`. */
+  | "grammar_failed"
   /** There is no WebGPU, or no adapter. */
   | "no_webgpu"
   /** WebAssembly has no SIMD here, which the CPU backend needs. */
@@ -76,8 +78,9 @@ export function unloadedError(): EmbergramError {
 
 const CODES: ReadonlySet<unknown> = new Set<ErrorCode>([
   "invalid_file", "truncated_file", "unsupported_quantization", "unsupported_model", "invalid_tensor", "invalid_config",
-  "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "no_webgpu", "no_simd", "adapter_too_small",
-  "device_lost", "http", "cors", "unauthorized", "unknown_model", "no_metrics", "network", "quota", "aborted", "internal",
+  "invalid_params", "invalid_prompt", "prompt_too_long", "queue_full", "corrupted_logits", "grammar_failed", "no_webgpu", "no_simd",
+  "adapter_too_small", "device_lost", "http", "cors", "unauthorized", "unknown_model", "no_metrics", "network", "quota", "aborted",
+  "internal",
 ]);
 
 /** Any thrown value as one of ours: an error with a `code` of ours keeps it, everything else is `internal`. */

@@ -7,10 +7,11 @@ import { build, type Built } from "./build.js";
 import type { Engine } from "./engine/engine.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "./error.js";
 import { fetchThrough, type FetchPort } from "./fetch-port.js";
+import { Grammars } from "./grammar.js";
 import { inspect } from "./inspect.js";
-import { startModule, type Modules } from "./module.js";
+import { startModule, type ModuleOptions, type Modules } from "./module.js";
 import { startOwn } from "./own.js";
-import { atMost, nextTask, sleep } from "./patience.js";
+import { atMost, nextTask, sleep, unlessAborted } from "./patience.js";
 import { forget } from "./remember.js";
 import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
@@ -49,6 +50,7 @@ interface SequenceOutput {
   text: string;
   token_ids: number[];
   draft_positions: (number | null)[];
+  forced: boolean[];
   logprobs: TokenLogprob[][];
   prompt_logprobs: TokenLogprob[][] | null;
   finish_reason: FinishReason | null;
@@ -77,6 +79,9 @@ const IDLE = 5000;
 
 export class EngineHost {
   #built: Built | undefined;
+  /** Where the modules are, and what compiles grammars, once a request has had one. */
+  #modules: ModuleOptions = {};
+  #grammars: Promise<Grammars> | undefined;
   /** The step under way; nothing else may touch the engine meanwhile. */
   #step: Promise<unknown> | undefined;
   #looping = false;
@@ -156,6 +161,7 @@ export class EngineHost {
       const info = built.engine.info() as Omit<ModelInfo, "adapter">;
       onProgress?.({ ...last, phase: "ready" });
       this.#built = built;
+      this.#modules = modules;
       if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
       return { ...info, adapter };
     } catch (error) {
@@ -230,6 +236,9 @@ export class EngineHost {
     let entry: Call | undefined;
     try {
       const prompts = await this.#tokenized(work, abort.signal);
+      if ([params].flat().some((own) => own?.structured_outputs != null)) {
+        await unlessAborted(this.#compiler(), abort.signal, () => abort.signal.reason as EmbergramError);
+      }
       const engine = await this.#free();
       abort.signal.throwIfAborted();
       const added = (entry = this.#add(engine, call, prompts, params, onDelta));
@@ -270,6 +279,25 @@ export class EngineHost {
       prompts.push([text, [...tokens]]);
     }
     return prompts;
+  }
+
+  /** Gives the engine what compiles grammars, where it has none that works. */
+  async #compiler(): Promise<void> {
+    const opened = await this.#grammars?.catch(() => undefined);
+    if (opened && !opened.dead) return;
+    opened?.close();
+    const open = async () => {
+      const grammars = await Grammars.open(await this.#use((engine) => engine.words()), this.#modules);
+      await this.#use((engine) => engine.setGrammars(grammars));
+      return grammars;
+    };
+    const opening = (this.#grammars = open());
+    try {
+      await opening;
+    } catch (error) {
+      if (this.#grammars === opening) this.#grammars = undefined;
+      throw error;
+    }
   }
 
   #add(
@@ -372,6 +400,7 @@ export class EngineHost {
     const built = this.#built;
     this.#built = undefined;
     if (built) free(built, this.#rest());
+    void this.#rest().then(() => this.#grammars).then((grammars) => grammars?.close(), () => {});
   }
 
   /** Waits for the end of the step under way. */

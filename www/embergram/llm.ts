@@ -116,6 +116,7 @@ export class Llm {
       maxModelLen: model.max_model_len,
       vocabSize: model.vocab_size,
       defaults: model.defaults,
+      chatTemplate: model.chat_template,
       run: this.#run.bind(this),
       deltas: this.#deltas.bind(this),
       promptTokens: (work: Work) => connection.call((host) => host.promptTokens(work)),

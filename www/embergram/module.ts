@@ -1,4 +1,4 @@
-/** The WebAssembly modules: the engine's, one instance for all hosts of a context, and those of the CPU's kernels. */
+/** The WebAssembly modules: the engine's, one instance for all hosts of a context, those of the CPU's kernels, and the grammars'. */
 import initEngine, { version } from "./engine/engine.js";
 import { EmbergramError } from "./error.js";
 import { fetchModule } from "./platform.js";
@@ -6,7 +6,7 @@ import { SILENCE } from "./source/index.js";
 import { checkVersions, VERSION } from "./version.js";
 
 /** The modules' files, without their ending. */
-export type ModuleName = "engine_bg" | "kernels" | "kernels_relaxed";
+export type ModuleName = "engine_bg" | "kernels" | "kernels_relaxed" | "grammar";
 
 /** The modules themselves, gzipped. */
 export type Modules = Readonly<Record<ModuleName, Blob>>;
@@ -96,6 +96,7 @@ function address(name: ModuleName, wasmUrl: string | undefined): URL {
   }
   if (name === "kernels") return new URL("./kernels.wasm", import.meta.url);
   if (name === "kernels_relaxed") return new URL("./kernels_relaxed.wasm", import.meta.url);
+  if (name === "grammar") return new URL("./grammar.wasm", import.meta.url);
   return new URL("./engine_bg.wasm", import.meta.url);
 }
 

@@ -1,6 +1,7 @@
 /** Worker and module as part of the script, for bundlers that carry no files along: `embergram/inline`. */
 import script from "embedded:worker";
 import engine from "embedded:engine_bg";
+import grammar from "embedded:grammar";
 import kernels from "embedded:kernels";
 import relaxed from "embedded:kernels_relaxed";
 import type { Modules } from "./module.js";
@@ -22,5 +23,5 @@ export const address: string | undefined = undefined;
 /** The modules' bytes, gzipped. */
 export function ownWasm(): Modules | undefined {
   const blob = (base64: string) => new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))]);
-  return { engine_bg: blob(engine), kernels: blob(kernels), kernels_relaxed: blob(relaxed) };
+  return { engine_bg: blob(engine), kernels: blob(kernels), kernels_relaxed: blob(relaxed), grammar: blob(grammar) };
 }

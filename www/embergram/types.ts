@@ -132,6 +132,46 @@ export interface SamplingParams {
    * Default: nothing is cut away, and what is too long is an error.
    */
   truncate_prompt_tokens?: number | null;
+  /** What the output must fit. Default: nothing. */
+  structured_outputs?: StructuredOutputs | null;
+  /**
+   * A text that the output is likely to have much of, such as a file that is to be changed in one place: where the output
+   * follows it, its tokens are drafts. No token is another. Default: none.
+   */
+  prediction?: string | null;
+}
+
+/**
+ * What an output must fit, with the names of vLLM's `StructuredOutputsParams`: exactly one of the first six. The output ends where
+ * it is complete. Tokens to which it leaves no choice take no step of their own.
+ */
+export interface StructuredOutputs {
+  /** A JSON schema, or one as text. Keywords that are not known are refused by name. */
+  json?: object | boolean | string | null;
+  /** A regular expression that the whole output matches. */
+  regex?: string | null;
+  /** Texts, one of which is the output. */
+  choice?: readonly string[] | null;
+  /** A grammar in llguidance's variant of Lark, whose first rule is `start`. */
+  grammar?: string | null;
+  /** Any JSON object. */
+  json_object?: true | null;
+  /** Free text with parts that fit a schema. */
+  structural_tag?: StructuralTag | string | null;
+  /** With `json` and `json_object`: whether no white space is allowed between tokens of JSON. Default false. */
+  disable_any_whitespace?: boolean;
+  /** With `json` and `json_object`: a regular expression for the white space between tokens of JSON. */
+  whitespace_pattern?: string | null;
+}
+
+/** Free text in which each trigger begins one of the structures that begin with it. */
+export interface StructuralTag {
+  /** Always that, where it is there. */
+  type?: "structural_tag";
+  /** What follows a trigger: the rest of `begin`, JSON of this schema, `end`. */
+  structures: readonly { begin: string; schema: object | boolean; end: string }[];
+  /** Texts, each the beginning of the `begin` of one structure or several. */
+  triggers: readonly string[];
 }
 
 /**
@@ -232,6 +272,12 @@ export interface RequestMetrics {
   num_cached_tokens: number;
   /** Tokens of the output. */
   num_generation_tokens: number;
+  /** Those of them to which `structured_outputs` left no choice, and which took no step of their own. */
+  num_forced_tokens: number;
+  /** Draft tokens out of `prediction` that were accepted. */
+  num_accepted_prediction_tokens: number;
+  /** Those that were not. */
+  num_rejected_prediction_tokens: number;
   /** How often it was put back into the queue. */
   num_preemptions: number;
   /** When the request came. */
@@ -306,6 +352,8 @@ export interface Delta {
   token_ids: number[];
   /** For each token the place it had in its draft, from 0; `null` where no draft had it. */
   draft_positions: (number | null)[];
+  /** For each token whether `structured_outputs` left no choice about it, so that it took no step of its own. */
+  forced: boolean[];
   /** For each new token the chosen one and the most likely, when asked for; else `null`. */
   logprobs: TokenLogprob[][] | null;
   /** With the first delta of the first output, as in {@link RequestOutput}, when asked for. */
@@ -403,6 +451,8 @@ export interface ModelInfo {
   vocab_size: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
+  /** The source of its chat template, or of that for conversations with tools where it has two; `null` without. */
+  chat_template: string | null;
   /** What it recommends to sample with; empty with `generation_config: "vllm"`. */
   defaults: SamplingDefaults;
   /** What products with quantised weights take activations as; a server does not tell. */

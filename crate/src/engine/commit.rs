@@ -1,12 +1,11 @@
 //! What a step's samples mean for its sequences: verify the draft, append, draft anew, count, let go of what ended.
 
-use web_time::Instant;
-
 use super::Engine;
 use super::sequence::SequenceOutput;
 use crate::metrics::IterationStats;
 use crate::program::{CORRUPTED, StepOutput};
 use crate::speculate::verify;
+use crate::{Error, ErrorCode};
 
 impl Engine {
     /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended.
@@ -78,54 +77,78 @@ impl Engine {
         now: f64,
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let Self { running, kv, sampler, tokenizer, metrics, tokens, vocab, longest, acceptance, .. } = self;
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, draft, mask, vocab, longest, acceptance, .. } =
+            self;
         let sequence = &mut running[index];
         let prompt_logprobs = sequence.prompt_logprobs.take();
         let mut output = SequenceOutput { id: sequence.id, prompt_logprobs, ..Default::default() };
 
+        let forced = sequence.take_forced();
         let (guess, depth) = sequence.take_guess();
-        let num_accepted = verify(&guess[..depth], tokens, |row| {
+        draft.clear();
+        draft.extend(forced.iter().chain(&guess[..depth]));
+        // Why there is no next token, where there is none.
+        let mut end: Option<Error> = None;
+        let num_accepted = verify(draft, tokens, |row| {
             let row = first_row + row;
             if step.tokens[row] == CORRUPTED {
+                end = Some(sequence.corrupted());
                 return None;
             }
             if sequence.counts.is_none() {
                 return Some(step.tokens[row]);
             }
             let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
-            Some(sequence.sample(logits, sampler, tokenizer, &mut output))
+            sequence.sample(logits, sampler, tokenizer, mask, &mut output).unwrap_or_else(|error| {
+                end = Some(error);
+                None
+            })
         });
-        let corrupted = tokens.len() == num_accepted;
+        let ended = tokens.len() == num_accepted;
+        // What a grammar forces is no guess: vLLM's counters of speculation know nothing of it.
+        let held = num_accepted.min(forced.len());
+        let num_guessed = num_accepted - held;
         if !guess.is_empty() {
             metrics.on_depth(depth);
         }
-        metrics.on_draft(depth, num_accepted);
-        sequence.recorder.on_draft(depth, num_accepted);
-        sequence.give_back(guess, tokens, acceptance);
+        metrics.on_draft(depth, num_guessed);
+        sequence.recorder.on_draft(depth, num_guessed);
+        if sequence.predicted() {
+            sequence.recorder.on_prediction(depth, num_guessed);
+        }
+        // Of a guess behind a forced token that did not hold, nothing is learnt.
+        let learnt = if held == forced.len() { &tokens[held..] } else { &[] };
+        sequence.give_back(guess, learnt, acceptance);
         sequence.computed = sequence.tokens.len() + num_accepted;
 
         for (i, &token) in tokens.iter().enumerate() {
-            output.draft_positions.push((i < num_accepted).then_some(i as u32));
+            output.draft_positions.push((held..num_accepted).contains(&i).then(|| (i - held) as u32));
+            output.forced.push(i < held);
             sequence.append(token, tokenizer, &mut output);
             if output.finish_reason.is_some() {
                 break;
             }
         }
-        if corrupted && output.finish_reason.is_none() {
-            sequence.end_corrupted(&mut output);
-            // Where the keys and values are to blame, no other prompt is to have them.
-            sequence.own_blocks().iter().for_each(|block| kv.forget(*block));
-            stats.corrupted_requests += 1;
+        if ended && output.finish_reason.is_none() {
+            if end.as_ref().is_some_and(|error| error.code == ErrorCode::CorruptedLogits) {
+                // Where the keys and values are to blame, no other prompt is to have them.
+                sequence.own_blocks().iter().for_each(|block| kv.forget(*block));
+                stats.corrupted_requests += 1;
+            }
+            sequence.end(end, &mut output);
         }
+        let num_forced = output.forced.iter().filter(|forced| **forced).count();
+        metrics.on_forced(num_forced);
+        sequence.recorder.on_forced(num_forced);
         output.cut_logprobs();
         if let Some(latency) = sequence.recorder.on_tokens(now, output.token_ids.len()) {
             metrics.on_tokens(latency);
         }
         stats.generation_tokens += output.token_ids.len();
-        if let (None, Some(speculation)) = (output.finish_reason, &mut sequence.speculation) {
-            let started = Instant::now();
-            speculation.propose(sequence.tokens.len(), *longest, self.capacity.positions);
-            metrics.on_proposal(started.elapsed().as_secs_f64());
+        if output.finish_reason.is_none()
+            && let Some(seconds) = sequence.propose(*longest, self.capacity.positions)
+        {
+            metrics.on_proposal(seconds);
         }
         output
     }

@@ -14,12 +14,13 @@ pub mod sequence;
 mod step;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use web_time::Instant;
 
 use crate::metrics::{Gauge, ParentRequest, Registry};
 use crate::program::{Batch, Capacity, Runner};
-use crate::sample::Sampler;
+use crate::sample::{Grammars, Mask, Sampler};
 use crate::speculate::{Bid, HoldRates, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
 use kv_cache::KvCache;
@@ -32,8 +33,10 @@ pub struct Engine {
     runner: Box<dyn Runner>,
     /// The runner's.
     capacity: Capacity,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
+    /// What compiles the grammars of requests, once there is one.
+    grammars: Option<Box<dyn Grammars>>,
     kv: KvCache,
     metrics: Registry,
     speculation: Option<SpeculativeConfig>,
@@ -63,8 +66,10 @@ pub struct Engine {
     /// The current step, and each running sequence's part of it. Kept for their memory.
     batch: Batch,
     shares: Vec<Share>,
-    /// The tokens a sequence got in the current step. Kept for its memory.
+    /// The tokens that a sequence got in the current step, its draft, and what a row may have. Kept for their memory.
     tokens: Vec<u32>,
+    draft: Vec<u32>,
+    mask: Mask,
 }
 
 /// A request with `n > 1` whose sequences have not all ended.
@@ -89,7 +94,8 @@ impl Engine {
             kv: KvCache::new(capacity.blocks, capacity.block_size, prefix_caching),
             runner,
             capacity,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
+            grammars: None,
             metrics,
             speculation: None,
             vocab,
@@ -110,6 +116,8 @@ impl Engine {
             batch: Batch::default(),
             shares: Vec::with_capacity(capacity.slots),
             tokens: Vec::new(),
+            draft: Vec::new(),
+            mask: Mask::default(),
         }
     }
 
@@ -151,8 +159,13 @@ impl Engine {
         self.costs.fix(table);
     }
 
+    /// What compiles grammars for requests added from now on.
+    pub fn set_grammars(&mut self, grammars: Box<dyn Grammars>) {
+        self.grammars = Some(grammars);
+    }
+
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 

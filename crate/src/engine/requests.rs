@@ -1,12 +1,13 @@
 //! Requests from their arrival to their end, each counted once.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::sequence::{Request, Sequence, SequenceOutput, Speculation, Waiting};
 use super::{Engine, Parent};
-use crate::config::SamplingParams;
+use crate::config::{SamplingParams, StructuredOutputs};
 use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
 use crate::program::BlockEntry;
+use crate::sample::Constraint;
 use crate::text::StopStrings;
 use crate::{Error, ErrorCode, Result};
 
@@ -15,8 +16,8 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid_prompt` for an empty prompt or a token outside the vocabulary, `prompt_too_long` when no token fits
-    /// after it or the cache can never hold it, `invalid_params` for ids outside the vocabulary, `queue_full` when more
-    /// would wait than may. Nothing is queued then.
+    /// after it or the cache can never hold it, `invalid_params` for ids outside the vocabulary or a grammar that does not
+    /// compile, `queue_full` when more would wait than may. Nothing is queued then.
     pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
         self.check_prompt(prompt)?;
         params.check_vocabulary(self.vocab)?;
@@ -24,7 +25,9 @@ impl Engine {
         let wanted = params.max_tokens.unwrap_or(capacity.positions);
         let max_len = prompt.len().saturating_add(wanted).min(capacity.positions);
         // Drafts may reach beyond the longest output.
-        let drafts = self.speculation.map_or(0, |c| c.num_speculative_tokens);
+        let prediction = params.prediction.as_deref().map(|text| self.predicted(text)).transpose()?;
+        let speculation = Speculation::new(self.speculation, prediction)?;
+        let drafts = speculation.as_ref().map_or(0, |s| s.config.num_speculative_tokens);
         let room = max_len.saturating_add(drafts).min(capacity.positions);
         let need = room.div_ceil(capacity.block_size);
         if need > self.kv.len() {
@@ -36,12 +39,14 @@ impl Engine {
         }
         self.check_queue(params.n)?;
         let bad_words_token_ids = self.bad_words(&params.bad_words)?;
+        let constraint = params.structured_outputs.as_ref().map(|outputs| self.compile(outputs)).transpose()?;
         let parent = (params.n > 1).then_some(self.next_id);
-        let request = Arc::new(Request {
+        let request = Rc::new(Request {
             parent,
             prompt: prompt.into(),
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
-            speculation: self.speculation.map(Speculation::new).transpose()?,
+            speculation,
+            constraint,
             params: SamplingParams { bad_words_token_ids, ..params.clone() },
             max_len,
             room,
@@ -75,6 +80,28 @@ impl Engine {
             found.extend(differs.then_some(within));
         }
         Ok(found)
+    }
+
+    /// The tokens of a predicted output, as far as any output can go.
+    fn predicted(&self, text: &str) -> Result<Vec<u32>> {
+        let most = self.tokenizer.max_bytes(self.capacity.positions);
+        if text.len() > most {
+            let message = format!(
+                "prediction has {} bytes, but max_model_len, {}, is at most {most} bytes of it; shorten it",
+                text.len(),
+                self.capacity.positions
+            );
+            return Err(Error::new(ErrorCode::InvalidParams, message));
+        }
+        self.tokenizer.encode_rest(text)
+    }
+
+    fn compile(&self, outputs: &StructuredOutputs) -> Result<Box<dyn Constraint>> {
+        let Some(grammars) = &self.grammars else {
+            let message = "structured_outputs needs a compiler of grammars, and this engine has none; set one first";
+            return Err(Error::new(ErrorCode::InvalidConfig, message));
+        };
+        grammars.compile(outputs)
     }
 
     fn check_queue(&mut self, n: usize) -> Result<()> {

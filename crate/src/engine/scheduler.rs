@@ -27,16 +27,17 @@ impl Engine {
             base += 1;
             match &sequence.speculation {
                 Some(speculation) if speculation.config.adaptive => {
+                    base += sequence.draft_len().0;
                     let gains = speculation.gains(&self.acceptance, price);
                     self.bids.extend(gains.map(|gain| Bid { sequence: index, gain }));
                 }
-                _ => base += sequence.draft().len(),
+                _ => base += sequence.draft_len().1,
             }
         }
         choose_bids(&self.costs, base, &mut self.bids);
         for (index, sequence) in self.running.iter_mut().enumerate() {
             if sequence.speculation.as_ref().is_some_and(|s| s.config.adaptive) {
-                sequence.trim_draft(self.bids.iter().filter(|bid| bid.sequence == index).count());
+                sequence.trim_guess(self.bids.iter().filter(|bid| bid.sequence == index).count());
             }
         }
     }
@@ -67,15 +68,15 @@ impl Engine {
             let samples = taken == pending;
             let scored = if scores { taken - usize::from(samples) } else { 0 };
             sequence.trim_draft(if samples { (spare - taken).min(room - others - scored - 1) } else { 0 });
-            let draft = sequence.draft();
-            let outputs = if samples { 1 + draft.len() } else { 0 };
-            let share = Share { rows: taken + draft.len(), outputs, scored };
+            let (_, drafted) = sequence.draft_len();
+            let outputs = if samples { 1 + drafted } else { 0 };
+            let share = Share { rows: taken + drafted, outputs, scored };
             let end = sequence.computed + share.rows;
             self.longest = self.longest.max(end);
 
             let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
             let slot = sequence.slot as u32;
-            for (place, token) in (sequence.computed..).zip(known.chain(draft)) {
+            for (place, token) in (sequence.computed..).zip(known.chain(sequence.draft())) {
                 let (output, prompt) = (scores || place + 1 >= sequence.tokens.len(), place < sequence.prompt_len);
                 self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }

@@ -1,13 +1,14 @@
 //! One sequence: its tokens, its blocks, its text, and when it ends.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::Serialize;
+use web_time::Instant;
 
 use crate::config::SamplingParams;
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
-use crate::sample::{Sampler, TokenCounts, TokenLogprob, needs_logits};
-use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Proposer, SpeculativeConfig};
+use crate::sample::{Constraint, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
+use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 use crate::{Error, ErrorCode, Result};
 
@@ -22,6 +23,8 @@ pub struct SequenceOutput {
     pub token_ids: Vec<u32>,
     /// For each new token its place in its step's draft, from 0, if it was drafted; null if the model alone gave it.
     pub draft_positions: Vec<Option<u32>>,
+    /// For each new token whether the request's grammar left no other and it was verified as a draft.
+    pub forced: Vec<bool>,
     /// For each new token the sampled one and the most likely; null unless asked for.
     pub logprobs: Option<Vec<Vec<Logprob>>>,
     /// With the first output: for each token of the prompt but the first the token itself and the most likely; null unless asked
@@ -63,6 +66,7 @@ impl SequenceOutput {
         self.text.push_str(&later.text);
         self.token_ids.extend(later.token_ids);
         self.draft_positions.extend(later.draft_positions);
+        self.forced.extend(later.forced);
         if let Some(logprobs) = later.logprobs {
             self.logprobs.get_or_insert_default().extend(logprobs);
         }
@@ -85,7 +89,11 @@ impl SequenceOutput {
 #[derive(Clone)]
 pub(super) struct Speculation {
     pub config: SpeculativeConfig,
-    proposer: NgramProposer,
+    /// None where a prediction is all there is.
+    proposer: Option<NgramProposer>,
+    prediction: Option<Prediction>,
+    /// Whether the guess is the prediction's.
+    predicted: bool,
     acceptance: Acceptance,
     /// What the proposer offers for the next step.
     guess: Vec<u32>,
@@ -94,10 +102,21 @@ pub(super) struct Speculation {
 }
 
 impl Speculation {
-    /// Speculation over a sequence without tokens.
-    pub fn new(config: SpeculativeConfig) -> Result<Self> {
-        let proposer = NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max)?;
-        Ok(Self { config, proposer, acceptance: Acceptance::default(), guess: Vec::new(), depth: 0 })
+    /// Speculation over a sequence without tokens, as configured, with a predicted output, or both; none without either.
+    pub fn new(config: Option<SpeculativeConfig>, prediction: Option<Vec<u32>>) -> Result<Option<Self>> {
+        if config.is_none() && prediction.is_none() {
+            return Ok(None);
+        }
+        let ngram = |config: SpeculativeConfig| NgramProposer::new(config.prompt_lookup_min, config.prompt_lookup_max);
+        Ok(Some(Self {
+            config: config.unwrap_or(SpeculativeConfig::PREDICTION),
+            proposer: config.map(ngram).transpose()?,
+            prediction: prediction.map(Prediction::new),
+            predicted: false,
+            acceptance: Acceptance::default(),
+            guess: Vec::new(),
+            depth: 0,
+        }))
     }
 
     /// The tokens that each token of the draft is expected to bring.
@@ -105,15 +124,22 @@ impl Speculation {
         self.acceptance.gains(all, price).take(self.depth)
     }
 
-    /// Guesses what follows `context_len` tokens; see [`DraftWindow::draft`] for `longest`.
-    pub fn propose(&mut self, context_len: usize, longest: usize, max_model_len: usize) {
+    /// Guesses what follows `context_len` tokens, the last of which are `tail`; see [`DraftWindow::draft`] for `longest`.
+    fn propose(&mut self, tail: &[u32], context_len: usize, longest: usize, max_model_len: usize) {
         let k = self.config.num_speculative_tokens;
-        if self.config.adaptive {
-            // vLLM's placeholders near the end of the context are rows that bring nothing.
-            let room = max_model_len.saturating_sub(context_len).saturating_sub(1);
-            self.proposer.propose(k.min(room), &mut self.guess);
-        } else {
-            DraftWindow { k, max_model_len }.draft(&self.proposer, context_len, longest, &mut self.guess);
+        // vLLM's placeholders near the end of the context are rows that bring nothing.
+        let most = k.min(max_model_len.saturating_sub(context_len).saturating_sub(1));
+        self.guess.clear();
+        if let Some(prediction) = &self.prediction {
+            prediction.propose_after(tail, most, &mut self.guess);
+        }
+        self.predicted = !self.guess.is_empty();
+        match &self.proposer {
+            Some(ngram) if !self.predicted && self.config.adaptive => ngram.propose_after(tail, most, &mut self.guess),
+            Some(ngram) if !self.predicted => {
+                DraftWindow { k, max_model_len }.draft(ngram, tail, context_len, longest, &mut self.guess);
+            }
+            _ => {}
         }
         self.depth = self.guess.len();
     }
@@ -129,6 +155,8 @@ pub(super) struct Request {
     pub stops: StopStrings,
     /// Without tokens so far.
     pub speculation: Option<Speculation>,
+    /// Without tokens so far.
+    pub constraint: Option<Box<dyn Constraint>>,
     /// Tokens at which a sequence ends.
     pub max_len: usize,
     /// Positions promised to a sequence: `max_len`, and the drafts that may reach beyond.
@@ -141,7 +169,7 @@ pub(super) struct Request {
 pub(super) struct Waiting {
     pub id: u64,
     pub seed: u64,
-    pub request: Arc<Request>,
+    pub request: Rc<Request>,
 }
 
 impl Waiting {
@@ -162,7 +190,7 @@ impl Request {
 /// A sequence between its admission and its end.
 pub struct Sequence {
     pub(super) id: u64,
-    pub(super) request: Arc<Request>,
+    pub(super) request: Rc<Request>,
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_len: usize,
     /// Positions whose keys and values are in the cache.
@@ -181,6 +209,11 @@ pub struct Sequence {
     /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
     pub(super) counts: Option<TokenCounts>,
     pub(super) speculation: Option<Speculation>,
+    /// What the output must fit, or why that cannot be told any more.
+    constraint: Option<Result<Box<dyn Constraint>>>,
+    /// The tokens that must come next, as far as the grammar tells, and how many of them are in the step's draft.
+    forced: Vec<u32>,
+    forced_depth: usize,
     pub(super) recorder: RequestRecorder,
     detokenizer: Detokenizer,
     stops: StopStrings,
@@ -194,9 +227,9 @@ impl Sequence {
         let Request { prompt, params, stops, speculation, .. } = &*request;
         let mut speculation = speculation.clone();
         if let Some(speculation) = &mut speculation {
-            speculation.proposer.extend(prompt);
+            speculation.proposer.iter_mut().for_each(|ngram| ngram.extend(prompt));
         }
-        Self {
+        let mut sequence = Self {
             id,
             prompt_len: prompt.len(),
             prompt_logprobs,
@@ -213,8 +246,13 @@ impl Sequence {
             detokenizer: Detokenizer::new(tokenizer, prompt, params.skip_special_tokens),
             stops: stops.clone(),
             speculation,
+            constraint: request.constraint.as_ref().map(|constraint| constraint.copy()),
+            forced: Vec::new(),
+            forced_depth: 0,
             request,
-        }
+        };
+        sequence.force();
+        sequence
     }
 
     /// The blocks that are its own.
@@ -222,16 +260,63 @@ impl Sequence {
         &self.blocks[self.given_back..]
     }
 
-    /// The draft tokens for the next step.
-    pub(super) fn draft(&self) -> &[u32] {
-        self.speculation.as_ref().map_or(&[], |s| &s.guess[..s.depth])
+    /// The draft tokens for the next step: those that the grammar forces, then what was guessed.
+    pub(super) fn draft(&self) -> impl Iterator<Item = &u32> {
+        let guess = self.speculation.as_ref().map_or(&[][..], |s| &s.guess[..s.depth]);
+        self.forced[..self.forced_depth].iter().chain(guess)
     }
 
-    /// Leaves at most `most` draft tokens.
+    /// How many of them are forced, and how many there are.
+    pub(super) fn draft_len(&self) -> (usize, usize) {
+        (self.forced_depth, self.forced_depth + self.speculation.as_ref().map_or(0, |s| s.depth))
+    }
+
+    /// Leaves at most `most` draft tokens, the forced ones first. A guess follows all of these or is none.
     pub(super) fn trim_draft(&mut self, most: usize) {
+        self.forced_depth = self.forced.len().min(most);
+        self.trim_guess(most - self.forced_depth);
+    }
+
+    /// Leaves at most `most` tokens of the guess.
+    pub(super) fn trim_guess(&mut self, most: usize) {
         if let Some(speculation) = &mut self.speculation {
             speculation.depth = speculation.depth.min(most);
         }
+    }
+
+    /// Looks up which tokens the grammar forces next. What fails here fails again at the next mask, where it is told.
+    fn force(&mut self) {
+        self.forced.clear();
+        if let Some(Ok(constraint)) = &mut self.constraint {
+            // Drafts as far as the output may go, but for the step's last token, which is sampled.
+            let most = (self.request.max_len - self.tokens.len()).saturating_sub(1);
+            self.forced = constraint.forced(most).unwrap_or_default();
+        }
+        self.forced_depth = self.forced.len();
+    }
+
+    /// Drafts what follows: what the grammar forces, then a guess, as far as the grammar allows it. See [`DraftWindow::draft`]
+    /// for `longest`; gives how long the guess took.
+    pub(super) fn propose(&mut self, longest: usize, max_model_len: usize) -> Option<f64> {
+        self.force();
+        let speculation = self.speculation.as_mut()?;
+        let started = Instant::now();
+        speculation.propose(&self.forced, self.tokens.len() + self.forced.len(), longest, max_model_len);
+        let seconds = started.elapsed().as_secs_f64();
+        if let Some(Ok(constraint)) = &mut self.constraint
+            && !speculation.guess.is_empty()
+        {
+            let whole = [self.forced.as_slice(), &speculation.guess].concat();
+            let allowed = constraint.validate(&whole).unwrap_or(0);
+            speculation.guess.truncate(allowed.saturating_sub(self.forced.len()));
+            speculation.depth = speculation.guess.len();
+        }
+        Some(seconds)
+    }
+
+    /// Whether the guess is out of the request's prediction.
+    pub(super) fn predicted(&self) -> bool {
+        self.speculation.as_ref().is_some_and(|s| s.predicted)
     }
 
     /// The guess and how many tokens of it are the draft, to hold beside the sequence.
@@ -257,35 +342,61 @@ impl Sequence {
         scores.push(sampler.score(logits, self.tokens[place], n as usize).into_iter().map(decoded).collect());
     }
 
-    /// Samples the token after all those so far from its row of logits, which is overwritten.
+    /// Takes the forced tokens of the draft out of the sequence.
+    pub(super) fn take_forced(&mut self) -> Vec<u32> {
+        self.forced.truncate(std::mem::take(&mut self.forced_depth));
+        std::mem::take(&mut self.forced)
+    }
+
+    /// Samples the token after all those so far from its row of logits, which is overwritten. None where its grammar allows
+    /// no more.
+    ///
+    /// # Errors
+    /// `grammar_failed`.
     pub(super) fn sample(
         &mut self,
         logits: &mut [f32],
         sampler: &mut Sampler,
         tokenizer: &Tokenizer,
+        mask: &mut Mask,
         output: &mut SequenceOutput,
-    ) -> u32 {
-        let Some(counts) = &mut self.counts else { return 0 };
+    ) -> Result<Option<u32>> {
+        let Some(counts) = &mut self.counts else { return Ok(Some(0)) };
         let position = (self.prompt_len + counts.output().len()) as u32;
-        let sampled = sampler.sample(logits, &self.request.params, counts, self.seed, position);
+        let sampled = match &mut self.constraint {
+            Some(Ok(constraint)) => {
+                constraint.mask(mask)?;
+                if mask.is_empty() {
+                    return Ok(None);
+                }
+                let sampled = sampler.sample(logits, &self.request.params, counts, self.seed, position, Some(mask));
+                constraint.commit(sampled.token)?;
+                sampled
+            }
+            Some(Err(error)) => return Err(error.clone()),
+            None => sampler.sample(logits, &self.request.params, counts, self.seed, position, None),
+        };
         counts.push(sampled.token);
         if let Some(logprobs) = sampled.logprobs {
             let decoded = |id| tokenizer.decode(&[id], false);
             let named = logprobs.into_iter().map(|token| Logprob { decoded_token: decoded(token.token_id), token });
             output.logprobs.get_or_insert_default().push(named.collect());
         }
-        sampled.token
+        Ok(Some(sampled.token))
     }
 
     /// Appends a sampled token; sets `output.finish_reason` when it is the last.
     pub(super) fn append(&mut self, token: u32, tokenizer: &Tokenizer, output: &mut SequenceOutput) {
         self.tokens.push(token);
         if let Some(speculation) = &mut self.speculation {
-            speculation.proposer.extend(&[token]);
+            speculation.proposer.iter_mut().for_each(|ngram| ngram.extend(&[token]));
+            speculation.prediction.iter_mut().for_each(|prediction| prediction.extend(&[token]));
         }
         output.token_ids.push(token);
-        let may_stop = self.tokens.len() - self.prompt_len >= self.request.params.min_tokens;
-        let is_eos = !self.request.params.ignore_eos && tokenizer.eos_ids().contains(&token);
+        // A grammar allows it where the output is complete, and then nothing more.
+        let completes = self.constraint.is_some() && tokenizer.eos_ids().contains(&token);
+        let may_stop = completes || self.tokens.len() - self.prompt_len >= self.request.params.min_tokens;
+        let is_eos = completes || (!self.request.params.ignore_eos && tokenizer.eos_ids().contains(&token));
         let is_stop = self.request.params.stop_token_ids.contains(&token);
         let stops = may_stop && (is_eos || is_stop);
         // The token that stops is among the ids; as text it is what a stop string is.
@@ -310,15 +421,20 @@ impl Sequence {
         }
     }
 
-    /// Ends it at a row of logits that hold a NaN or an infinity.
-    pub(super) fn end_corrupted(&mut self, output: &mut SequenceOutput) {
+    /// That a row of logits holds a NaN or an infinity.
+    pub(super) fn corrupted(&self) -> Error {
         let message = format!(
             "the logits behind token {} of this sequence hold a NaN or an infinity, so there is no next token; the \
              model's file is damaged or overflows on this adapter: load another file or quantisation of it",
             self.tokens.len()
         );
-        output.finish_reason = Some(FinishReason::Error);
-        output.error = Some(Error::new(ErrorCode::CorruptedLogits, message));
+        Error::new(ErrorCode::CorruptedLogits, message)
+    }
+
+    /// Ends it without a further token: with an error, or since its grammar allows none.
+    pub(super) fn end(&mut self, error: Option<Error>, output: &mut SequenceOutput) {
+        output.finish_reason = Some(if error.is_some() { FinishReason::Error } else { FinishReason::Stop });
+        output.error = error;
         self.flush_text(output);
     }
 

@@ -7,7 +7,7 @@ use crate::cpu::{CpuRunner, Kernels, SharedKernels, reserve};
 use crate::gpu::weights::DeviceWords;
 use crate::gpu::{Gpu, Plan};
 use crate::model::{Arrangement, Limits};
-use crate::program::{CacheType, Capacity, Numerics, Parameter, Precision, Program, Runner};
+use crate::program::{Capacity, Numerics, Parameter, Precision, Program, Runner};
 use crate::{Error, ErrorCode, Result};
 
 /// A device with memory for parameters, and the runner that it has. Cloning it names the same device.

@@ -144,6 +144,7 @@ impl LlmLoader {
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
             has_chat_template: templates.own.is_ok(),
+            chat_template: templates.source.clone(),
             defaults,
             precision: self.config.precision.name(),
         };

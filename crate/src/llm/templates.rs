@@ -9,6 +9,8 @@ pub(super) struct Templates {
     pub own: Result<ChatTemplate>,
     /// The one for conversations with tools, where the model has two.
     with_tools: Option<Result<ChatTemplate>>,
+    /// The source of the one for conversations with tools.
+    pub source: Option<String>,
     bos: String,
     eos: String,
 }
@@ -19,7 +21,10 @@ impl Templates {
         let message =
             "the model has no chat template; give chat_template, or call generate with a prompt in its own format";
         let none = Err(Error::new(ErrorCode::UnsupportedModel, message));
-        let mut templates = Self { own: none, with_tools: None, bos: facts.bos.clone(), eos: facts.eos.clone() };
+        let source =
+            given.map(str::to_owned).or_else(|| facts.tool_template.clone()).or_else(|| facts.template.clone());
+        let mut templates =
+            Self { own: none, with_tools: None, source, bos: facts.bos.clone(), eos: facts.eos.clone() };
         if let Some(source) = given {
             templates.own = Ok(templates.of_caller(source, ErrorCode::InvalidConfig)?);
             return Ok(templates);

@@ -20,6 +20,7 @@ pub(super) enum Counter {
     FinishedAbort,
     FinishedError,
     ReadbackBytes,
+    ForcedTokens,
     /// What vLLM reports and this engine has no occasion to count. Stays zero; keep it last.
     Never,
 }
@@ -237,6 +238,11 @@ pub(super) const CATALOG: &[Entry] = &[
         "What the GPU spent on a step, on adapters with timestamp queries.",
     ),
     histogram("embergram:draft_time_seconds", H::DraftTime, "Proposing the draft tokens of one step of a request."),
+    counter(
+        "embergram:forced_tokens",
+        C::ForcedTokens,
+        "Output tokens to which a grammar left no other, verified in the step of the token before.",
+    ),
     histogram(
         "embergram:draft_depth",
         H::Depth,

@@ -137,6 +137,11 @@ impl Registry {
         self.observe(Hist::Depth, depth as f64);
     }
 
+    /// A step of a request had so many tokens that its grammar forced, beside its drafts.
+    pub fn on_forced(&mut self, num_forced: usize) {
+        self.add(Counter::ForcedTokens, num_forced);
+    }
+
     /// A proposal took so long.
     pub fn on_proposal(&mut self, seconds: f64) {
         self.observe(Hist::DraftTime, seconds);

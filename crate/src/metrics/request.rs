@@ -85,6 +85,12 @@ pub struct RequestMetrics {
     pub num_cached_tokens: usize,
     /// Output tokens.
     pub num_generation_tokens: usize,
+    /// Those of them to which a grammar left no other, and which took no step of their own.
+    pub num_forced_tokens: usize,
+    /// Draft tokens out of the request's prediction that were accepted, and those that were not.
+    pub num_accepted_prediction_tokens: usize,
+    /// See there.
+    pub num_rejected_prediction_tokens: usize,
     /// How often it was put back into the queue.
     pub num_preemptions: usize,
     /// When the request came.
@@ -172,6 +178,18 @@ impl RequestRecorder {
         }
         histogram[num_accepted.min(num_draft)] += 1;
         self.num_draft_tokens += num_draft as u64;
+    }
+
+    /// The draft of a step was out of the request's prediction; see [`on_draft`](Self::on_draft).
+    pub fn on_prediction(&mut self, num_draft: usize, num_accepted: usize) {
+        let num_accepted = num_accepted.min(num_draft);
+        self.metrics.num_accepted_prediction_tokens += num_accepted;
+        self.metrics.num_rejected_prediction_tokens += num_draft - num_accepted;
+    }
+
+    /// A step had so many tokens that its grammar forced, after the cut.
+    pub fn on_forced(&mut self, num_forced: usize) {
+        self.metrics.num_forced_tokens += num_forced;
     }
 
     /// A step yielded `num_tokens` of its tokens, after the cut: what its caller waited for them; none for no tokens.

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+use super::constraint::Mask;
 use super::counts::TokenCounts;
 use crate::config::SamplingParams;
 
@@ -18,6 +19,15 @@ pub(super) fn sanitize(logits: &mut [f32]) {
 
 fn finite(x: f32) -> f32 {
     if x.is_nan() { MASK } else { x.clamp(MASK, f32::MAX) }
+}
+
+/// Leaves the tokens of the mask alone.
+pub(super) fn keep(logits: &mut [f32], mask: &Mask) {
+    for (token, logit) in (0..).zip(logits) {
+        if !mask.allows(token) {
+            *logit = MASK;
+        }
+    }
 }
 
 /// The processors that may change the most likely token: masking all but `allowed_token_ids`, and the ends of `bad_words`;

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::constraint::Mask;
 use super::counts::TokenCounts;
-use super::logits::{MASK, adjust, descending, narrow, penalises, sanitize};
+use super::logits::{MASK, adjust, descending, keep, narrow, penalises, sanitize};
 use super::rng::{Noise, gumbel_bound, to_gumbel};
 use crate::config::SamplingParams;
 
@@ -38,7 +39,7 @@ pub struct Sampler {
 }
 
 /// Whether a request's rows must come to this sampler. False exactly when the first largest raw logit is the answer,
-/// which the GPU finds by itself: greedy, with no bias, penalty, `logprobs` or `min_tokens`.
+/// which the GPU finds by itself: greedy, with no bias, penalty, `logprobs`, `min_tokens` or `structured_outputs`.
 pub fn needs_logits(params: &SamplingParams) -> bool {
     !params.is_greedy()
         || penalises(params)
@@ -47,6 +48,7 @@ pub fn needs_logits(params: &SamplingParams) -> bool {
         || params.min_tokens > 0
         || params.allowed_token_ids.is_some()
         || !params.bad_words.is_empty()
+        || params.structured_outputs.is_some()
 }
 
 impl Sampler {
@@ -56,7 +58,8 @@ impl Sampler {
     }
 
     /// Chooses the token at `position` from its row of logits, which is overwritten. `counts` holds the tokens before
-    /// it. If everything is masked, or the row is empty, the token is 0.
+    /// it. A `mask` leaves other tokens out before all else, and what leaves out all of its tokens, such as `min_tokens` where
+    /// an output is complete, leaves its first. If everything is masked without one, or the row is empty, the token is 0.
     pub fn sample(
         &mut self,
         logits: &mut [f32],
@@ -64,11 +67,15 @@ impl Sampler {
         counts: &TokenCounts,
         seed: u64,
         position: u32,
+        mask: Option<&Mask>,
     ) -> Sampled {
         sanitize(logits);
         if params.logprobs.is_some() {
             self.raw.clear();
             self.raw.extend_from_slice(logits);
+        }
+        if let Some(mask) = mask {
+            keep(logits, mask);
         }
         adjust(logits, params, counts, &self.eos_token_ids);
         let token = if params.is_greedy() {
@@ -76,6 +83,10 @@ impl Sampler {
         } else {
             narrow(logits, params, &mut self.ids);
             gumbel_argmax(logits, seed, position)
+        };
+        let token = match mask {
+            Some(mask) if !mask.allows(token) => mask.first(logits.len()).unwrap_or(token),
+            _ => token,
         };
         let logprobs = params.logprobs.map(|n| self.logprobs(token, n as usize));
         Sampled { token, logprobs }
@@ -153,12 +164,13 @@ fn gumbel_argmax(logits: &[f32], seed: u64, position: u32) -> u32 {
 mod tests {
     use super::super::rng::gumbel;
     use super::*;
+    use crate::config::StructuredOutputs;
     use proptest::prelude::*;
 
     const ROW: [f32; 8] = [1.5, -0.5, 2.0, 0.0, 1.0, -3.0, 1.9, 0.7];
 
     fn sample(row: &[f32], params: &SamplingParams, seed: u64, position: u32) -> Sampled {
-        Sampler::default().sample(&mut row.to_vec(), params, &TokenCounts::default(), seed, position)
+        Sampler::default().sample(&mut row.to_vec(), params, &TokenCounts::default(), seed, position, None)
     }
 
     /// Pearson's statistic of many samples against `softmax(ROW / T)` over the tokens in `kept`.
@@ -169,7 +181,7 @@ mod tests {
         let (mut sampler, counts, mut seen) = (Sampler::default(), TokenCounts::default(), [0u32; 8]);
         for i in 0..draws {
             let (seed, position) = (u64::from(i % 7), i / 7);
-            seen[sampler.sample(&mut ROW.clone(), params, &counts, seed, position).token as usize] += 1;
+            seen[sampler.sample(&mut ROW.clone(), params, &counts, seed, position, None).token as usize] += 1;
         }
         assert_eq!(kept.iter().map(|&t| seen[t]).sum::<u32>(), draws, "a masked token was sampled: {seen:?}");
         let statistic: f64 = kept
@@ -251,9 +263,37 @@ mod tests {
         let params = SamplingParams { temperature: 0.0, min_tokens: 1, ..Default::default() };
         let mut sampler = Sampler::new([2]);
         let mut counts = TokenCounts::new(&[1]);
-        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 0).token, 6);
+        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 0, None).token, 6);
         counts.push(6);
-        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 1).token, 2);
+        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 1, None).token, 2);
+    }
+
+    #[test]
+    fn a_mask_comes_before_all_else() {
+        let mask = Mask { words: vec![1 << 3 | 1 << 4 | 1 << 5] };
+        let mut sampler = Sampler::new([5]);
+        let mut sample = |params: &SamplingParams, mask: &Mask, seed| {
+            sampler.sample(&mut ROW.clone(), params, &TokenCounts::default(), seed, 0, Some(mask)).token
+        };
+        let greedy = SamplingParams { temperature: 0.0, ..Default::default() };
+        assert_eq!(sample(&greedy, &mask, 0), 4);
+        // A bias lifts none that the mask leaves out.
+        assert_eq!(
+            sample(&SamplingParams { logit_bias: [(2, 100.0), (3, 90.0)].into(), ..greedy.clone() }, &mask, 0),
+            3
+        );
+        // `top_k` and `top_p` choose among what the mask leaves.
+        let narrow = SamplingParams { top_k: 1, top_p: 0.1, ..Default::default() };
+        assert!((0..50).all(|seed| sample(&narrow, &mask, seed) == 4));
+        let seen: std::collections::BTreeSet<u32> =
+            (0..500).map(|seed| sample(&SamplingParams::default(), &mask, seed)).collect();
+        assert_eq!(seen, [3, 4, 5].into());
+        // An output that is complete ends, however short it is.
+        let end = Mask { words: vec![1 << 5] };
+        for temperature in [0.0, 1.0] {
+            let params = SamplingParams { temperature, min_tokens: 9, ..Default::default() };
+            assert_eq!(sample(&params, &end, 1), 5);
+        }
     }
 
     #[test]
@@ -270,7 +310,11 @@ mod tests {
             SamplingParams { logprobs: Some(0), ..greedy.clone() },
             SamplingParams { allowed_token_ids: Some(vec![1]), ..greedy.clone() },
             SamplingParams { bad_words: vec!["x".into()], ..greedy.clone() },
-            SamplingParams { min_tokens: 1, ..greedy },
+            SamplingParams { min_tokens: 1, ..greedy.clone() },
+            SamplingParams {
+                structured_outputs: StructuredOutputs::from_json(&serde_json::json!({ "regex": "a" })).ok(),
+                ..greedy
+            },
         ] {
             assert!(needs_logits(&params), "{params:?}");
         }
@@ -286,8 +330,8 @@ mod tests {
             let first = sample(&row, &params, seed, position);
             // A sampler that has just served another row gives the same.
             let mut used = Sampler::default();
-            used.sample(&mut vec![0.5; other], &params, &counts, 1, 2);
-            prop_assert_eq!(used.sample(&mut row.clone(), &params, &counts, seed, position), first);
+            used.sample(&mut vec![0.5; other], &params, &counts, 1, 2, None);
+            prop_assert_eq!(used.sample(&mut row.clone(), &params, &counts, seed, position, None), first);
         }
 
         #[test]

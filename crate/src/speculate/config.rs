@@ -29,6 +29,10 @@ const DEFAULT_AUTO_MAX: usize = 8;
 const DEFAULT_LOOKUP: usize = 5;
 
 impl SpeculativeConfig {
+    /// For a request with a prediction, where nothing else is configured: as many tokens as pay.
+    pub const PREDICTION: Self =
+        Self { num_speculative_tokens: 8, adaptive: true, prompt_lookup_min: 1, prompt_lookup_max: 1 };
+
     /// The only method.
     pub const METHOD: &'static str = "ngram";
 

@@ -15,7 +15,8 @@ pub struct DraftWindow {
 const PLACEHOLDER: u32 = 0;
 
 impl DraftWindow {
-    /// Puts into `out` (cleared first) the draft tokens for the next step of a sequence that holds `context_len` tokens.
+    /// Puts into `out` (cleared first) the draft tokens for the next step of a sequence that holds `context_len` tokens, of which
+    /// those of `tail` are sure to come but are not the proposer's yet.
     ///
     /// `longest` is the length of the longest sequence of the step before, that step's draft tokens among it and its
     /// samples not. Three rules of vLLM's, held to its recording with a small `max_model_len`:
@@ -25,13 +26,20 @@ impl DraftWindow {
     /// - The proposer offers no more than `max_model_len - context_len` tokens.
     /// - The scheduler keeps those that leave a place for the bonus token, so that the last steps before the end draft
     ///   at most 3, 2, 1 and 0.
-    pub fn draft(&self, proposer: &impl Proposer, context_len: usize, longest: usize, out: &mut Vec<u32>) {
+    pub fn draft(
+        &self,
+        proposer: &impl Proposer,
+        tail: &[u32],
+        context_len: usize,
+        longest: usize,
+        out: &mut Vec<u32>,
+    ) {
         let room = self.max_model_len.saturating_sub(context_len);
         if longest.saturating_add(self.k) > self.max_model_len {
             out.clear();
             out.resize(self.k.min(room), PLACEHOLDER);
         } else {
-            proposer.propose(self.k.min(room), out);
+            proposer.propose_after(tail, self.k.min(room), out);
         }
         out.truncate(room.saturating_sub(1));
     }
@@ -46,7 +54,7 @@ mod tests {
     impl Proposer for Sevens {
         fn extend(&mut self, _: &[u32]) {}
 
-        fn propose(&self, max_draft: usize, out: &mut Vec<u32>) {
+        fn propose_after(&self, _: &[u32], max_draft: usize, out: &mut Vec<u32>) {
             out.clear();
             out.resize(max_draft, 7);
         }
@@ -67,7 +75,7 @@ mod tests {
             (100, usize::MAX, vec![]),
         ] {
             let mut out = vec![99];
-            window.draft(&Sevens, context_len, longest, &mut out);
+            window.draft(&Sevens, &[], context_len, longest, &mut out);
             assert_eq!(out, expected, "context {context_len}, longest {longest}");
         }
     }

@@ -11,6 +11,7 @@ mod cost;
 mod depth;
 mod draft;
 mod ngram;
+mod prediction;
 mod verify;
 
 pub use config::SpeculativeConfig;
@@ -18,6 +19,7 @@ pub use cost::{StepCost, StepCosts};
 pub use depth::{Acceptance, Bid, HoldRates, choose_bids};
 pub use draft::DraftWindow;
 pub use ngram::NgramProposer;
+pub use prediction::Prediction;
 pub use verify::verify;
 
 /// What guesses the tokens that follow a sequence. One value serves one sequence.
@@ -26,5 +28,10 @@ pub trait Proposer {
     fn extend(&mut self, tokens: &[u32]);
 
     /// Puts at most `max_draft` guessed tokens into `out`, which is cleared first. Empty: no guess this time.
-    fn propose(&self, max_draft: usize, out: &mut Vec<u32>);
+    fn propose(&self, max_draft: usize, out: &mut Vec<u32>) {
+        self.propose_after(&[], max_draft, out);
+    }
+
+    /// The same, were these tokens to follow first.
+    fn propose_after(&self, tail: &[u32], max_draft: usize, out: &mut Vec<u32>);
 }

@@ -88,6 +88,30 @@ impl NgramProposer {
         }
     }
 
+    /// The longest match of the last tokens, were `tail` to follow: [`push`](Self::push) without a trace. Places that reach
+    /// into the tail are not among those looked at.
+    fn find(&self, tail: &[u32]) -> Option<Match> {
+        let mut best = None;
+        let mut node = ROOT;
+        let last = tail.iter().rev().chain(self.tokens.iter().rev());
+        for (depth, &before) in last.take(self.max).enumerate() {
+            let Node { first_end, once } = self.nodes[node as usize];
+            if once {
+                // It has no child yet: its one occurrence is looked at.
+                let start = first_end.checked_sub(depth);
+                if start.is_none_or(|start| self.tokens[start] != before) {
+                    break;
+                }
+                best = Some(Match { n: depth + 1, end: first_end });
+                continue;
+            }
+            let Some(&child) = self.children.get(&(node, before)) else { break };
+            best = Some(Match { n: depth + 1, end: self.nodes[child as usize].first_end });
+            node = child;
+        }
+        best
+    }
+
     fn add_child(&mut self, node: u32, before: u32, first_end: usize) {
         self.children.insert((node, before), self.nodes.len() as u32);
         self.nodes.push(Node { first_end, once: true });
@@ -101,9 +125,10 @@ impl Proposer for NgramProposer {
         }
     }
 
-    fn propose(&self, max_draft: usize, out: &mut Vec<u32>) {
+    fn propose_after(&self, tail: &[u32], max_draft: usize, out: &mut Vec<u32>) {
         out.clear();
-        if let Some(Match { n, end }) = self.best
+        let best = if tail.is_empty() { self.best } else { self.find(tail) };
+        if let Some(Match { n, end }) = best
             && n >= self.min
         {
             let following = &self.tokens[end + 1..];
@@ -134,7 +159,38 @@ mod tests {
         out
     }
 
+    /// The same of a text that `tail` would follow: places that end in it are none.
+    fn scan_after(tokens: &[u32], tail: &[u32], min: usize, max: usize, max_draft: usize) -> Vec<u32> {
+        let whole = [tokens, tail].concat();
+        for n in (min..=max.min(whole.len())).rev() {
+            let suffix = &whole[whole.len() - n..];
+            if let Some(start) = tokens.windows(n).position(|window| window == suffix) {
+                return tokens[start + n..].iter().copied().take(max_draft).collect();
+            }
+        }
+        Vec::new()
+    }
+
     proptest! {
+        #[test]
+        fn what_would_follow_is_looked_up_too(
+            alphabet in 1u32..5,
+            raw in prop::collection::vec(any::<u32>(), 0..80),
+            tail in prop::collection::vec(0u32..5, 1..6),
+            min in 1usize..5,
+            more in 0usize..8,
+            max_draft in 0usize..7,
+        ) {
+            let mut proposer = NgramProposer::new(min, min + more).unwrap();
+            let tokens: Vec<u32> = raw.iter().map(|token| token % alphabet).collect();
+            proposer.extend(&tokens);
+            let before = draft(&proposer, max_draft);
+            let mut out = vec![99];
+            proposer.propose_after(&tail, max_draft, &mut out);
+            prop_assert_eq!(out, scan_after(&tokens, &tail, min, min + more, max_draft));
+            prop_assert_eq!(draft(&proposer, max_draft), before);
+        }
+
         #[test]
         fn agrees_with_the_scan_after_every_token(
             alphabet in 1u32..5,

@@ -12,6 +12,7 @@ mod python;
 mod sentencepiece;
 pub mod stop;
 pub mod tokenizer;
+mod vocabulary;
 
 pub use chat_input::{Message, RenderOptions, TemplateValue};
 pub use chat_template::ChatTemplate;

@@ -1,6 +1,8 @@
 //! What tests with a model on a real adapter share. All but `native` runs in a browser as well.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod grammars;
 pub mod lossless;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -8,6 +10,7 @@ pub mod quant;
 pub mod random;
 pub mod requests;
 pub mod rows;
+pub mod schemas;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{On, finish, full, gpu, load, read, tiny};

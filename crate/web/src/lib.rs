@@ -7,13 +7,15 @@
 mod trap;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use embergram::config::{ChatOptions, LlmConfig};
 use embergram::cpu::{PageKernels, PageMemory};
 use embergram::gpu::Gpu;
 use embergram::llm::Cpu;
+use embergram::sample::{PageGrammars, PageModule};
 use embergram::speculate::SpeculativeConfig;
-use embergram::text::{Message, TemplateValue, well_formed};
+use embergram::text::{Message, TemplateValue, Tokenizer, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
 use js_sys::{JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
@@ -247,6 +249,20 @@ impl Engine {
         self.0.call_async(async |llm| llm.check_again().await).await.map_err(thrown)
     }
 
+    /// The model's vocabulary and tokenizer, which may be used while anything else of the engine is.
+    pub fn words(&mut self) -> Thrown<Words> {
+        self.call(|llm| Ok(Words(llm.tokenizer().clone())))
+    }
+
+    /// What compiles the grammars of requests to come.
+    #[wasm_bindgen(js_name = setGrammars)]
+    pub fn set_grammars(&mut self, module: PageModule) -> Thrown<()> {
+        self.call(|llm| {
+            llm.set_grammars(Box::new(PageGrammars::new(module)));
+            Ok(())
+        })
+    }
+
     /// Queues a prompt of token ids; returns the ids of its `n` sequences.
     pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<JsValue> {
         self.call(|llm| {
@@ -334,5 +350,23 @@ impl Engine {
             llm.reset_metrics();
             Ok(())
         })
+    }
+}
+
+/// A model's vocabulary and tokenizer, for its grammars.
+#[wasm_bindgen]
+pub struct Words(Arc<Tokenizer>);
+
+#[wasm_bindgen]
+impl Words {
+    /// All tokens, in the form that the grammars' module takes.
+    pub fn vocabulary(&self) -> Thrown<Vec<u8>> {
+        attempt(|| self.0.vocabulary()).map_err(thrown)
+    }
+
+    /// The ids of a text, UTF-8, that goes on from another; none where it is no text.
+    pub fn tokenize(&self, text: &[u8]) -> Thrown<Vec<u32>> {
+        let ids = || str::from_utf8(text).ok().and_then(|text| self.0.encode_rest(text).ok()).unwrap_or_default();
+        attempt(ids).map_err(thrown)
     }
 }

@@ -6,6 +6,7 @@ import { ratio } from "../stats.js";
 import type { CompletionOutput, Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
 import { VERSION } from "../version.js";
 import { chatLogprobs, completionLogprobs, promptLogprobs, TokenNames, type Texts } from "./logprobs.js";
+import { predictionDetails } from "./prediction.js";
 import type { Request, Target } from "./request.js";
 import type { ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk, CompletionUsage, ResponseMetrics } from "./types.js";
 
@@ -35,7 +36,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
     const read = request.extension.reader().whole(output.text);
     const names = new TokenNames(backend, request.namesAreIds, known);
     const logprobs = await logprobsOf(output, names, request);
-    const { content, ...more } = read.message as { content: string | null };
+    const { content, ...more } = read.message;
     choices.push({
       index: output.index,
       message: {
@@ -51,7 +52,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
   }
   const answer = {
     id: head.id, object: "chat.completion", created: head.created, model: head.model, choices, service_tier: null,
-    system_fingerprint: FINGERPRINT, usage: usageOf(outputs), prompt_logprobs: await scores(outputs[0]!, new TokenNames(backend, false, known)),
+    system_fingerprint: FINGERPRINT, usage: usageOf(outputs, request), prompt_logprobs: await scores(outputs[0]!, new TokenNames(backend, false, known)),
     prompt_token_ids: request.returnTokenIds ? request.prompts[0]! : null, prompt_text: await promptText(backend, request),
     ...NO_TRANSFER, metrics: metricsOf(outputs),
   };
@@ -98,7 +99,7 @@ export async function* chatChunks(backend: Backend, request: Request, head: Head
     }, request.usage === "none" && finished ? { system_fingerprint: FINGERPRINT } : {}, state.tokens);
   }
   if (request.usage !== "none") {
-    yield lastChunk({ id: head.id, object: "chat.completion.chunk" as const, created: head.created, model: head.model }, outputs);
+    yield lastChunk({ id: head.id, object: "chat.completion.chunk" as const, created: head.created, model: head.model }, outputs, request);
   }
 }
 
@@ -127,7 +128,7 @@ export async function complete(backend: Backend, request: Request, head: Head, o
   }
   const answer = {
     id: head.id, object: "text_completion" as const, created: head.created, model: head.model, choices, service_tier: null,
-    system_fingerprint: FINGERPRINT, usage: usageOf(outputs), ...NO_TRANSFER, metrics: metricsOf(outputs),
+    system_fingerprint: FINGERPRINT, usage: usageOf(outputs, request), ...NO_TRANSFER, metrics: metricsOf(outputs),
   };
   return answer;
 }
@@ -164,7 +165,7 @@ export async function* completionChunks(backend: Backend, request: Request, head
       ...(request.usage === "none" && finish_reason && { system_fingerprint: FINGERPRINT }),
     };
   }
-  if (request.usage !== "none") yield lastChunk(first, outputs);
+  if (request.usage !== "none") yield lastChunk(first, outputs, request);
 }
 
 /** How likely the prompt of an output was, where that is known. */
@@ -181,9 +182,10 @@ async function logprobsOf({ logprobs }: Pick<Delta, "logprobs">, names: TokenNam
 /** vLLM's fields of clusters. */
 const NO_TRANSFER = { kv_transfer_params: null, ec_transfer_params: null };
 
-function lastChunk<T extends object>(first: T, outputs: readonly RequestOutput[]) {
+function lastChunk<T extends object>(first: T, outputs: readonly RequestOutput[], request: Request) {
   const metrics = metricsOf(outputs);
-  const { completion_tokens_details: _, ...usage } = usageOf(outputs);
+  const { completion_tokens_details: details, ...own } = usageOf(outputs, request);
+  const usage = { ...own, ...(details && { completion_tokens_details: details }) };
   return { ...first, choices: [], usage, system_fingerprint: FINGERPRINT, ...(metrics && { metrics }) };
 }
 
@@ -217,11 +219,11 @@ function usage(prompt_tokens: number, completion_tokens: number) {
   return { prompt_tokens, total_tokens: prompt_tokens + completion_tokens, completion_tokens };
 }
 
-function usageOf(outputs: readonly RequestOutput[]): CompletionUsage & { completion_tokens_details: null } {
+function usageOf(outputs: readonly RequestOutput[], { params }: Request): CompletionUsage {
   const own = usage(sum(outputs.map((o) => o.prompt_token_ids.length)), sum(choicesOf(outputs).map((choice) => choice.token_ids.length)));
   // What n choices of one prompt share is counted once, as the prompt is.
   const cached_tokens = sum(outputs.map((o) => o.metrics?.num_cached_tokens ?? 0));
-  return { ...own, prompt_tokens_details: { cached_tokens }, completion_tokens_details: null };
+  return { ...own, prompt_tokens_details: { cached_tokens }, completion_tokens_details: params.prediction == null ? null : predictionDetails(outputs) };
 }
 
 /** vLLM's figures over all choices, their counts summed. */

@@ -12,7 +12,7 @@ export type Use =
   | "template"
   /** It shapes the request or the answer. */
   | "used"
-  /** Structured outputs and tool calls: see `extension.ts`. */
+  /** Structured outputs, tool calls and predictions: see `extension.ts`. */
   | "extension"
   /** Taken, and without effect here. */
   | { ignored: string }
@@ -59,6 +59,7 @@ export const FIELDS: Readonly<Record<string, Field>> = {
   tools: chat(nullable(list(object)), "extension"),
   tool_choice: chat(nullable(either(literal("none"), literal("auto"), literal("required"), object)), "extension"),
   parallel_tool_calls: chat(nullable(bool), "extension"),
+  prediction: chat(nullable(object), "extension"),
   reasoning_effort: chat(nullable(literal("none", "minimal", "low", "medium", "high", "xhigh", "max")), "template"),
   thinking_token_budget: both(nullable(int()), not("thinking is not counted apart", -1)),
   include_reasoning: chat(bool, ignored("thoughts are part of the text")),
@@ -112,7 +113,7 @@ export const FIELDS: Readonly<Record<string, Field>> = {
 
 /** What OpenAI's own server takes and vLLM does not know. `create` refuses these, but for values that ask for nothing. */
 export const OPENAI_ONLY: Readonly<Record<string, readonly unknown[]>> = {
-  functions: [], function_call: ["none"], modalities: [], audio: [], prediction: [], web_search_options: [], verbosity: [],
+  functions: [], function_call: ["none"], modalities: [], audio: [], web_search_options: [], verbosity: [],
   store: [false], metadata: [], service_tier: ["auto", "default"], best_of: [1],
 };
 

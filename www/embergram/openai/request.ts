@@ -1,7 +1,7 @@
 /** Request bodies as prompts and sampling parameters, refused as vLLM's server refuses them. */
 import type { Work } from "../host.js";
 import type { ChatMessage, ChatTemplateOptions, SamplingDefaults, SamplingParams } from "../types.js";
-import { extend, type Extension } from "./extension.js";
+import { extend, refuseOlderNames, type Extension } from "./extension.js";
 import { ApiError, invalid } from "./errors.js";
 import { FIELDS, namesOf, OPENAI_ONLY, typesOf, type Kind } from "./fields.js";
 import { checkSampling } from "./limits.js";
@@ -19,6 +19,8 @@ export interface Target {
   readonly vocabSize: number;
   /** What the model recommends to sample with. */
   readonly defaults: SamplingDefaults;
+  /** Its chat template, by which the format of its calls of tools is known. */
+  readonly chatTemplate: string | null;
   /** The token ids of prompts. */
   promptTokens(work: Work): Promise<number[][]>;
   /** The token ids of a text. */
@@ -62,6 +64,7 @@ type Body = Readonly<Record<string, unknown>>;
 
 /** Reads and checks a body. */
 export async function readRequest(target: Target, kind: Kind, given: unknown, caller: Caller): Promise<Request> {
+  refuseOlderNames(given);
   if (caller === "program") {
     checkKeys(kind, given);
     given = withoutNull(given);
@@ -71,7 +74,7 @@ export async function readRequest(target: Target, kind: Kind, given: unknown, ca
   const model = body["model"] as string | null | undefined;
   if (caller === "client") checkModel(target, model);
   checkSupport(kind, body);
-  const extension = extend(kind, body);
+  const extension = extend(kind, body, target.chatTemplate);
   const most = (body["max_completion_tokens"] ?? body["max_tokens"]) as number | null | undefined;
   const limit = most ?? (kind === "completion" ? 16 : undefined);
   checkLength(target, body, limit);

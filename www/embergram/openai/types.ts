@@ -3,7 +3,14 @@
  * `null` where there is nothing to say.
  */
 import type { CallOptions } from "../llm.js";
+import type { ChatCompletionPredictionContent, PredictionDetails } from "./prediction.js";
+import type { MessageDelta, ToolCall, WholeMessage } from "./tools/index.js";
+import type { ResponseFormat } from "./structured.js";
 import type { ChatTemplateOptions, RequestSpeculation, SamplingParams } from "../types.js";
+
+export type { ChatCompletionPredictionContent, PredictionDetails } from "./prediction.js";
+export type { JsonSchemaFormat, ResponseFormat } from "./structured.js";
+export type { MessageDelta, ToolCall, ToolCallDelta, WholeMessage } from "./tools/index.js";
 
 /**
  * Parameters both doors share: OpenAI's, and those that vLLM's server takes beside them. As there, a model's own sampling
@@ -70,6 +77,8 @@ export interface CreateParams {
   return_tokens_as_token_ids?: boolean | null;
   /** vLLM's: the last part of the answer's id. */
   request_id?: string;
+  /** vLLM's: what the answer must fit. Default: nothing. */
+  structured_outputs?: SamplingParams["structured_outputs"];
 }
 
 /** What a stream tells beside the text. */
@@ -88,13 +97,30 @@ export interface TextPart {
 
 /** One turn of a conversation. An assistant's message of an earlier answer may be passed back as it is. */
 export interface ChatCompletionMessageParam {
-  role: "system" | "developer" | "user" | "assistant" | (string & {});
-  /** A text, or parts of one, which are joined. */
-  content: string | readonly TextPart[];
+  role: "system" | "developer" | "user" | "assistant" | "tool" | (string & {});
+  /** A text, or parts of one, which are joined; `null` where an assistant's message only calls tools. */
+  content?: string | readonly TextPart[] | null;
+  /** The calls of an assistant's message. */
+  tool_calls?: readonly ToolCall[];
+  /** Which call the message of a tool answers. */
+  tool_call_id?: string;
   /** Part of an assistant's message; here always `null`. */
   refusal?: null;
   /** Other keys, such as `name`, reach the model's template as they are. */
   [key: string]: unknown;
+}
+
+/** A function that the model may call. */
+export interface FunctionTool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** The JSON schema of its arguments. */
+    parameters?: Record<string, unknown>;
+    /** Arguments of calls that must be made always fit the schema: `true` asks for no more. */
+    strict?: boolean | null;
+  };
 }
 
 /** What `chat.completions.create` takes. */
@@ -119,8 +145,16 @@ export interface ChatCompletionCreateParams extends CreateParams {
   reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
   /** vLLM's: whether the answer tells the text that the template made. Default false. */
   return_prompt_text?: boolean | null;
-  /** Only text. */
-  response_format?: { type: "text" } | undefined;
+  /** Functions that the model may call. */
+  tools?: readonly FunctionTool[] | null | undefined;
+  /** Whether it may call them, must, or must call a certain one. Default `"auto"` with tools. */
+  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } } | null | undefined;
+  /** Whether an answer may call several. Default true. */
+  parallel_tool_calls?: boolean | null | undefined;
+  /** What the answer must look like. Default: free text. */
+  response_format?: ResponseFormat | null | undefined;
+  /** A text that the answer is likely to have much of: a source of drafts. Default: none. */
+  prediction?: ChatCompletionPredictionContent | null | undefined;
   /** Whether to answer in chunks. Default false. */
   stream?: boolean | null | undefined;
 }
@@ -160,10 +194,14 @@ export interface CompletionUsage {
     /** Prompt tokens that the prefix cache had. */
     cached_tokens: number;
   };
+  /** How tokens of a `prediction` fared; `null` without one. */
+  completion_tokens_details: PredictionDetails | null;
 }
 
 /** The usage so far: a chunk that is not the last leaves the details out. */
-export type ChunkUsage = Omit<CompletionUsage, "prompt_tokens_details"> & Partial<Pick<CompletionUsage, "prompt_tokens_details">>;
+export type ChunkUsage = Omit<CompletionUsage, Details> & Partial<Pick<CompletionUsage, Details>>;
+
+type Details = "prompt_tokens_details" | "completion_tokens_details";
 
 /** vLLM's addition: how speculation went, over all prompts and choices. */
 export interface ResponseMetrics {
@@ -213,9 +251,9 @@ export interface ChatCompletion {
 /** One of the `n` answers. */
 export interface ChatCompletionChoice {
   index: number;
-  message: { role: "assistant"; content: string; refusal: null };
+  message: { role: "assistant"; refusal: null } & WholeMessage;
   logprobs: ChatCompletionLogprobs | null;
-  finish_reason: "stop" | "length";
+  finish_reason: "stop" | "length" | "tool_calls";
   /** Which of `stop` or `stop_token_ids` ended it, where one did. */
   stop_reason: number | string | null;
   /** Its ids, with `return_token_ids`. */
@@ -245,9 +283,9 @@ export interface ChatCompletionChunk {
 export interface ChatCompletionChunkChoice {
   index: number;
   /** The role comes first, alone. */
-  delta: { role?: "assistant"; content?: string };
+  delta: { role?: "assistant" } & MessageDelta;
   logprobs: ChatCompletionLogprobs | null;
-  finish_reason: "stop" | "length" | null;
+  finish_reason: "stop" | "length" | "tool_calls" | null;
   /** With the last: which of `stop` or `stop_token_ids` ended it, where one did. */
   stop_reason?: number | string | null;
   /** The new ids, with `return_token_ids`. */

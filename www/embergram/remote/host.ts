@@ -80,7 +80,7 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
       throw new EmbergramError("unknown_model", `${server.address} has no model ${model === undefined ? "" : `"${model}" `}(it has: ${there})`);
     }
     const info: ModelInfo = {
-      name: listed.id, max_model_len: listed.max_model_len ?? Infinity, vocab_size: Infinity, has_chat_template: true, defaults: {},
+      name: listed.id, max_model_len: listed.max_model_len ?? Infinity, vocab_size: Infinity, has_chat_template: true, chat_template: null, defaults: {},
       adapter: { backend: "server", name: server.address, vendor: listed.owned_by ?? "", architecture: "", software: false },
     };
     return { host: new RemoteHost(server, listed), info };
@@ -252,7 +252,7 @@ class Output {
       output.logprobs?.push(...logprobs!);
       Object.assign(output, { finish_reason, stop_reason: choice.stop_reason ?? null });
       deltas.push({
-        index: choice.index, text, token_ids, draft_positions: token_ids.map(() => null), logprobs, finish_reason,
+        index: choice.index, text, token_ids, draft_positions: token_ids.map(() => null), forced: token_ids.map(() => false), logprobs, finish_reason,
         stop_reason: output.stop_reason, error: null, metrics: null,
       });
     }
@@ -288,6 +288,9 @@ class Output {
       queue_time: null, prefill_time: null, inference_time: null,
       decode_time: this.#first === null || this.#last === null ? null : this.#last - this.#first,
       e2e_time: now - this.#start,
+      num_forced_tokens: 0,
+      num_accepted_prediction_tokens: (alone && this.#usage?.completion_tokens_details?.accepted_prediction_tokens) || 0,
+      num_rejected_prediction_tokens: (alone && this.#usage?.completion_tokens_details?.rejected_prediction_tokens) || 0,
       speculative_decoding: alone ? this.#speculation : null,
     };
   }
