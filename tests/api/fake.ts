@@ -45,6 +45,7 @@ export function fake(defaults: SamplingDefaults = {}, slow = false) {
     maxModelLen: 100,
     vocabSize: 50,
     defaults,
+    chatTemplate: "<tool_call>",
     async promptTokens(work) {
       Object.assign(seen, { work });
       const texts = "chats" in work ? [""] : work.prompts;
@@ -68,7 +69,7 @@ export function fake(defaults: SamplingDefaults = {}, slow = false) {
             for (const { index, logprobs } of outputs) {
               if (signal?.aborted) throw new EmbergramError("aborted", "aborted");
               const delta: Delta = {
-                index, text, token_ids: [0], draft_positions: [], stop_reason: null, error: null, metrics: null,
+                index, text, token_ids: [0], draft_positions: [], forced: [], stop_reason: null, error: null, metrics: null,
                 finish_reason: step === 3 ? "length" : null,
                 logprobs: logprobs && (step === 1 ? [] : [logprobs[step === 0 ? 0 : step - 1]!]),
               };

@@ -125,8 +125,8 @@ describe("answers", () => {
       run: async (_, params) => (seen.push(params), [{ prompt: null, prompt_token_ids: prompt, outputs: [output], prompt_logprobs, metrics: null }]),
       async *deltas(_, params) {
         seen.push(params);
-        yield [0, { ...output, text: " covered with", token_ids: token_ids.slice(0, 2), logprobs: logprobs.slice(0, 2), finish_reason: null, draft_positions: [], prompt_logprobs }];
-        yield [0, { ...output, text: " stars", token_ids: token_ids.slice(2), logprobs: logprobs.slice(2), draft_positions: [] }];
+        yield [0, { ...output, text: " covered with", token_ids: token_ids.slice(0, 2), logprobs: logprobs.slice(0, 2), finish_reason: null, draft_positions: [], forced: [], prompt_logprobs }];
+        yield [0, { ...output, text: " stars", token_ids: token_ids.slice(2), logprobs: logprobs.slice(2), draft_positions: [], forced: [] }];
         return [];
       },
     };

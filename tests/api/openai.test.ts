@@ -74,6 +74,9 @@ describe("chat.completions.create", () => {
     expect(seen.work).toEqual({ chats: [messages], template });
     await chat.create({ messages, documents: null, chat_template_kwargs: null, add_generation_prompt: null });
     expect(seen.work).toEqual({ chats: [messages], template: {} });
+    const tools = [{ type: "function" as const, function: { name: "f" } }];
+    await chat.create({ messages, tools });
+    expect(seen.work).toEqual({ chats: [messages], template: { tools } });
     await chat.create({ messages, reasoning_effort: "low" });
     expect(seen.work).toEqual({ chats: [messages], template: { chat_template_kwargs: { enable_thinking: true, reasoning_effort: "low" } } });
     const chat_template = "{{ messages }}";
@@ -155,10 +158,12 @@ describe("chat.completions.create", () => {
   });
 
   test.each<[string, object, string, ...string[]]>([
-    ["tools", { tools: [{}] }, "invalid_params", "tools is not supported yet"],
-    ["tool_choice", { tool_choice: "auto" }, "invalid_params", "tool_choice is not supported yet"],
+    ["tools that are none", { tools: [{}] }, "invalid_params", "tools[0].type is undefined"],
+    ["tool_choice without tools", { tool_choice: "auto" }, "invalid_params", "tool_choice needs tools"],
+    ["an older name of vLLM's", { guided_json: {} }, "invalid_params", "guided_json is vLLM's older name", "structured_outputs: { json }"],
+    ["a prediction of another shape", { prediction: { type: "text" } }, "invalid_params", "prediction must be"],
     ["functions", { functions: [] }, "invalid_params", "functions is not supported"],
-    ["JSON mode", { response_format: { type: "json_object" } }, "invalid_params", "response_format is not supported yet"],
+    ["a format that is none", { response_format: { type: "xml" } }, "invalid_params", "response_format.type is \"xml\""],
     ["a misspelt key", { max_token: 3 }, "invalid_params", "unknown parameter 'max_token'", "did you mean max_tokens?"],
     ["a key of another door", { prompt: "x" }, "invalid_params", "unknown parameter 'prompt'"],
     ["a key of every object", { constructor: 1 }, "invalid_params", "unknown parameter 'constructor'"],

@@ -17,6 +17,7 @@ interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   prompt_tokens_details?: { cached_tokens?: number | null } | null;
+  completion_tokens_details?: { accepted_prediction_tokens?: number | null; rejected_prediction_tokens?: number | null } | null;
 }
 
 /** An answer, or a part of one, of either door. */
@@ -134,14 +135,14 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
   }
 
   /** Sampling parameters as the fields of a request. */
-  #fields({ logprobs, max_tokens = 16, ...params }: SamplingParams, isChat: boolean): object {
+  #fields({ logprobs, max_tokens = 16, prediction, ...params }: SamplingParams, isChat: boolean): object {
     const asked = logprobs == null ? {} : isChat ? { logprobs: true, top_logprobs: Math.min(20, logprobs + 1) } : { logprobs };
     if (logprobs != null && !this.#isVllm) {
       throw new EmbergramError("invalid_params", `logprobs name tokens by their ids, which ${this.#server.address} does not tell; only a vLLM server does`);
     }
     // Without a limit a chat goes on to the context's end, a completion only when that is said.
     const limit = max_tokens === null ? (isChat || this.#context === undefined ? {} : { max_tokens: this.#context }) : { max_tokens };
-    return { ...params, ...asked, ...limit };
+    return { ...params, ...asked, ...limit, ...(isChat && prediction != null && { prediction: { type: "content", content: prediction } }) };
   }
 
   async check(): Promise<void> {}

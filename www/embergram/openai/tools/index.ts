@@ -43,11 +43,11 @@ export interface MessageDelta {
 }
 
 /** What a text is as a message. */
-export interface WholeMessage {
+export type WholeMessage = {
   content: string | null;
   reasoning_content?: string;
   tool_calls?: ToolCall[];
-}
+};
 
 /** Reads the text of one choice, as a whole or as it comes. */
 export interface MessageReader {
