@@ -6,7 +6,7 @@ import { ratio } from "../stats.js";
 import type { CompletionOutput, Delta, FinishReason, OutputError, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
 import { VERSION } from "../version.js";
 import { chatLogprobs, completionLogprobs, promptLogprobs, TokenNames, type Texts } from "./logprobs.js";
-import { predictionDetails } from "./prediction.js";
+import { predictionDetails, type PredictionDetails } from "./prediction.js";
 import type { Request, Target } from "./request.js";
 import type { ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk, CompletionUsage, ResponseMetrics } from "./types.js";
 
@@ -223,7 +223,7 @@ function usageOf(outputs: readonly RequestOutput[], { params }: Request): Comple
   const own = usage(sum(outputs.map((o) => o.prompt_token_ids.length)), sum(choicesOf(outputs).map((choice) => choice.token_ids.length)));
   // What n choices of one prompt share is counted once, as the prompt is.
   const cached_tokens = sum(outputs.map((o) => o.metrics?.num_cached_tokens ?? 0));
-  return { ...own, prompt_tokens_details: { cached_tokens }, completion_tokens_details: params.prediction == null ? null : predictionDetails(outputs) };
+  return { ...own, prompt_tokens_details: { cached_tokens }, completion_tokens_details: params.prediction == null ? (null as unknown as PredictionDetails) : predictionDetails(outputs) };
 }
 
 /** vLLM's figures over all choices, their counts summed. */

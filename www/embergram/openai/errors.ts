@@ -31,6 +31,7 @@ const STATUSES: Partial<Record<ErrorCode, [status: number, type: string]>> = {
   invalid_params: [400, "BadRequestError"],
   invalid_prompt: [400, "BadRequestError"],
   prompt_too_long: [400, "BadRequestError"],
+  grammar_failed: [400, "BadRequestError"],
   unsupported_model: [400, "BadRequestError"],
   queue_full: [503, "ServiceUnavailableError"],
   aborted: [503, "ServiceUnavailableError"],

@@ -194,8 +194,8 @@ export interface CompletionUsage {
     /** Prompt tokens that the prefix cache had. */
     cached_tokens: number;
   };
-  /** How tokens of a `prediction` fared; `null` without one. */
-  completion_tokens_details: PredictionDetails | null;
+  /** How tokens of a `prediction` fared; without one it is `null`, which OpenAI's types do not know. */
+  completion_tokens_details?: PredictionDetails;
 }
 
 /** The usage so far: a chunk that is not the last leaves the details out. */
