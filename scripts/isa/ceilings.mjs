@@ -19,10 +19,12 @@ export const FIGURES = [
 export const DISPATCH = 3;
 
 const ONCE = /^(embed|logits|argmax)/;
+/** What a step of decoding within one split of attention leaves out. */
+const LEFT_OUT = /^attention_(merge|prompt)/;
 
 /** Milliseconds of a step of so many rows, and what they are made of. */
 export function step(figures, { bandwidth, rate, as }, rows) {
-  const own = figures.filter(({ device, tile, tiled }) => device === as && (!tiled || tile === rows));
+  const own = figures.filter(({ device, kernel, tile, tiled }) => device === as && !LEFT_OUT.test(kernel) && (!tiled || tile === rows));
   const sum = { bytes: 0, instructions: 0, kernels: 0, dispatches: 0 };
   for (const { kernel, dispatches, layers, made, weights, bytes, valuPerWeight } of own) {
     const times = dispatches * (ONCE.test(kernel) ? 1 : layers / made);

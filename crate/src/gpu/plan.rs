@@ -319,8 +319,9 @@ impl Runner for Plan {
         self.memory_bytes
     }
 
+    /// Of a step of decoding whose sequences are of one split.
     fn launches(&self) -> usize {
-        self.dispatches.len()
+        self.dispatches.iter().filter(|dispatch| dispatch.is_always()).count()
     }
 
     fn set_ropes(&mut self, tables: &[Vec<f32>]) {

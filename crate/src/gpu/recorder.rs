@@ -121,6 +121,11 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
+    /// Whether each step has it.
+    pub fn is_always(&self) -> bool {
+        !matches!(self.grid, Grid::Merge(_) | Grid::Prompts(_))
+    }
+
     /// Records it. `one_tile` takes the largest tile however few the rows are.
     ///
     /// # Errors
