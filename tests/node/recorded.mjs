@@ -11,7 +11,11 @@ export const LEFT_OUT = [
   ["version"],
   ["prompt_tokens_details", "`usage.prompt_tokens_details`", "vLLM tells it with `--enable-prompt-tokens-details`; here it is always told, but in a stream's last chunk with the other usage"],
   ["metrics", "`metrics`", "vLLM tells it when its server is started so; here whenever there is speculation"],
+  ["required", "`usage.completion_tokens` and `total_tokens` where a call was required", "vLLM has the model write a JSON list, here it writes a call as its family does; the calls are the same"],
 ];
+
+/** Differences between answers to a request that requires a call. */
+export const ofRequired = (differences) => differences.filter((line) => !/^\.usage\.(completion|total)_tokens: /.test(line));
 
 /** What a name is called where it is left out. */
 const names = new Set(LEFT_OUT.map(([name]) => name));

@@ -199,9 +199,7 @@ export interface CompletionUsage {
 }
 
 /** The usage so far: a chunk that is not the last leaves the details out. */
-export type ChunkUsage = Omit<CompletionUsage, Details> & Partial<Pick<CompletionUsage, Details>>;
-
-type Details = "prompt_tokens_details" | "completion_tokens_details";
+export type ChunkUsage = Omit<CompletionUsage, "prompt_tokens_details"> & Partial<Pick<CompletionUsage, "prompt_tokens_details">>;
 
 /** vLLM's addition: how speculation went, over all prompts and choices. */
 export interface ResponseMetrics {
