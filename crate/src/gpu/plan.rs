@@ -4,6 +4,7 @@
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
+mod answer;
 mod measure;
 
 use std::cell::Cell;
@@ -21,7 +22,7 @@ use super::timing::Timer;
 use super::{Gpu, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
+    Batch, BlockEntry, Buffer, CORRUPTED, Capacity, Parameter, Program, Row, Runner, Running, Shape, StepOutput,
 };
 
 pub use measure::{KernelInfo, Source};
@@ -29,7 +30,7 @@ pub use measure::{KernelInfo, Source};
 /// A recorded model on one device.
 pub struct Plan {
     gpu: Gpu,
-    vocab: usize,
+    shape: Shape,
     /// What the buffers hold.
     pub capacity: Capacity,
     max_blocks: usize,
@@ -41,10 +42,10 @@ pub struct Plan {
     /// The rows of a step, and after them the block tables: both are small and written by the CPU, and a stage has eight
     /// bindings at least.
     rows: wgpu::Buffer,
-    logits: wgpu::Buffer,
-    sampled: wgpu::Buffer,
+    memory: Memory,
     readback: wgpu::Buffer,
-    ropes: Vec<DeviceWords>,
+    /// What the known answer looks at.
+    probes: Vec<answer::Probe>,
     /// Settles when the last step has ended, where that step read nothing back.
     unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
@@ -80,14 +81,15 @@ impl Plan {
             score_cap => shape.softcaps.attention.map(Constant),
         };
         let mut r = Recorder::new(gpu, &step, &rows, values);
-        record(&mut r, gpu, program, &memory)?;
+        let ends = record(&mut r, gpu, program, &memory)?;
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
+        let probes = answer::probes(program, &ends, &dispatches);
         let kept = kept(program, &memory);
         let memory_bytes = allocator.bytes.get() + kept.iter().map(DeviceWords::bytes).sum::<u64>();
         Ok(Self {
             gpu: gpu.clone(),
-            vocab: shape.vocab,
+            shape,
             capacity,
             max_blocks,
             pipelines,
@@ -96,11 +98,10 @@ impl Plan {
             timer: Timer::new(gpu, 1),
             step,
             rows,
-            logits: memory.logits,
-            sampled: memory.sampled,
+            memory,
             readback,
+            probes,
             unread: None,
-            ropes: memory.ropes,
             memory_bytes,
             _memory: kept,
         })
@@ -159,10 +160,16 @@ impl Plan {
         // Read back: the times, the tokens, the logits.
         let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
         let token_bytes = (outputs * 4) as u64;
-        let logit_bytes = if want_logits { (outputs * self.vocab * 4) as u64 } else { 0 };
-        encoder.copy_buffer_to_buffer(&self.sampled, 0, &self.readback, time_bytes, token_bytes);
+        let logit_bytes = if want_logits { (outputs * self.shape.vocab * 4) as u64 } else { 0 };
+        encoder.copy_buffer_to_buffer(&self.memory.sampled, 0, &self.readback, time_bytes, token_bytes);
         if logit_bytes > 0 {
-            encoder.copy_buffer_to_buffer(&self.logits, 0, &self.readback, time_bytes + token_bytes, logit_bytes);
+            encoder.copy_buffer_to_buffer(
+                &self.memory.logits,
+                0,
+                &self.readback,
+                time_bytes + token_bytes,
+                logit_bytes,
+            );
         }
         self.gpu.queue.submit([encoder.finish()]);
         // A mapped range is a multiple of eight bytes long.
@@ -218,7 +225,7 @@ impl Plan {
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
         let row = |position| Row {
-            token: position % self.vocab as u32,
+            token: position % self.shape.vocab as u32,
             slot: 0,
             position,
             output: position == 3,
@@ -232,7 +239,7 @@ impl Plan {
         let alone = self.run(&[probe], true, &once).await?.logits;
         let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-        self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
+        self.single_kernel_path |= !logits.chunks(self.shape.vocab).all(same);
         Ok(self.single_kernel_path)
     }
 }
@@ -251,7 +258,7 @@ impl Runner for Plan {
     }
 
     fn set_ropes(&mut self, tables: &[Vec<f32>]) {
-        for (words, table) in self.ropes.iter().zip(tables) {
+        for (words, table) in self.memory.ropes.iter().zip(tables) {
             words.write(&self.gpu, 0, bytemuck::cast_slice(table));
         }
     }
@@ -278,6 +285,10 @@ impl Runner for Plan {
         self.set_block(BlockEntry { slot: 0, index: 0, block: scratch });
         let tile = self.tiles()[part];
         Box::pin(self.check_tile(tile))
+    }
+
+    fn known_answer(&mut self, scratch: u32) -> Running<'_, Option<String>> {
+        Box::pin(self.first_wrong_kernel(scratch))
     }
 
     fn single_kernel_path(&self) -> bool {

@@ -25,7 +25,7 @@ pub(super) struct Memory {
     pub sampled: wgpu::Buffer,
 }
 
-/// Records all operations.
+/// Records all operations; says of each where its dispatches end.
 ///
 /// # Errors
 /// `adapter_too_small` where the adapter's limits are below what a kernel binds or runs.
@@ -34,9 +34,10 @@ pub(super) fn record(
     gpu: &Gpu,
     program: &Program<'_, Parameter<DeviceWords>>,
     memory: &Memory,
-) -> Result<()> {
+) -> Result<Vec<usize>> {
     let of = Record { gpu, shape: &program.shape, memory };
-    program.ops.iter().try_for_each(|op| of.op(r, op))
+    let end = |op| of.op(r, op).map(|()| r.dispatches.len());
+    program.ops.iter().map(end).collect()
 }
 
 struct Record<'a> {
