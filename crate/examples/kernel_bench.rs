@@ -109,6 +109,7 @@ fn main() {
             Capacity { rows: most, outputs: DECODE, slots: 1, positions, blocks: positions / BLOCK, block_size: BLOCK };
         let mut plan = shapes::plan(&gpu, shape, shapes::weight_type(&ty), layers, capacity, true).unwrap();
         let agree = tiles(&mut plan).await;
+        let wrong = plan.known_answer(0).await.unwrap();
         let mut times = measure(&mut plan, position).await;
         let kernels = plan.kernels();
         let us = |seconds: Option<f64>| seconds.map(|s| (s * 1e8).round() / 100.0);
@@ -143,7 +144,7 @@ fn main() {
             "subgroup": [gpu.adapter.subgroup_min_size, gpu.adapter.subgroup_max_size],
             "tuning": format!("{:?}", gpu.tuning), "shape": shape.name, "type": ty, "layers": layers, "position": position,
             "dispatches": plan.launches(), "weight_bytes": weights, "device_clock": one.1.is_some(),
-            "tiles_agree_bit_for_bit": agree, "reads": reads, "steps": steps,
+            "tiles_agree_bit_for_bit": agree, "wrong_kernel": wrong, "reads": reads, "steps": steps,
         });
         println!("{report}");
     });

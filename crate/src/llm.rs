@@ -4,6 +4,8 @@ pub mod backend;
 mod capacity;
 mod facts;
 pub mod inspect;
+#[cfg(all(test, not(target_family = "wasm")))]
+mod known_answer_tests;
 mod loader;
 mod templates;
 pub mod weights;
@@ -208,6 +210,11 @@ impl Llm {
     /// [`Engine::warm_up`].
     pub async fn warm_up(&mut self, known: Option<bool>) -> Result<bool> {
         self.engine.warm_up(known).await
+    }
+
+    /// Sees whether the device's kernels compute what they should. See [`Engine::known_answer`].
+    pub async fn known_answer(&mut self) -> Result<Option<String>> {
+        self.engine.known_answer().await
     }
 
     /// Repeats a part of the check whose outcome `warm_up` was told. See [`Engine::check_again`].

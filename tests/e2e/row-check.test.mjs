@@ -16,6 +16,8 @@ beforeEach(async () => {
       const cache = await caches.open("embergram");
       const all = [];
       for (const key of await cache.keys()) {
+        // What the known answer keeps is another fact.
+        if (key.url.includes("wrong%20kernel")) continue;
         const fact = await (await cache.match(key)).json();
         if (change) await cache.put(key, Response.json({ ...fact, ...change }));
         all.push(fact);

@@ -13,11 +13,13 @@ import { startModule, type ModuleOptions, type Modules } from "./module.js";
 import { startOwn } from "./own.js";
 import { atMost, nextTask, sleep, unlessAborted } from "./patience.js";
 import { forget } from "./remember.js";
+import { complaint, WrongKernel, wrongKernel } from "./known-answer.js";
 import { warmUp } from "./row-check.js";
 import { release } from "./rpc.js";
 import { supported } from "./supported.js";
 import { keptModels, openHeads, openModel, RestartLoad, type DownloadOptions, type ModelInput, type ModelPart, type NameOptions } from "./source/index.js";
 import type {
+  AdapterInfo,
   BackendOptions, ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress,
   Metric, ModelInfo, OutputError, Prompt, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
@@ -129,11 +131,12 @@ export class EngineHost {
   }
 
   async #load(
-    { model, engine: options, version, wasmUrl, wasm, backend, threads, ...open }: LoadRequest,
+    request: LoadRequest,
     signal: AbortSignal,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     fetchPort: FetchPort | undefined,
   ): Promise<ModelInfo> {
+    const { model, engine: options, version, wasmUrl, wasm, backend, threads, ...open } = request;
     onProgress?.({ phase: "gpu", loaded: 0 });
     checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
     const modules = { wasmUrl, wasm, timeout: open.timeout };
@@ -156,6 +159,8 @@ export class EngineHost {
       await nextTask();
       signal.throwIfAborted();
       const { adapter } = built.opened;
+      const wrong = await wrongKernel(built.engine, adapter);
+      if (wrong !== undefined) throw new EmbergramError("no_webgpu", complaint(adapter, wrong), { cause: new WrongKernel(wrong) });
       const doubted = await warmUp(built.engine, adapter);
       signal.throwIfAborted();
       const info = built.engine.info() as Omit<ModelInfo, "adapter">;
@@ -166,7 +171,11 @@ export class EngineHost {
       return { ...info, adapter };
     } catch (error) {
       free(built);
-      throw error;
+      const wrong = error instanceof EmbergramError && error.cause instanceof WrongKernel ? error.cause.message : undefined;
+      if (wrong === undefined || backend === "webgpu" || !support.cpu.simd) throw error;
+      console.warn(`embergram: ${(error as Error).message}; the model is loaded again for the CPU`);
+      const info = await this.#load({ ...request, backend: "cpu" }, signal, onProgress, fetchPort);
+      return { ...info, adapter: { ...(info.adapter as AdapterInfo), wrong_kernel: wrong } };
     }
   }
 

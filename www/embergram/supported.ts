@@ -1,4 +1,5 @@
 /** What this browser can run, before anything is loaded. */
+import { distrusted } from "./known-answer.js";
 import { cpuAdapter, cpuSupport } from "./cpu/support.js";
 import { gpu, NO_WEBGPU } from "./platform.js";
 import type { AdapterInfo, Support } from "./types.js";
@@ -31,8 +32,8 @@ export async function supported(): Promise<Support> {
   const [ofGpu, cpu] = await Promise.all([webgpu(), cpuSupport()]);
   const { webgpu_adapter: adapter } = ofGpu;
   const ofCpu = cpu.simd ? cpuAdapter(cpu.threads, cpu.relaxed_simd) : null;
-  // WebGPU that computes on the CPU is slower than SIMD.
-  const chosen = adapter && !adapter.software ? adapter : (ofCpu ?? adapter);
+  // WebGPU that computes on the CPU is slower than SIMD, and one that computes wrongly is worth nothing.
+  const chosen = adapter && !adapter.software && adapter.wrong_kernel === undefined ? adapter : (ofCpu ?? adapter);
   return { backend: chosen?.backend ?? null, adapter: chosen, ...ofGpu, cpu };
 }
 
@@ -49,5 +50,8 @@ async function webgpu(): Promise<Omit<Support, "backend" | "adapter" | "cpu">> {
   if (!found) return without("WebGPU is there, but no adapter; turn hardware acceleration on, or update the graphics driver");
   const limits = Object.fromEntries(LIMITS.map((name) => [name, Number(found.limits[name])])) as Support["limits"] & {};
   const max_tensor_bytes = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
-  return { webgpu: true, reason: null, webgpu_adapter: describe(found), limits, max_tensor_bytes };
+  const described = describe(found);
+  const wrong_kernel = await distrusted(described);
+  const webgpu_adapter = { ...described, ...(wrong_kernel !== undefined && { wrong_kernel }) };
+  return { webgpu: true, reason: null, webgpu_adapter, limits, max_tensor_bytes };
 }

@@ -423,6 +423,8 @@ export interface AdapterInfo {
   software: boolean;
   /** Threads of the CPU backend. */
   threads?: number;
+  /** The kernel that a WebGPU adapter computes wrongly, where that was found; on the CPU's, why the load did not take WebGPU. */
+  wrong_kernel?: string;
 }
 
 /** The server of a connection, in the place of an adapter. */

@@ -63,6 +63,18 @@ impl Engine {
         Ok(self.runner.single_kernel_path())
     }
 
+    /// Sees whether the device's kernels compute what they should, on one row ([`Runner::known_answer`]); gives the name of the
+    /// first that does not. While no sequence is in flight.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    ///
+    /// [`Runner::known_answer`]: crate::program::Runner::known_answer
+    pub async fn known_answer(&mut self) -> Result<Option<String>> {
+        debug_assert!(!self.is_busy(), "it writes over slot 0's block table");
+        self.runner.known_answer(self.kv.scratch()).await
+    }
+
     /// Repeats a part of the row check, where `warm_up` took a known answer: the driver may be another since.
     /// Should a row depend on its company now, all steps to come take the single path, and no prompt to come uses what was
     /// computed before. Gives [`Runner::single_kernel_path`] once there is nothing left to repeat, and `None` while there is,

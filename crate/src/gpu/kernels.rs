@@ -58,6 +58,10 @@ impl Kernels {
         for (name, source) in SHADERS {
             kernels.add(name, source);
         }
+        #[cfg(test)]
+        if let Some((name, source)) = BROKEN.get() {
+            kernels.add(name, source);
+        }
         kernels
     }
 
@@ -133,4 +137,24 @@ impl Default for Kernels {
     fn default() -> Self {
         Self::new()
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// A shader that a test has broken, for the plans of its thread.
+    static BROKEN: std::cell::Cell<Option<(&'static str, &'static str)>> = const { std::cell::Cell::new(None) };
+}
+
+/// Breaks a shader for the plans that this thread makes from now on.
+#[cfg(test)]
+pub(crate) fn broken(shader: &'static str, right: &str, wrong: &str) {
+    let (_, source) = SHADERS.iter().find(|(name, _)| *name == shader).expect("a shader of SHADERS");
+    assert!(source.contains(right), "{shader} does not say {right}");
+    BROKEN.set(Some((shader, source.replace(right, wrong).leak())));
+}
+
+/// Takes that back.
+#[cfg(test)]
+pub(crate) fn mended() {
+    BROKEN.set(None);
 }

@@ -4,6 +4,7 @@
 //! tile written out for that many rows, each row summed in the same order in all of them, so that a row's logits do not
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
+mod answer;
 mod measure;
 
 use std::cell::Cell;
@@ -22,7 +23,8 @@ use super::tuning::PARTS;
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Parameter, Program, Row, Runner, Running, StepOutput,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Parameter, Program, Row, Runner, Running, Shape,
+    StepOutput,
 };
 
 pub use measure::{KernelInfo, Source};
@@ -30,24 +32,24 @@ pub use measure::{KernelInfo, Source};
 /// A recorded model on one device.
 pub struct Plan {
     gpu: Gpu,
-    vocab: usize,
+    shape: Shape,
     /// What the buffers hold.
     pub capacity: Capacity,
     max_blocks: usize,
     pipelines: Pipelines,
     dispatches: Vec<Dispatch>,
-    /// How attention is shared out, on GPUs.
-    share: Option<AttentionShare>,
+    /// Whether keys and values are kept as halves.
+    half_cache: bool,
     single_kernel_path: bool,
     timer: Option<Timer>,
     step: wgpu::Buffer,
     /// The rows of a step, and after them the block tables: both are small and written by the CPU, and a stage has eight
     /// bindings at least.
     rows: wgpu::Buffer,
-    logits: wgpu::Buffer,
-    sampled: wgpu::Buffer,
+    memory: Memory,
     readback: wgpu::Buffer,
-    ropes: Vec<DeviceWords>,
+    /// What the known answer looks at.
+    probes: Vec<answer::Probe>,
     /// Settles when the last step has ended, where that step read nothing back.
     unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
@@ -90,28 +92,28 @@ impl Plan {
             score_cap => shape.softcaps.attention.map(Constant),
         };
         let mut r = Recorder::new(gpu, &step, &rows, values);
-        record(&mut r, gpu, program, &memory)?;
+        let ends = record(&mut r, gpu, program, &memory)?;
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
+        let probes = answer::probes(program, &ends, &dispatches);
         let kept = kept(program, &memory);
         let memory_bytes = allocator.bytes.get() + kept.iter().map(DeviceWords::bytes).sum::<u64>();
         Ok(Self {
             gpu: gpu.clone(),
-            vocab: shape.vocab,
+            shape,
             capacity,
             max_blocks,
             pipelines,
             dispatches,
-            share: memory.splits.as_ref().map(|(share, _)| *share),
+            half_cache: cache == CacheType::F16,
             single_kernel_path: false,
             timer: Timer::new(gpu, 1),
             step,
             rows,
-            logits: memory.logits,
-            sampled: memory.sampled,
+            memory,
             readback,
+            probes,
             unread: None,
-            ropes: memory.ropes,
             memory_bytes,
             _memory: kept,
         })
@@ -171,10 +173,16 @@ impl Plan {
         // Read back: the times, the tokens, the logits.
         let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
         let token_bytes = (outputs * 4) as u64;
-        let logit_bytes = if want_logits { (outputs * self.vocab * 4) as u64 } else { 0 };
-        encoder.copy_buffer_to_buffer(&self.sampled, 0, &self.readback, time_bytes, token_bytes);
+        let logit_bytes = if want_logits { (outputs * self.shape.vocab * 4) as u64 } else { 0 };
+        encoder.copy_buffer_to_buffer(&self.memory.sampled, 0, &self.readback, time_bytes, token_bytes);
         if logit_bytes > 0 {
-            encoder.copy_buffer_to_buffer(&self.logits, 0, &self.readback, time_bytes + token_bytes, logit_bytes);
+            encoder.copy_buffer_to_buffer(
+                &self.memory.logits,
+                0,
+                &self.readback,
+                time_bytes + token_bytes,
+                logit_bytes,
+            );
         }
         self.gpu.queue.submit([encoder.finish()]);
         // A mapped range is a multiple of eight bytes long.
@@ -214,13 +222,13 @@ impl Plan {
             outputs: output_rows.len(),
             decode_groups,
             prompt_groups: groups.len() - decode_groups,
-            splits: last.zip(self.share).map_or(0, |(last, share)| last / share.split + 1),
+            splits: last.zip(self.share()).map_or(0, |(last, share)| last / share.split + 1),
         };
         assert!(
             counts.rows <= self.capacity.rows && counts.outputs <= self.capacity.outputs,
             "a step over its capacity"
         );
-        assert!(self.share.is_none() || decode <= self.capacity.outputs, "rows of decoding are sampled");
+        assert!(self.share().is_none() || decode <= self.capacity.outputs, "rows of decoding are sampled");
         let mut words: Vec<[u32; 4]> = order
             .iter()
             .enumerate()
@@ -250,6 +258,11 @@ impl Plan {
         counts
     }
 
+    /// How attention is shared out, on GPUs.
+    fn share(&self) -> Option<AttentionShare> {
+        self.memory.splits.as_ref().map(|(share, _)| *share)
+    }
+
     /// Where the block tables begin in `rows`, in vec4: after the rows and their groups.
     fn table_at(&self) -> usize {
         self.capacity.rows + self.capacity.rows.div_ceil(4)
@@ -258,7 +271,7 @@ impl Plan {
     /// The rows in this order, as runs of one slot and one role: each run's first place and length, which attention takes
     /// together. None where attention takes rows alone.
     fn groups(&self, order: &[usize], rows: &[Row], decode: usize) -> Vec<(usize, usize)> {
-        let Some(share) = self.share else { return Vec::new() };
+        let Some(share) = self.share() else { return Vec::new() };
         let mut groups: Vec<(usize, usize)> = Vec::new();
         for (at, i) in order.iter().enumerate() {
             match groups.last_mut() {
@@ -291,7 +304,7 @@ impl Plan {
             .filter(|i| self.dispatches[..*i].iter().all(|d| d.kernel != self.dispatches[*i].kernel))
             .collect();
         let row = |position| Row {
-            token: position % self.vocab as u32,
+            token: position % self.shape.vocab as u32,
             slot: 0,
             position,
             output: position == 3,
@@ -305,7 +318,7 @@ impl Plan {
         let alone = self.run(&[probe], true, &once).await?.logits;
         let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-        self.single_kernel_path |= !logits.chunks(self.vocab).all(same);
+        self.single_kernel_path |= !logits.chunks(self.shape.vocab).all(same);
         Ok(self.single_kernel_path)
     }
 }
@@ -325,7 +338,7 @@ impl Runner for Plan {
     }
 
     fn set_ropes(&mut self, tables: &[Vec<f32>]) {
-        for (words, table) in self.ropes.iter().zip(tables) {
+        for (words, table) in self.memory.ropes.iter().zip(tables) {
             words.write(&self.gpu, 0, bytemuck::cast_slice(table));
         }
     }
@@ -352,6 +365,10 @@ impl Runner for Plan {
         self.set_block(BlockEntry { slot: 0, index: 0, block: scratch });
         let tile = self.tiles()[part];
         Box::pin(self.check_tile(tile))
+    }
+
+    fn known_answer(&mut self, scratch: u32) -> Running<'_, Option<String>> {
+        Box::pin(self.first_wrong_kernel(scratch))
     }
 
     fn single_kernel_path(&self) -> bool {

@@ -30,7 +30,7 @@ pub(super) struct Memory {
     pub sampled: wgpu::Buffer,
 }
 
-/// Records all operations.
+/// Records all operations; says of each where its dispatches end.
 ///
 /// # Errors
 /// `adapter_too_small` where the adapter's limits are below what a kernel binds or runs.
@@ -39,13 +39,18 @@ pub(super) fn record(
     gpu: &Gpu,
     program: &Program<'_, Parameter<DeviceWords>>,
     memory: &Memory,
-) -> Result<()> {
+) -> Result<Vec<usize>> {
     let of = Record { gpu, shape: &program.shape, memory };
-    program.ops.iter().enumerate().try_for_each(|(i, op)| of.op(r, op, next_norm(&program.ops[i + 1..])))
+    let mut ends = Vec::with_capacity(program.ops.len());
+    for (i, op) in program.ops.iter().enumerate() {
+        of.op(r, op, next_norm(&program.ops[i + 1..]))?;
+        ends.push(r.dispatches.len());
+    }
+    Ok(ends)
 }
 
 /// The gain of the norm that the residual stream goes through next, if it is normed.
-fn next_norm<'a, P>(ops: &[Op<'a, P>]) -> Option<&'a P> {
+pub(super) fn next_norm<'a, P>(ops: &[Op<'a, P>]) -> Option<&'a P> {
     ops.iter().find_map(|op| match *op {
         Op::Qkv { norm, .. } | Op::GateUp { norm, .. } => Some(norm),
         Op::Logits { norm, .. } => Some(Some(norm)),

@@ -57,6 +57,11 @@ impl DeviceWords {
         self.bytes
     }
 
+    /// Its buffer, and where it begins in it.
+    pub(super) fn place(&self) -> (&wgpu::Buffer, u64) {
+        (&self.buffer, self.offset)
+    }
+
     /// What a bind group binds.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {

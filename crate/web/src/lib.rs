@@ -249,6 +249,12 @@ impl Engine {
         self.0.call_async(async |llm| llm.check_again().await).await.map_err(thrown)
     }
 
+    /// Sees whether the device's kernels compute what they should, on one row; gives the name of the first that does not.
+    #[wasm_bindgen(js_name = knownAnswer)]
+    pub async fn known_answer(&mut self) -> Thrown<Option<String>> {
+        self.0.call_async(async |llm| llm.known_answer().await).await.map_err(thrown)
+    }
+
     /// The model's vocabulary and tokenizer, which may be used while anything else of the engine is.
     pub fn words(&mut self) -> Thrown<Words> {
         self.call(|llm| Ok(Words(llm.tokenizer().clone())))

@@ -1,0 +1,148 @@
+//! The known answer is right where the kernels are, and names a kernel whose shader was broken on purpose.
+
+use super::weights::WeightLoader;
+use crate::format::Parser;
+use crate::gpu::{Gpu, Tuning, kernels};
+use crate::model::{Decoder, arch};
+use crate::program::{Capacity, Runner};
+use crate::testing::{Entry, F32, Model, Q4_0, Tensor};
+
+const CAPACITY: Capacity = Capacity { rows: 2, outputs: 2, slots: 1, positions: 32, blocks: 4, block_size: 8 };
+
+/// A small model of this architecture, with a layer of each kind.
+fn model(architecture: &str) -> Model {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let mut model = Model::default().set("general.architecture", Entry::Text(architecture.into()));
+    for (name, value) in [
+        ("context_length", 64),
+        ("block_count", if architecture == "gemma3" { 6 } else { 1 }),
+        ("embedding_length", 64),
+        ("feed_forward_length", 96),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+        ("attention.key_length", 32),
+        ("attention.value_length", 32),
+        ("vocab_size", 70),
+    ] {
+        model = model.set(&key(name), Entry::U32(value));
+    }
+    model = model.set(&key("attention.layer_norm_rms_epsilon"), Entry::F32(1e-5));
+    if architecture == "gemma3" {
+        model = model.set(&key("attention.sliding_window"), Entry::U32(3));
+    }
+    let mut parser = Parser::new();
+    parser.push(&model.header()).unwrap();
+    let config = arch::read(&parser.into_header().unwrap().metadata, &|_| false).unwrap();
+    let mut tensors = Vec::new();
+    Decoder::new(&config, true, |spec| {
+        tensors.extend(spec.pieces.iter().map(|piece| {
+            let shape = piece.shape.map(|n| n as u64);
+            let vector = piece.is_vector();
+            Tensor::new(&piece.tensor, &shape[..if vector { 1 } else { 2 }], if vector { F32 } else { Q4_0 })
+        }));
+        Ok(())
+    })
+    .unwrap();
+    model.tensors = tensors;
+    model
+}
+
+/// What the known answer says of the kernels for this model.
+fn answer(gpu: &Gpu, model: &Model) -> Option<String> {
+    let mut loader = WeightLoader::new(gpu, None);
+    loader.read(model.file().as_slice()).unwrap();
+    let mut plan = loader.finish().unwrap().runner(gpu, CAPACITY).unwrap();
+    pollster::block_on(plan.known_answer(1)).unwrap()
+}
+
+/// The adapter under each tuning, and without subgroups.
+fn adapters() -> [Gpu; 3] {
+    let gpu = pollster::block_on(Gpu::open()).unwrap();
+    let with = |tuning, subgroup| {
+        let mut gpu = gpu.clone();
+        (gpu.tuning, gpu.subgroup) = (tuning, subgroup);
+        gpu
+    };
+    [with(Tuning::Gpu, gpu.subgroup), with(Tuning::Cpu, gpu.subgroup), with(Tuning::Cpu, 0)]
+}
+
+#[test]
+fn right_kernels_give_the_known_answer() {
+    let mut without_shuffles = adapters()[0].clone();
+    without_shuffles.shuffles = false;
+    for gpu in adapters().into_iter().chain([without_shuffles]) {
+        for architecture in ["llama", "gemma3"] {
+            assert_eq!(answer(&gpu, &model(architecture)), None, "{architecture}, {:?}", gpu.tuning);
+        }
+    }
+}
+
+#[test]
+fn a_broken_kernel_is_named() {
+    let [gpu, cpu, alone] = adapters();
+    let (llama, gemma) = (model("llama"), model("gemma3"));
+    let inverse = "inverseSqrt(total / {{ d }}.0 + {{ eps }})";
+    let attention = "attention_gpu, attention_merge, attention_prompt";
+    let of_prompt = format!("{attention} of a prompt");
+    for (gpu, model, shader, right, wrong, name) in [
+        (&gpu, &llama, "embed.wgsl", "32 }}u + g)", "32 }}u + (g ^ 1u))", "embed"),
+        (&gpu, &llama, "common/residual.wgsl", "= dot(v, v)", "= dot(v, v.yxzw)", "embed"),
+        (&gpu, &llama, "common/residual.wgsl", "v * gain[quad]", "v * gain[quad ^ 1u]", "embed"),
+        (&gpu, &llama, "common/weights.wgsl", "in_place(8 if", "in_place(7 if", "embed"),
+        (&gpu, &llama, "common/rotate.wgsl", "v.x * c.x - v.y", "v.x * c.x + v.y", "qkv"),
+        (
+            &gpu,
+            &llama,
+            "qkv.wgsl",
+            "cache(VALUES + cache_at(r.y, r.z)",
+            "cache(VALUES + 1u + cache_at(r.y, r.z)",
+            "qkv",
+        ),
+        (&gpu, &llama, "common/cache.wgsl", "2 * block_size", "block_size", "qkv"),
+        (&gpu, &llama, "common/tile_gpu.wgsl", "+= dot(squares", "-= dot(squares", "qkv"),
+        (&gpu, &llama, "common/tile_gpu.wgsl", inverse, "inverseSqrt(total + {{ eps }})", "qkv"),
+        (&gpu, &llama, "common/tile_gpu.wgsl", "= fma(w_{{ i }}", "= fma(-w_{{ i }}", "qkv"),
+        (&gpu, &llama, "common/lane_weights.wgsl", "\"Q4_0\": -8", "\"Q4_0\": -7", "qkv"),
+        (
+            &gpu,
+            &llama,
+            "attention_gpu.wgsl",
+            "cached(places[i_{{ u }}] + lane)",
+            "cached(places[i_{{ u }}] + (lane ^ 1u))",
+            attention,
+        ),
+        (&gpu, &llama, "attention_gpu.wgsl", "p <= position_{{ r }}", "p < position_{{ r }}", attention),
+        (&gpu, &llama, "common/tile_prompt.wgsl", "= fma(v_{{ i }}", "= fma(-v_{{ i }}", "qkv of a prompt"),
+        (&gpu, &llama, "attention_gpu.wgsl", "* keep + total", "* keep - total", &of_prompt),
+        (&gpu, &llama, "project.wgsl", "x[at] + ", "x[at] - ", "project_128"),
+        (&gpu, &llama, "gate_up.wgsl", "exp(-v.xy)", "exp(v.xy)", "gate_up"),
+        (&gpu, &llama, "logits.wgsl", "logits[at + {{ j }}u]", "logits[at + {{ 3 - j }}u]", "logits"),
+        (
+            &gpu,
+            &llama,
+            "argmax_part.wgsl",
+            "vec2<u32>(best, bits)",
+            "vec2<u32>(best ^ 1u, bits)",
+            "argmax_part, argmax",
+        ),
+        (&gpu, &llama, "common/best.wgsl", "vb > va ||", "vb < va ||", "argmax_part, argmax"),
+        (&gpu, &gemma, "qk_norm.wgsl", "f32(count * 4u)", "f32(count)", "qk_norm"),
+        (&gpu, &gemma, "add_normed.wgsl", "x[at] + branch", "x[at] - branch", "add_normed"),
+        (&gpu, &gemma, "gate_up.wgsl", "let u = v.xy", "let u = -v.xy", "gate_up"),
+        (
+            &gpu,
+            &gemma,
+            "common/window.wgsl",
+            "window - 1",
+            "window - 2",
+            "attention_gpu_3, attention_merge, attention_prompt",
+        ),
+        (&cpu, &llama, "common/tile_cpu.wgsl", "_{{ t }} += dot", "_{{ t }} -= dot", "qkv"),
+        (&cpu, &llama, "attention_subgroup.wgsl", "VALUES + {{ turn", "1u + VALUES + {{ turn", "attention_subgroup"),
+        (&alone, &llama, "attention_alone.wgsl", "let v_at = VALUES + k_at", "let v_at = k_at", "attention_alone"),
+    ] {
+        kernels::broken(shader, right, wrong);
+        assert_eq!(answer(gpu, model).as_deref(), Some(name), "{shader}: {right} -> {wrong}");
+        kernels::mended();
+    }
+}
