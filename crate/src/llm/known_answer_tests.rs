@@ -87,7 +87,7 @@ fn a_broken_kernel_is_named() {
     for (gpu, model, shader, right, wrong, name) in [
         (&gpu, &llama, "embed.wgsl", "32 }}u + g)", "32 }}u + (g ^ 1u))", "embed"),
         (&gpu, &llama, "common/residual.wgsl", "= dot(v, v)", "= dot(v, v.yxzw)", "embed"),
-        (&gpu, &llama, "common/residual.wgsl", "v * gain[quad]", "v * gain[quad ^ 1u]", "embed"),
+        (&gpu, &llama, "common/residual.wgsl", "v * gain[quad]", "-v * gain[quad]", "embed"),
         (&gpu, &llama, "common/weights.wgsl", "in_place(8 if", "in_place(7 if", "embed"),
         (&gpu, &llama, "common/rotate.wgsl", "v.x * c.x - v.y", "v.x * c.x + v.y", "qkv"),
         (
