@@ -19,7 +19,7 @@ function check(name: string, head: string, rows: readonly string[]): void {
 
 function meaning(use: Use): string {
   if (typeof use === "string") {
-    return { sampling: "taken", template: "taken, by the chat template", used: "taken", extension: "refused yet, but for values that ask for nothing" }[use];
+    return { sampling: "taken", template: "taken, by the chat template", used: "taken", extension: "taken" }[use];
   }
   if ("ignored" in use) return `without effect: ${use.ignored}`;
   const but = use.but.map((value) => `\`${JSON.stringify(value)}\``).join(", ");

@@ -1,12 +1,14 @@
 // The examples, in a real Chromium over a tiny model: what they print is what the engine counted.
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build as esbuild } from "esbuild";
 import { build as vite } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { launch } from "../../scripts/browser.mjs";
 import { dist } from "../../scripts/build.mjs";
 import { root } from "../../scripts/setup.mjs";
 import { listener } from "../../www/embergram/node/cli/http.ts";
@@ -15,6 +17,17 @@ import { open } from "./harness.mjs";
 
 const NAMES = ["basic_metrics", "acceptance_rate", "per_position", "tuning", "openai", "ai_sdk", "server"];
 const folder = mkdtempSync(join(tmpdir(), "embergram-examples-"));
+/** Builds an example as its package.json says, in a folder where the package is installed. */
+function built(name) {
+  const at = join(folder, name);
+  cpSync(join(root, "examples", name), at, { recursive: true, filter: (from) => !/node_modules|dist$/.test(from.slice(root.length)) });
+  mkdirSync(join(at, "node_modules"));
+  symlinkSync(root, join(at, "node_modules/embergram"));
+  const PATH = `${join(root, "node_modules/.bin")}:${process.env.PATH}`;
+  execFileSync("npm", ["run", "build"], { cwd: at, env: { ...process.env, PATH }, stdio: "pipe" });
+  return join(at, "dist");
+}
+
 let browser;
 let page;
 beforeAll(async () => {
@@ -23,12 +36,16 @@ beforeAll(async () => {
     // Where a bundler finds the package; here the page has it.
     plugins: [{ name: "embergram", setup: (b) => b.onResolve({ filter: /^embergram$/ }, () => ({ path: "/dist/index.js", external: true })) }],
   });
-  await vite({
-    root: join(root, "examples/vite"), logLevel: "error", base: "./",
-    resolve: { alias: { embergram: join(dist, "index.js") } },
-    build: { outDir: join(folder, "vite"), emptyOutDir: true },
+  for (const name of ["vite", "react"]) {
+    await vite({
+      root: join(root, "examples", name), logLevel: "error", base: "./",
+      resolve: { alias: { embergram: join(dist, "index.js") } },
+      build: { outDir: join(folder, name), emptyOutDir: true },
+    });
+  }
+  browser = await open({
+    places: { "/examples/": folder, "/vite/": join(folder, "vite"), "/react/": join(folder, "react"), "/sw/": built("service-worker") },
   });
-  browser = await open({ places: { "/examples/": folder, "/vite/": join(folder, "vite") } });
   page = browser.page;
 }, 120_000);
 afterAll(async () => {
@@ -125,3 +142,72 @@ test("the Vite project builds, loads a file that is chosen, and streams", async 
   expect(errors).toEqual([]);
   await tab.close();
 });
+
+test("the React chat streams, answers a second time, and stops", async () => {
+  const tab = await browser.context.newPage();
+  const errors = [];
+  tab.on("pageerror", (error) => errors.push(error.message));
+  await tab.goto(`${browser.server.url}/react/index.html?model=/tiny.gguf`);
+  await tab.getByText("random tiny on").waitFor({ timeout: 120_000 });
+  const ask = async (text) => {
+    await tab.fill("textarea", text);
+    await tab.click("text=Send");
+  };
+  const answers = tab.locator('[data-role="assistant"] span');
+  await ask("Hello");
+  await tab.locator("text=Stop").and(tab.locator(":disabled")).waitFor({ timeout: 120_000 });
+  expect(await answers.first().textContent()).not.toBe("");
+  // Stopped as soon as there is a text: most of the 300 tokens never come.
+  await tab.evaluate(() => {
+    new MutationObserver((_, observer) => {
+      if (!document.querySelectorAll('[data-role="assistant"] span')[1]?.textContent) return;
+      observer.disconnect();
+      document.querySelector('button[type="button"]').click();
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
+  await ask("Again");
+  await answers.nth(1).and(tab.locator(":not(:empty)")).waitFor({ timeout: 120_000 });
+  await tab.locator("text=Stop").and(tab.locator(":disabled")).waitFor({ timeout: 120_000 });
+  expect((await answers.nth(1).textContent()).length).toBeLessThan(150);
+  expect(await tab.locator("li").count()).toBe(4);
+  expect(await tab.locator('[role="alert"]').count()).toBe(0);
+  await tab.goto(`${browser.server.url}/react/index.html?model=/none.gguf`);
+  await tab.getByText("http:").waitFor({ timeout: 30_000 });
+  expect(errors).toEqual([]);
+  await tab.close();
+});
+
+test("the service worker answers its pages", async () => {
+  const tab = await browser.context.newPage();
+  const answer = async (model) => {
+    await tab.goto(`${browser.server.url}/sw/index.html?model=${encodeURIComponent(`${browser.server.url}/${model}`)}`);
+    await tab.locator("body[data-ready]").waitFor();
+    await tab.click("text=Ask");
+    await tab.locator("#answer[data-status]").waitFor({ timeout: 120_000 });
+    return { status: await tab.locator("#answer").getAttribute("data-status"), text: await tab.locator("#answer").textContent() };
+  };
+  const got = await answer("tiny.gguf");
+  expect(got.status).toBe("200");
+  expect(got.text).not.toBe("");
+  await tab.close();
+});
+
+test("the extension's popup is answered by its background", async () => {
+  const extension = built("extension");
+  const args = [`--disable-extensions-except=${extension}`, `--load-extension=${extension}`, "--disable-features=DisableLoadExtensionCommandLineSwitch"];
+  const context = await launch({ args, ignoreDefaultArgs: ["--disable-extensions"] });
+  const background = context.serviceWorkers().find((w) => w.url().startsWith("chrome-extension:")) ?? (await context.waitForEvent("serviceworker"));
+  cpSync(process.env.EMBERGRAM_TINY_MODEL, join(extension, "tiny.gguf"));
+  const tab = await context.newPage();
+  const answer = async (model) => {
+    await tab.goto(new URL(`popup.html?model=${encodeURIComponent(new URL(model, background.url()))}`, background.url()).href);
+    await tab.click("text=Ask");
+    await tab.locator("#answer[data-state]").waitFor({ timeout: 120_000 });
+    return { state: await tab.locator("#answer").getAttribute("data-state"), text: await tab.locator("#answer").textContent() };
+  };
+  expect(await answer("none.gguf")).toMatchObject({ state: "failed", text: expect.stringMatching(/^[a-z_]+: ./) });
+  const got = await answer("tiny.gguf");
+  expect(got.state).toBe("done");
+  expect(got.text).not.toBe("");
+  await context.close();
+}, 120_000);
