@@ -222,6 +222,19 @@ impl Llm {
         self.engine.check_again().await
     }
 
+    /// Whether sequences in flight outlive a device that is lost. See [`Engine::set_recover`].
+    pub fn set_recover(&mut self, recover: bool) {
+        self.engine.set_recover(recover);
+    }
+
+    /// Goes on with the device of another load of the same model, after its own was lost. See [`Engine::take_over`].
+    ///
+    /// # Errors
+    /// `device_lost` where the other load has other room.
+    pub fn take_over(&mut self, other: Self) -> Result<()> {
+        self.engine.take_over(other.engine)
+    }
+
     /// What tells the kernels of this model from those of others; what [`warm_up`](Self::warm_up) saw may be kept by it.
     pub fn fingerprint(&self) -> u64 {
         self.engine.fingerprint()

@@ -30,6 +30,8 @@ export interface LoadRequest extends BackendOptions, NameOptions, DownloadOption
   /** URL, file, files or `hf:` name of a model; of a split GGUF any part, or all files. */
   model: ModelInput;
   engine: EngineOptions;
+  /** Whether to load it again after its device was lost. */
+  recover?: boolean;
   /** The caller's. */
   version: string;
   /** Where the engine's WebAssembly module is, with those of the CPU's kernels beside it; default beside this script. */
@@ -42,6 +44,14 @@ export interface LoadRequest extends BackendOptions, NameOptions, DownloadOption
 export type Work =
   | { prompts: readonly Prompt[] }
   | { chats: readonly (readonly ChatMessage[])[]; template: ChatTemplateOptions };
+
+/** An engine that may run. */
+interface Ready {
+  built: Built;
+  modules: ModuleOptions;
+  /** What a row check is remembered by that should be repeated at leisure. */
+  doubted: string | undefined;
+}
 
 /** Told of every delta: which prompt of the call, and what was added. */
 export type OnDelta = (prompt: number, delta: Delta) => unknown;
@@ -78,6 +88,8 @@ const TURN = 8;
 const PATIENCE = 2000;
 /** Milliseconds without a call after which the engine has time for itself. */
 const IDLE = 5000;
+/** Devices that may be lost one after another without a step in between. */
+const MOST_LOST = 3;
 
 export class EngineHost {
   #built: Built | undefined;
@@ -96,6 +108,9 @@ export class EngineHost {
   #loading = new Map<AbortController, Promise<unknown>>();
   /** Set when the engine trapped or lost its device, or was unloaded: every later call fails with it. */
   #dead: EmbergramError | undefined;
+  /** Loads the model again, where a lost device is to be replaced, and how many were lost since the last step. */
+  #again: ((signal: AbortSignal) => Promise<Ready>) | undefined;
+  #lost = 0;
   /** Calls so far. */
   #uses = 0;
   readonly #startWorker: (name: string) => Worker;
@@ -112,10 +127,17 @@ export class EngineHost {
     fetchPort?: FetchPort,
   ): Promise<ModelInfo> {
     const abort = new AbortController();
-    const loading = this.#load(request, abort.signal, onProgress, fetchPort);
+    const loading = this.#ready(request, abort.signal, onProgress, fetchPort);
     this.#loading.set(abort, loading);
     try {
-      return await loading;
+      const ready = await loading;
+      const info = ready.built.engine.info() as Omit<ModelInfo, "adapter">;
+      if (request.recover) {
+        this.#again = (signal) => this.#ready(request, signal, undefined, fetchPort);
+        ready.built.engine.setRecover(true);
+      }
+      this.#take(ready);
+      return { ...info, adapter: ready.built.opened.adapter };
     } catch (error) {
       const failure = asEmbergramError(error);
       const { model, engine, ...open } = request;
@@ -126,17 +148,23 @@ export class EngineHost {
     } finally {
       this.#loading.delete(abort);
       release(onProgress);
-      release(fetchPort);
+      if (!this.#again) release(fetchPort);
     }
   }
 
-  async #load(
+  #take({ built, modules, doubted }: Ready): void {
+    this.#built = built;
+    this.#modules = modules;
+    if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
+  }
+
+  async #ready(
     request: LoadRequest,
     signal: AbortSignal,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     fetchPort: FetchPort | undefined,
-  ): Promise<ModelInfo> {
-    const { model, engine: options, version, wasmUrl, wasm, backend, threads, ...open } = request;
+  ): Promise<Ready> {
+    const { model, engine: options, version, wasmUrl, wasm, backend, threads, recover, ...open } = request;
     onProgress?.({ phase: "gpu", loaded: 0 });
     checkVersions("the package's index.js", version, "the engine's script (worker.js, host.js)", VERSION);
     const modules = { wasmUrl, wasm, timeout: open.timeout };
@@ -163,19 +191,51 @@ export class EngineHost {
       if (wrong !== undefined) throw new EmbergramError("no_webgpu", complaint(adapter, wrong), { cause: new WrongKernel(wrong) });
       const doubted = await warmUp(built.engine, adapter);
       signal.throwIfAborted();
-      const info = built.engine.info() as Omit<ModelInfo, "adapter">;
       onProgress?.({ ...last, phase: "ready" });
-      this.#built = built;
-      this.#modules = modules;
-      if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
-      return { ...info, adapter };
+      return { built, modules, doubted };
     } catch (error) {
       free(built);
       const wrong = error instanceof EmbergramError && error.cause instanceof WrongKernel ? error.cause.message : undefined;
       if (wrong === undefined || backend === "webgpu" || !support.cpu.simd) throw error;
       console.warn(`embergram: ${(error as Error).message}; the model is loaded again for the CPU`);
-      const info = await this.#load({ ...request, backend: "cpu" }, signal, onProgress, fetchPort);
-      return { ...info, adapter: { ...(info.adapter as AdapterInfo), wrong_kernel: wrong } };
+      const ready = await this.#ready({ ...request, backend: "cpu" }, signal, onProgress, fetchPort);
+      ready.built.opened.adapter.wrong_kernel = wrong;
+      return ready;
+    }
+  }
+
+  /** Loads the model again, its device being lost; what is in flight goes on. */
+  async #recover(again: NonNullable<typeof this.#again>): Promise<void> {
+    const { engine, opened } = this.#built!;
+    opened.close();
+    const abort = new AbortController();
+    const loading = again(abort.signal);
+    this.#loading.set(abort, loading);
+    try {
+      const ready = await loading;
+      engine.takeOver(ready.built.engine);
+      this.#take({ ...ready, built: { engine, opened: ready.built.opened } });
+    } finally {
+      this.#loading.delete(abort);
+    }
+  }
+
+  /** One step, or another device for the next. */
+  async #stepOf(engine: Engine): Promise<SequenceOutput[]> {
+    try {
+      const outputs: SequenceOutput[] = await engine.step();
+      this.#lost = 0;
+      return outputs;
+    } catch (error) {
+      if (!this.#again || !isLost(error) || this.#dead || ++this.#lost > MOST_LOST) throw error;
+      console.warn(`embergram: ${(error as Error).message}; since recover is true, that is done now, and calls go on`);
+      try {
+        await this.#recover(this.#again);
+      } catch (failed) {
+        const message = `the GPU device was lost, and the model could not be loaded again: ${(failed as Error).message}`;
+        throw new EmbergramError("device_lost", message, { cause: failed });
+      }
+      return [];
     }
   }
 
@@ -458,6 +518,8 @@ export class EngineHost {
       }
       if (single) await forget(key);
     } catch (error) {
+      // Without a call there is nothing to go on with: the next finds it.
+      if (this.#again && isLost(error)) return;
       this.#rejectAll(this.#mark(error));
     }
   }
@@ -488,7 +550,7 @@ export class EngineHost {
         await nextTask();
         const engine = this.#built?.engine;
         if (!engine?.isBusy()) break;
-        const outputs: SequenceOutput[] = await this.#exclusive(engine.step());
+        const outputs = await this.#exclusive(this.#stepOf(engine));
         for (const output of outputs) this.#deliver(output);
       }
     } catch (error) {
@@ -534,6 +596,10 @@ export class EngineHost {
     if (code === "device_lost" || code === "internal") this.#dead ??= marked;
     return marked;
   }
+}
+
+function isLost(error: unknown): boolean {
+  return (Object(error) as Partial<EmbergramError>).code === "device_lost";
 }
 
 /** Gives a device's memory back at once, the engine's own when it is at rest. */

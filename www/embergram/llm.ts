@@ -35,6 +35,12 @@ export interface LoadOptions extends EngineOptions, BackendOptions, ConnectOptio
   /** Ends the load; it rejects at once, with code `aborted`. */
   signal?: AbortSignal;
   /**
+   * Whether to load the model again, from the cache, when its device is lost: calls in flight wait and go on from their tokens, as
+   * they would have, and those that come later find nothing changed. `metrics.num_preemptions` of an output tells of it, and the
+   * counter `embergram:recoveries`. Default false: they reject with `device_lost`.
+   */
+  recover?: boolean;
+  /**
    * A server that answers where nothing runs here: with `no_webgpu`, `no_simd` or `adapter_too_small`. Its address, or with what
    * {@link Llm.connect} takes. Default: none.
    */
@@ -48,7 +54,7 @@ export interface Fallback extends Omit<ServerOptions, "signal"> {
 }
 
 /** Options of {@link Llm.inspect}: those of a load, as far as they matter to it. */
-export type InspectOptions = Omit<LoadOptions, "model" | "onProgress" | "sha256" | "fallback">;
+export type InspectOptions = Omit<LoadOptions, "model" | "onProgress" | "sha256" | "fallback" | "recover">;
 
 /** Options of a call. */
 export interface CallOptions {
@@ -100,8 +106,8 @@ export class Llm {
    */
   readonly fetch: typeof fetch;
   /**
-   * Resolves when the engine is lost, with the error that every later call has: its device is gone, it trapped, or its worker
-   * ended. It never rejects, and stays open with `unload`. A device that is lost while nothing runs is found by the next call.
+   * Resolves when the engine is lost, with the error that every later call has: its device is gone (and with `recover` the model
+   * could not be loaded again), it trapped, or its worker ended. It never rejects, and stays open with `unload`. A device that is lost while nothing runs is found by the next call.
    */
   readonly lost: Promise<EmbergramError>;
   #speculativeConfig: SpeculativeConfig | null;
@@ -374,10 +380,13 @@ export async function inHost<T>(
 ): Promise<T> {
   const {
     worker, workerUrl, wasmUrl, onProgress, signal, model, fetch, cache, cacheKey, sha256, hfEndpoint, retries, retryDelay,
-    timeout, baseUrl = globalThis.location?.href, backend, threads, fallback, ...engine
+    timeout, baseUrl = globalThis.location?.href, backend, threads, fallback, recover, ...engine
   } = options;
   if (!isModel(model)) {
     throw new EmbergramError("invalid_config", "model is missing; give an address, an hf: name, a File or a Blob, or a folder's files");
+  }
+  if (recover !== undefined && typeof recover !== "boolean") {
+    throw new EmbergramError("invalid_config", `recover is ${JSON.stringify(recover)}, but must be true or false`);
   }
   const aborted = () => new EmbergramError("aborted", aborting, { cause: signal?.reason });
   if (signal?.aborted) throw aborted();
@@ -390,7 +399,7 @@ export async function inHost<T>(
     const { wasm } = connection;
     const request = withoutUndefined({
       model: crossing, engine, version: VERSION, wasmUrl, wasm, cache, cacheKey, sha256, hfEndpoint: text(hfEndpoint),
-      baseUrl: text(baseUrl), retries, retryDelay, timeout, backend, threads,
+      baseUrl: text(baseUrl), retries, retryDelay, timeout, backend, threads, recover,
     });
     return ask(connection, request);
   };

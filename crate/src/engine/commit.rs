@@ -51,16 +51,19 @@ impl Engine {
         // What is soon given back is made known while it is still there.
         let whole = (before..sequence.computed).contains(&(shareable.wrapping_sub(1)));
         if (whole || self.window.is_some()) && sequence.given_back == 0 {
-            self.kv.remember_prompt(&sequence.tokens[..sequence.computed], &sequence.blocks);
+            let known = sequence.computed.min(sequence.prompt_len);
+            self.kv.remember_prompt(&sequence.tokens[..known], &sequence.blocks);
         }
     }
 
-    /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it.
+    /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it, once.
     fn finish_prefill(&mut self, index: usize, stats: &mut IterationStats) {
         let sequence = &self.running[index];
         if sequence.computed < sequence.prompt_len {
-            stats.prompt_tokens += sequence.prompt_len;
-            stats.cached_prompt_tokens += sequence.cached;
+            if sequence.tokens.len() == sequence.prompt_len {
+                stats.prompt_tokens += sequence.prompt_len;
+                stats.cached_prompt_tokens += sequence.cached;
+            }
             if sequence.given_back == 0 {
                 self.kv.remember_prompt(&sequence.tokens[..sequence.prompt_len], &sequence.blocks);
             }

@@ -2,10 +2,12 @@
 //!
 //! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`requests`] takes requests in and counts them out,
 //! [`scheduler`] picks a step's rows as a [`Batch`], [`step`] gives it to the runner, and [`commit`] takes the samples in.
+//! [`recover`] puts another runner in the place of one whose device was lost.
 //! [`scripted`] is a runner that knows what will be said, and [`replay`] runs known texts on it.
 
 mod commit;
 pub mod kv_cache;
+mod recover;
 pub mod replay;
 mod requests;
 mod scheduler;
@@ -46,6 +48,10 @@ pub struct Engine {
     /// Parts of the row check that were not run on this device.
     unchecked: Vec<usize>,
     waiting: VecDeque<Waiting>,
+    /// Sequences whose keys and values are gone: they come before those that wait.
+    preempted: VecDeque<Sequence>,
+    /// Whether sequences outlive their device.
+    recover: bool,
     max_num_waiting: usize,
     /// Positions that a row sees in any layer, its own among them; none where a layer sees all.
     window: Option<usize>,
@@ -102,6 +108,8 @@ impl Engine {
             warm: false,
             unchecked: Vec::new(),
             waiting: VecDeque::new(),
+            preempted: VecDeque::new(),
+            recover: false,
             max_num_waiting: usize::MAX,
             window: None,
             running: Vec::new(),
@@ -171,7 +179,7 @@ impl Engine {
 
     /// Whether any sequence is in flight.
     pub fn is_busy(&self) -> bool {
-        !self.waiting.is_empty() || !self.running.is_empty()
+        !self.waiting.is_empty() || !self.preempted.is_empty() || !self.running.is_empty()
     }
 
     /// Seconds since the engine was made.
@@ -182,7 +190,7 @@ impl Engine {
     fn update_gauges(&mut self) {
         let used = self.kv.len() - self.kv.num_free();
         self.metrics.set(Gauge::RequestsRunning, self.running.len() as f64);
-        self.metrics.set(Gauge::RequestsWaiting, self.waiting.len() as f64);
+        self.metrics.set(Gauge::RequestsWaiting, (self.waiting.len() + self.preempted.len()) as f64);
         self.metrics.set(Gauge::KvCacheUsage, used as f64 / self.kv.len().max(1) as f64);
     }
 }

@@ -147,8 +147,10 @@ impl Engine {
                 (request, recorder)
             }
             None => {
-                let i = self.running.iter().position(|s| s.id == id)?;
-                let mut sequence = self.take_running(i);
+                let mut sequence = match self.running.iter().position(|s| s.id == id) {
+                    Some(i) => self.take_running(i),
+                    None => self.preempted.remove(self.preempted.iter().position(|s| s.id == id)?)?,
+                };
                 sequence.flush_text(&mut output);
                 (sequence.request, sequence.recorder)
             }
@@ -160,8 +162,8 @@ impl Engine {
 
     /// Drops all sequences after a step that failed.
     pub(super) fn fail_all(&mut self) {
-        while !self.running.is_empty() {
-            let sequence = self.take_running(0);
+        self.preempt_all();
+        while let Some(sequence) = self.preempted.pop_front() {
             self.count_finished(&sequence.request, &sequence.recorder, FinishReason::Error);
         }
         while let Some(Waiting { request, .. }) = self.waiting.pop_front() {
@@ -173,8 +175,13 @@ impl Engine {
     /// sequences the first computes for all the blocks that all can share; until then the others wait, and whoever came after.
     pub(super) fn admit(&mut self) {
         let now = self.now();
-        let block_size = self.capacity.block_size;
-        while let (Some(next), Some(&slot)) = (self.waiting.front(), self.free_slots.last()) {
+        while let Some(sequence) = self.preempted.front() {
+            let known = if sequence.scores() { &[][..] } else { &sequence.request.prompt[..] };
+            let Some(prefix) = self.kv.admit(known, sequence.request.room) else { return };
+            let Some(sequence) = self.preempted.pop_front() else { return };
+            self.run_with(sequence, prefix);
+        }
+        while let (Some(next), true) = (self.waiting.front(), !self.free_slots.is_empty()) {
             let request = &next.request;
             let shareable = self.kv.shareable(request.prompt.len());
             let computes = |s: &Sequence| s.request.parent == request.parent && s.computed < shareable;
@@ -186,22 +193,27 @@ impl Engine {
             let Some(prefix) = self.kv.admit(known, request.room) else { break };
             let Some(next) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(next, &self.tokenizer);
-            self.free_slots.pop();
-            sequence.slot = slot;
-            for (i, block) in prefix.iter().enumerate() {
-                self.batch.tables.push(BlockEntry { slot: slot as u32, index: i as u32, block: *block });
-            }
-            let cached = prefix.len() * block_size;
-            sequence.computed = cached;
-            sequence.cached = cached;
-            sequence.promised = sequence.request.room.div_ceil(block_size) - prefix.len();
-            sequence.blocks = prefix;
-            sequence.recorder.on_scheduled(now, cached);
+            sequence.cached = prefix.len() * self.capacity.block_size;
+            sequence.recorder.on_scheduled(now, sequence.cached);
             if self.kv.caches_prefixes() {
-                self.metrics.on_prefix_cache(sequence.prompt_len, cached);
+                self.metrics.on_prefix_cache(sequence.prompt_len, sequence.cached);
             }
-            self.running.push(sequence);
+            self.run_with(sequence, prefix);
         }
+    }
+
+    /// Takes a sequence into the steps, with a free slot and the blocks that hold its beginning.
+    fn run_with(&mut self, mut sequence: Sequence, prefix: Vec<u32>) {
+        let slot = self.free_slots.pop().expect("no more sequences run than there are slots");
+        for (i, block) in prefix.iter().enumerate() {
+            self.batch.tables.push(BlockEntry { slot: slot as u32, index: i as u32, block: *block });
+        }
+        let block_size = self.capacity.block_size;
+        sequence.slot = slot;
+        sequence.computed = prefix.len() * block_size;
+        sequence.promised = sequence.request.room.div_ceil(block_size) - prefix.len();
+        sequence.blocks = prefix;
+        self.running.push(sequence);
     }
 
     /// Takes a sequence out of the steps, and its slot and blocks back.

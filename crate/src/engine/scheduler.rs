@@ -63,11 +63,15 @@ impl Engine {
             let spare = budget - others;
             let pending = sequence.tokens.len() - sequence.computed;
             // Logits have room of their own, and each sequence after this one may need a row of it.
-            let scores = sequence.prompt_logprobs.is_some() && sequence.computed < sequence.prompt_len;
-            let taken = pending.min(if scores { spare.min(room - others) } else { spare });
+            let of_prompt = sequence.prompt_len.saturating_sub(sequence.computed);
+            let scores = sequence.scores() && of_prompt > 0;
+            // So have rows of decoding that are computed again.
+            let most = if scores { room - others } else { of_prompt + room - others };
+            let taken = pending.min(spare).min(most);
             let samples = taken == pending;
             let scored = if scores { taken - usize::from(samples) } else { 0 };
-            sequence.trim_draft(if samples { (spare - taken).min(room - others - scored - 1) } else { 0 });
+            let again = if scores { 0 } else { taken.saturating_sub(of_prompt + usize::from(samples)) };
+            sequence.trim_draft(if samples { (spare - taken).min(room - others - scored - again - 1) } else { 0 });
             let (_, drafted) = sequence.draft_len();
             let outputs = if samples { 1 + drafted } else { 0 };
             let share = Share { rows: taken + drafted, outputs, scored };
@@ -87,7 +91,7 @@ impl Engine {
                 sequence.blocks.push(block);
             }
             budget -= share.rows;
-            room -= share.outputs + share.scored;
+            room -= share.outputs + share.scored + again;
             self.shares.push(share);
         }
     }

@@ -255,6 +255,18 @@ impl Sequence {
         sequence
     }
 
+    /// Whether it tells how likely its prompt was, and has not told yet.
+    pub(super) fn scores(&self) -> bool {
+        self.prompt_logprobs.is_some()
+    }
+
+    /// That its keys and values are gone. Its tokens and its draft stay.
+    pub(super) fn forget_computed(&mut self) {
+        self.blocks.clear();
+        (self.computed, self.given_back, self.promised) = (0, 0, 0);
+        self.prompt_logprobs.iter_mut().for_each(Vec::clear);
+    }
+
     /// The blocks that are its own.
     pub(super) fn own_blocks(&self) -> &[u32] {
         &self.blocks[self.given_back..]

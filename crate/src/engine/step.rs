@@ -13,11 +13,14 @@ impl Engine {
     /// Runs one step over all sequences in flight; returns what it added to each that got tokens.
     ///
     /// # Errors
-    /// `device_lost`; the sequences in flight are dropped then, and counted as failed.
+    /// `device_lost`; the sequences in flight are dropped then, and counted as failed, unless the engine is to
+    /// [`recover`](Self::set_recover).
     pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
         let outputs = self.try_step().await;
-        if outputs.is_err() {
-            self.fail_all();
+        match &outputs {
+            Err(error) if self.recover && error.code == ErrorCode::DeviceLost => self.preempt_all(),
+            Err(_) => self.fail_all(),
+            Ok(_) => {}
         }
         self.update_gauges();
         outputs

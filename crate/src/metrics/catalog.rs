@@ -21,6 +21,7 @@ pub(super) enum Counter {
     FinishedError,
     ReadbackBytes,
     ForcedTokens,
+    Recoveries,
     /// What vLLM reports and this engine has no occasion to count. Stays zero; keep it last.
     Never,
 }
@@ -179,7 +180,11 @@ pub(super) const CATALOG: &[Entry] = &[
     counter("vllm:external_prefix_cache_hits", C::Never, "There is no external cache here."),
     counter("vllm:mm_cache_queries", C::Never, "There are no multi-modal inputs here."),
     counter("vllm:mm_cache_hits", C::Never, "There are no multi-modal inputs here."),
-    counter("vllm:num_preemptions", C::Preemptions, "Requests put back into the queue for want of KV memory."),
+    counter(
+        "vllm:num_preemptions",
+        C::Preemptions,
+        "Requests put back into the queue since their keys and values were gone.",
+    ),
     counter("vllm:prompt_tokens", C::PromptTokens, "Prompt tokens of requests whose prefill is done."),
     counter("vllm:prompt_tokens_by_source", C::PromptTokensComputed, PROMPT_BY_SOURCE).with("source", "local_compute"),
     counter("vllm:prompt_tokens_by_source", C::PromptTokensCached, PROMPT_BY_SOURCE).with("source", "local_cache_hit"),
@@ -242,6 +247,11 @@ pub(super) const CATALOG: &[Entry] = &[
         "embergram:forced_tokens",
         C::ForcedTokens,
         "Output tokens to which a grammar left no other, verified in the step of the token before.",
+    ),
+    counter(
+        "embergram:recoveries",
+        C::Recoveries,
+        "Times that the engine went on with another device after it lost one.",
     ),
     histogram(
         "embergram:draft_depth",

@@ -137,6 +137,12 @@ impl Registry {
         self.observe(Hist::Depth, depth as f64);
     }
 
+    /// The engine goes on with another device, and so many sequences were put back into the queue.
+    pub fn on_recovery(&mut self, num_preempted: usize) {
+        self.add(Counter::Recoveries, 1);
+        self.add(Counter::Preemptions, num_preempted);
+    }
+
     /// A step of a request had so many tokens that its grammar forced, beside its drafts.
     pub fn on_forced(&mut self, num_forced: usize) {
         self.add(Counter::ForcedTokens, num_forced);

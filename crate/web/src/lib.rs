@@ -255,6 +255,22 @@ impl Engine {
         self.0.call_async(async |llm| llm.known_answer().await).await.map_err(thrown)
     }
 
+    /// Whether sequences in flight outlive a device that is lost: they wait then for `takeOver`.
+    #[wasm_bindgen(js_name = setRecover)]
+    pub fn set_recover(&mut self, recover: bool) -> Thrown<()> {
+        self.call(|llm| {
+            llm.set_recover(recover);
+            Ok(())
+        })
+    }
+
+    /// Goes on with the device of another engine of the same model, after its own was lost.
+    #[wasm_bindgen(js_name = takeOver)]
+    pub fn take_over(&mut self, other: Engine) -> Thrown<()> {
+        let other = other.0.into_whole().map_err(thrown)?;
+        self.call(|llm| llm.take_over(other))
+    }
+
     /// The model's vocabulary and tokenizer, which may be used while anything else of the engine is.
     pub fn words(&mut self) -> Thrown<Words> {
         self.call(|llm| Ok(Words(llm.tokenizer().clone())))

@@ -136,12 +136,18 @@ impl<T> Guarded<T> {
         attempt_async(f(value)).await.unwrap_or_else(|trap| Err(self.lose(trap)))
     }
 
-    /// Makes something else of it.
-    pub fn map<U>(self, f: impl FnOnce(T) -> Result<U>) -> Result<Guarded<U>> {
+    /// Itself.
+    pub fn into_whole(self) -> Result<T> {
         match self {
-            Self::Whole(value) => attempt(|| f(value))?.map(Guarded::Whole),
+            Self::Whole(value) => Ok(value),
             Self::Trapped(error) => Err(error),
         }
+    }
+
+    /// Makes something else of it.
+    pub fn map<U>(self, f: impl FnOnce(T) -> Result<U>) -> Result<Guarded<U>> {
+        let value = self.into_whole()?;
+        attempt(|| f(value))?.map(Guarded::Whole)
     }
 
     /// Makes one.
