@@ -38,7 +38,12 @@ fn logits(path: &str, texts: &[Vec<u32>], precision: Precision) -> Vec<Vec<f32>>
         };
         let rows: Vec<Row> = text.iter().take(POSITIONS).enumerate().map(row).collect();
         for rows in rows.chunks(ROWS) {
-            let batch = Batch { rows: rows.to_vec(), tables: std::mem::take(&mut tables), want_logits: true };
+            let batch = Batch {
+                rows: rows.to_vec(),
+                tables: std::mem::take(&mut tables),
+                want_logits: true,
+                ..Batch::default()
+            };
             let made = pollster::block_on(runner.step(&batch)).expect("a step");
             all.extend(made.logits.chunks(model.config.vocab).map(<[f32]>::to_vec));
         }

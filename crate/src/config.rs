@@ -4,6 +4,7 @@
 
 mod chat;
 mod defaults;
+mod pooling;
 mod structured;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::format::quant::QuantType;
 use crate::program::{CacheType, Numerics, Precision};
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
+pub use pooling::{Pooling, PoolingParams};
 pub use structured::StructuredOutputs;
 
 /// Sizes end where positions, which are `u32`, end.

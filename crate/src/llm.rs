@@ -13,7 +13,7 @@ pub mod weights;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::{ChatOptions, SamplingDefaults, SamplingParams};
+use crate::config::{ChatOptions, PoolingParams, SamplingDefaults, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
 use crate::sample::{Grammars, request_seed};
@@ -50,6 +50,8 @@ pub struct ModelInfo {
     pub max_model_len: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
+    /// Values of a hidden state, and so of an embedding.
+    pub hidden_size: usize,
     /// Whether `chat_prompt` works without a `chat_template`: false also where the file's does not parse, which
     /// `chat_prompt` then tells.
     pub has_chat_template: bool,
@@ -194,6 +196,22 @@ impl Llm {
         let ids = self.engine.add(&tokens, params, seed)?;
         self.unseeded += u64::from(params.seed.is_none());
         Ok(ids)
+    }
+
+    /// Queues a prompt for its embedding. Returns its sequence's id, whose one output has it.
+    ///
+    /// # Errors
+    /// See [`Engine::add_pooling`]; `invalid_params` for more `dimensions` than the model's hidden states have.
+    pub fn add_pooling(&mut self, prompt: &Prompt, params: PoolingParams) -> Result<u64> {
+        let width = self.info.hidden_size;
+        if let Some(dimensions) = params.dimensions.filter(|dimensions| *dimensions > width) {
+            let message = format!(
+                "pooling parameter dimensions is {dimensions}, but the model's hidden states have {width} values"
+            );
+            return Err(Error::new(ErrorCode::InvalidParams, message));
+        }
+        let tokens = self.prompt_tokens(prompt)?;
+        self.engine.add_pooling(&tokens, params)
     }
 
     /// What compiles the grammars of requests with `structured_outputs`, over [`tokenizer`](Self::tokenizer)'s vocabulary.

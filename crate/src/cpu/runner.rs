@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::future::ready;
 
 use embergram_kernels::scratch_bytes;
-use embergram_kernels::step::{self, Step};
+use embergram_kernels::step::{self, Kind, Step};
 
 use super::record::{self, Memory, record};
 use super::{Kernels, SharedKernels, reserve};
 use crate::error::Result;
 use crate::program::{
     Batch, BlockEntry, Buffer, CacheType, Capacity, Numerics, Parameter, Precision, Program, Row, Runner, Running,
-    Shape, StepOutput,
+    Shape, StepOutput, rms_norm,
 };
 
 /// About how much memory the KV cache takes at a time.
@@ -41,6 +41,9 @@ pub struct CpuRunner {
     spare: (u32, u64),
     ropes: Vec<u32>,
     logits_at: u32,
+    /// Where the residual stream lies, and the gain of the norm after it.
+    residual_at: u32,
+    gain_at: u32,
     fingerprint: u64,
     single: bool,
     words: Vec<u32>,
@@ -117,6 +120,8 @@ impl CpuRunner {
             spare: (0, 0),
             ropes: memory.ropes,
             logits_at: logits,
+            residual_at: memory.activations[&Buffer::Residual],
+            gain_at: ops.iter().find(|op| op.kind == Kind::Logits as u32).map_or(0, |op| op.gain),
             fingerprint,
             single: false,
             words: Vec::new(),
@@ -155,10 +160,8 @@ impl CpuRunner {
     }
 
     fn execute(&mut self, rows: &[Row], want_logits: bool, ops: Operations) -> StepOutput {
-        // Rows of decoding come first in the kernels' order.
-        let mut order: Vec<usize> = (0..rows.len()).filter(|i| !rows[*i].prompt).collect();
-        let decode_rows = order.len();
-        order.extend((0..rows.len()).filter(|i| rows[*i].prompt));
+        let order = order(rows);
+        let decode_rows = rows.iter().filter(|row| !row.prompt).count();
         let mut places = vec![0; rows.len()];
         (0..).zip(&order).for_each(|(place, row)| places[*row] = place);
         let outputs: Vec<u32> = rows.iter().zip(places).filter(|(row, _)| row.output).map(|(_, place)| place).collect();
@@ -170,7 +173,22 @@ impl CpuRunner {
         kernels.read(self.plain.sampled, bytemuck::cast_slice_mut(&mut tokens));
         let mut logits = vec![0f32; if want_logits { outputs.len() * self.shape.vocab } else { 0 }];
         kernels.read(self.logits_at, bytemuck::cast_slice_mut(&mut logits));
-        StepOutput { tokens, logits, device_seconds: None }
+        StepOutput { tokens, logits, ..StepOutput::default() }
+    }
+
+    /// Hidden states of some rows of the step that ran last.
+    fn read_hidden(&self, rows: &[Row], wanted: &[usize]) -> Vec<f32> {
+        let d = self.shape.d;
+        let order = order(rows);
+        let (mut hidden, mut gain) = (vec![0f32; wanted.len() * d], vec![0f32; d]);
+        let kernels = self.kernels.borrow();
+        kernels.read(self.gain_at, bytemuck::cast_slice_mut(&mut gain));
+        for (row, state) in wanted.iter().zip(hidden.chunks_exact_mut(d)) {
+            let place = order.iter().position(|i| i == row).expect("a row of the step");
+            kernels.read(self.residual_at + (place * d * 4) as u32, bytemuck::cast_slice_mut(state));
+            rms_norm(state, &gain, self.shape.eps);
+        }
+        hidden
     }
 
     /// Writes a step and, after it, its lists.
@@ -232,6 +250,12 @@ impl CpuRunner {
     }
 }
 
+/// Rows in the kernels' order: those of decoding come first.
+fn order(rows: &[Row]) -> Vec<usize> {
+    let (decode, prompts): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|i| !rows[*i].prompt);
+    [decode, prompts].concat()
+}
+
 fn write_ops(kernels: &mut dyn Kernels, ops: &[step::Op]) -> Result<Operations> {
     let bytes: &[u8] = bytemuck::cast_slice(ops);
     let at = reserve(kernels, bytes.len() as u64, "the program")?;
@@ -286,7 +310,10 @@ impl Runner for CpuRunner {
         let changed = batch.tables.iter().try_for_each(|entry| self.set_block(entry));
         let output = changed.map(|()| match batch.rows.is_empty() {
             true => StepOutput::default(),
-            false => self.execute(&batch.rows, batch.want_logits, self.all),
+            false => {
+                let output = self.execute(&batch.rows, batch.want_logits, self.all);
+                StepOutput { hidden: self.read_hidden(&batch.rows, &batch.hidden), ..output }
+            }
         });
         Box::pin(ready(output))
     }

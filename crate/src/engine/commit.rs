@@ -12,7 +12,8 @@ impl Engine {
     pub(super) fn commit(&mut self, mut step: StepOutput) -> Vec<SequenceOutput> {
         let mut stats = IterationStats::default();
         let mut outputs = Vec::with_capacity(self.running.len());
-        let mut first_row = 0;
+        let (mut first_row, mut first_hidden) = (0, 0);
+        let width = step.hidden.len() / self.batch.hidden.len().max(1);
         let now = self.now();
         for index in 0..self.running.len() {
             let share = self.shares[index];
@@ -23,6 +24,12 @@ impl Engine {
                 sequence.score(sequence.computed + row + 1, logits, sampler, tokenizer);
             }
             first_row += share.scored;
+            let states = &step.hidden[first_hidden..][..share.pooled * width];
+            first_hidden += share.pooled * width;
+            if self.running[index].pool.is_some() {
+                outputs.extend(self.pool(index, share.rows, states, &mut stats));
+                continue;
+            }
             if share.outputs == 0 {
                 self.advance_prefill(index, share.rows);
                 continue;
@@ -43,7 +50,7 @@ impl Engine {
 
     /// When this step computed a part of a prompt that is not its end: lets others use the blocks as soon as all that can
     /// be shared are there.
-    fn advance_prefill(&mut self, index: usize, rows: usize) {
+    pub(super) fn advance_prefill(&mut self, index: usize, rows: usize) {
         let sequence = &mut self.running[index];
         let shareable = self.kv.shareable(sequence.prompt_len);
         let before = sequence.computed;
@@ -57,7 +64,7 @@ impl Engine {
     }
 
     /// When this step computed the end of a prompt: lets later prompts use its blocks, and counts it, once.
-    fn finish_prefill(&mut self, index: usize, stats: &mut IterationStats) {
+    pub(super) fn finish_prefill(&mut self, index: usize, stats: &mut IterationStats) {
         let sequence = &self.running[index];
         if sequence.computed < sequence.prompt_len {
             if sequence.tokens.len() == sequence.prompt_len {

@@ -7,6 +7,7 @@
 
 mod commit;
 pub mod kv_cache;
+mod pooled;
 mod recover;
 pub mod replay;
 mod requests;

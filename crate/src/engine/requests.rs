@@ -19,7 +19,7 @@ impl Engine {
     /// after it or the cache can never hold it, `invalid_params` for ids outside the vocabulary or a grammar that does not
     /// compile, `queue_full` when more would wait than may. Nothing is queued then.
     pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
-        self.check_prompt(prompt)?;
+        self.check_prompt(prompt, 1)?;
         params.check_vocabulary(self.vocab)?;
         let capacity = self.capacity;
         let wanted = params.max_tokens.unwrap_or(capacity.positions);
@@ -29,14 +29,7 @@ impl Engine {
         let speculation = Speculation::new(self.speculation, prediction)?;
         let drafts = speculation.as_ref().map_or(0, |s| s.config.num_speculative_tokens);
         let room = max_len.saturating_add(drafts).min(capacity.positions);
-        let need = room.div_ceil(capacity.block_size);
-        if need > self.kv.len() {
-            let message = format!(
-                "the request may need {need} KV blocks, but there are {}; lower max_tokens or raise kv_cache_memory_bytes",
-                self.kv.len()
-            );
-            return Err(Error::new(ErrorCode::PromptTooLong, message));
-        }
+        self.check_room(room)?;
         self.check_queue(params.n)?;
         let bad_words_token_ids = self.bad_words(&params.bad_words)?;
         let constraint = params.structured_outputs.as_ref().map(|outputs| self.compile(outputs)).transpose()?;
@@ -48,6 +41,7 @@ impl Engine {
             speculation,
             constraint,
             params: SamplingParams { bad_words_token_ids, ..params.clone() },
+            pooling: None,
             max_len,
             room,
             arrival: self.now(),
@@ -104,7 +98,20 @@ impl Engine {
         grammars.compile(outputs)
     }
 
-    fn check_queue(&mut self, n: usize) -> Result<()> {
+    /// Refuses what the KV cache can never hold.
+    pub(super) fn check_room(&self, positions: usize) -> Result<()> {
+        let need = positions.div_ceil(self.capacity.block_size);
+        if need <= self.kv.len() {
+            return Ok(());
+        }
+        let message = format!(
+            "the request may need {need} KV blocks, but there are {}; lower max_tokens or raise kv_cache_memory_bytes",
+            self.kv.len()
+        );
+        Err(Error::new(ErrorCode::PromptTooLong, message))
+    }
+
+    pub(super) fn check_queue(&mut self, n: usize) -> Result<()> {
         let (waiting, most) = (self.waiting.len(), self.max_num_waiting);
         if waiting + n <= most {
             return Ok(());
@@ -117,7 +124,8 @@ impl Engine {
         Err(Error::new(ErrorCode::QueueFull, message))
     }
 
-    fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
+    /// Refuses a prompt that does not leave room for so many tokens.
+    pub(super) fn check_prompt(&self, prompt: &[u32], tokens: usize) -> Result<()> {
         let positions = self.capacity.positions;
         if prompt.is_empty() {
             return Err(Error::new(ErrorCode::InvalidPrompt, "the prompt has no tokens; give at least one"));
@@ -126,10 +134,11 @@ impl Engine {
             let message = format!("the prompt has token {token}; ids go from 0 to {}", self.vocab - 1);
             return Err(Error::new(ErrorCode::InvalidPrompt, message));
         }
-        if prompt.len() >= positions {
+        if prompt.len() + tokens > positions {
+            let left = if tokens > 0 { " and one must be left to generate" } else { "" };
             let message = format!(
-                "the prompt has {} tokens, but max_model_len is {positions} and one must be left to generate; shorten it \
-                 or load with a larger max_model_len",
+                "the prompt has {} tokens, but max_model_len is {positions}{left}; shorten it or load with a larger \
+                 max_model_len",
                 prompt.len()
             );
             return Err(Error::new(ErrorCode::PromptTooLong, message));
@@ -176,8 +185,7 @@ impl Engine {
     pub(super) fn admit(&mut self) {
         let now = self.now();
         while let Some(sequence) = self.preempted.front() {
-            let known = if sequence.scores() { &[][..] } else { &sequence.request.prompt[..] };
-            let Some(prefix) = self.kv.admit(known, sequence.request.room) else { return };
+            let Some(prefix) = self.kv.admit(sequence.known(), sequence.request.room) else { return };
             let Some(sequence) = self.preempted.pop_front() else { return };
             self.run_with(sequence, prefix);
         }
@@ -188,9 +196,7 @@ impl Engine {
             if request.parent.is_some() && self.running.iter().any(computes) {
                 break;
             }
-            // A prompt that is scored needs the logits of all its rows.
-            let known = if next.scores() { &request.prompt[..0] } else { &request.prompt[..] };
-            let Some(prefix) = self.kv.admit(known, request.room) else { break };
+            let Some(prefix) = self.kv.admit(next.known(), request.room) else { break };
             let Some(next) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(next, &self.tokenizer);
             sequence.cached = prefix.len() * self.capacity.block_size;
@@ -236,7 +242,10 @@ impl Engine {
         self.metrics.on_request_finished(&FinishedRequest {
             reason,
             // vLLM fills in what is left of the context before it counts.
-            max_tokens: Some(request.params.max_tokens.unwrap_or(request.max_len - request.prompt.len())),
+            max_tokens: request
+                .pooling
+                .is_none()
+                .then(|| request.params.max_tokens.unwrap_or(request.max_len - request.prompt.len())),
             parent,
             ..metrics.finished()
         });

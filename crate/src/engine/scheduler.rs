@@ -11,6 +11,8 @@ pub(super) struct Share {
     pub outputs: usize,
     /// How many rows before those, the prompt's, tell how likely the token after them was.
     pub scored: usize,
+    /// How many rows have a part in an embedding.
+    pub pooled: usize,
 }
 
 impl Engine {
@@ -73,17 +75,21 @@ impl Engine {
             let again = if scores { 0 } else { taken.saturating_sub(of_prompt + usize::from(samples)) };
             sequence.trim_draft(if samples { (spare - taken).min(room - others - scored - again - 1) } else { 0 });
             let (_, drafted) = sequence.draft_len();
-            let outputs = if samples { 1 + drafted } else { 0 };
-            let share = Share { rows: taken + drafted, outputs, scored };
+            let pools = sequence.pool.is_some();
+            let outputs = if samples && !pools { 1 + drafted } else { 0 };
+            let pooled = sequence.pool.as_ref().map_or(0, |pool| pool.rows(taken, samples));
+            let share = Share { rows: taken + drafted, outputs, scored, pooled };
             let end = sequence.computed + share.rows;
             self.longest = self.longest.max(end);
 
             let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
             let slot = sequence.slot as u32;
             for (place, token) in (sequence.computed..).zip(known.chain(sequence.draft())) {
-                let (output, prompt) = (scores || place + 1 >= sequence.tokens.len(), place < sequence.prompt_len);
+                let output = scores || (place + 1 >= sequence.tokens.len() && !pools);
+                let prompt = place < sequence.prompt_len;
                 self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }
+            self.batch.hidden.extend(self.batch.rows.len() - pooled..self.batch.rows.len());
             while sequence.blocks.len() * block_size < end {
                 let block = self.kv.take_reserved();
                 sequence.promised -= 1;

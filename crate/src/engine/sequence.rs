@@ -5,7 +5,8 @@ use std::rc::Rc;
 use serde::Serialize;
 use web_time::Instant;
 
-use crate::config::SamplingParams;
+use super::pooled::Pool;
+use crate::config::{Pooling, PoolingParams, SamplingParams};
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
 use crate::sample::{Constraint, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
@@ -36,6 +37,9 @@ pub struct SequenceOutput {
     pub stop_reason: Option<StopReason>,
     /// What went wrong, with the `finish_reason` `error`.
     pub error: Option<Error>,
+    /// What an embedding's prompt came to; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f32>>,
     /// Set with the last output.
     pub metrics: Option<RequestMetrics>,
 }
@@ -74,6 +78,7 @@ impl SequenceOutput {
         self.finish_reason = later.finish_reason;
         self.stop_reason = later.stop_reason;
         self.error = later.error;
+        self.embedding = later.embedding;
         self.metrics = later.metrics;
     }
 
@@ -151,6 +156,8 @@ pub(super) struct Request {
     pub parent: Option<u64>,
     pub prompt: Box<[u32]>,
     pub params: SamplingParams,
+    /// Where an embedding is asked for, and no token.
+    pub pooling: Option<PoolingParams>,
     /// Without text so far.
     pub stops: StopStrings,
     /// Without tokens so far.
@@ -174,8 +181,14 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Whether it tells how likely its prompt was. Of `n` sequences the first does.
-    pub fn scores(&self) -> bool {
+    fn scores(&self) -> bool {
         self.request.params.prompt_logprobs.is_some() && self.request.parent.is_none_or(|first| first == self.id)
+    }
+
+    /// The beginning of the prompt whose rows need not be computed again where their keys and values are known.
+    pub fn known(&self) -> &[u32] {
+        let pools_all = self.request.pooling.is_some_and(|pooling| pooling.pooling == Pooling::Mean);
+        if self.scores() || pools_all { &[] } else { &self.request.prompt }
     }
 }
 
@@ -206,6 +219,8 @@ pub struct Sequence {
     seed: u64,
     /// How likely the prompt's tokens were, as far as they are computed, until they are told; none where nobody asked.
     pub(super) prompt_logprobs: Option<Vec<Vec<Logprob>>>,
+    /// What its embedding is made of so far; none where it generates.
+    pub(super) pool: Option<Pool>,
     /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
     pub(super) counts: Option<TokenCounts>,
     pub(super) speculation: Option<Speculation>,
@@ -233,6 +248,7 @@ impl Sequence {
             id,
             prompt_len: prompt.len(),
             prompt_logprobs,
+            pool: request.pooling.map(Pool::new),
             computed: 0,
             cached: 0,
             slot: 0,
@@ -260,11 +276,18 @@ impl Sequence {
         self.prompt_logprobs.is_some()
     }
 
+    /// Like [`Waiting::known`].
+    pub(super) fn known(&self) -> &[u32] {
+        let pools_all = self.pool.as_ref().is_some_and(Pool::takes_all);
+        if self.scores() || pools_all { &[] } else { &self.request.prompt }
+    }
+
     /// That its keys and values are gone. Its tokens and its draft stay.
     pub(super) fn forget_computed(&mut self) {
         self.blocks.clear();
         (self.computed, self.given_back, self.promised) = (0, 0, 0);
         self.prompt_logprobs.iter_mut().for_each(Vec::clear);
+        self.pool = self.request.pooling.map(Pool::new);
     }
 
     /// The blocks that are its own.

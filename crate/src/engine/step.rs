@@ -132,7 +132,7 @@ impl Engine {
             gpu_seconds: step.device_seconds,
             dispatches: self.runner.launches(),
             rows: self.batch.rows.len(),
-            readback_bytes: (step.tokens.len() + step.logits.len()) * 4,
+            readback_bytes: (step.tokens.len() + step.logits.len() + step.hidden.len()) * 4,
         });
         Ok(step)
     }

@@ -5,6 +5,7 @@
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
 mod answer;
+mod hidden;
 mod measure;
 
 use std::cell::Cell;
@@ -48,6 +49,7 @@ pub struct Plan {
     rows: wgpu::Buffer,
     memory: Memory,
     readback: wgpu::Buffer,
+    hidden: hidden::Hidden,
     /// What the known answer looks at.
     probes: Vec<answer::Probe>,
     /// Settles when the last step has ended, where that step read nothing back.
@@ -112,6 +114,7 @@ impl Plan {
             rows,
             memory,
             readback,
+            hidden: hidden::Hidden::new(program),
             probes,
             unread: None,
             memory_bytes,
@@ -195,6 +198,7 @@ impl Plan {
                 tokens: bytemuck::pod_collect_to_vec(tokens),
                 logits: bytemuck::pod_collect_to_vec(&rest[..logit_bytes as usize]),
                 device_seconds: timer.map(|t| t.seconds(times)[0]),
+                ..StepOutput::default()
             }
         })
         .await
@@ -204,15 +208,25 @@ impl Plan {
         dispatch.encode(pass, &self.gpu, &self.pipelines, counts, self.single_kernel_path)
     }
 
+    /// Whether a row has the prompts' role, where there is one.
+    fn is_prompt(&self, row: &Row) -> bool {
+        row.prompt && self.gpu.tuning.has_prompt_role()
+    }
+
+    /// Rows in the order of the device.
+    fn order(&self, rows: &[Row]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|i| self.is_prompt(&rows[*i]));
+        order
+    }
+
     /// Writes the rows of a step, those of decoding first where prompts are a role of their own.
     fn write_rows(&self, rows: &[Row]) -> Counts {
-        let is_prompt = |row: &Row| row.prompt && self.gpu.tuning.has_prompt_role();
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|i| is_prompt(&rows[*i]));
+        let order = self.order(rows);
         let mut output_rows: Vec<(usize, u32)> =
             (0..).zip(&order).filter(|(_, i)| rows[**i].output).map(|(at, i)| (*i, at)).collect();
         output_rows.sort_unstable();
-        let decode = rows.iter().filter(|row| !is_prompt(row)).count();
+        let decode = rows.iter().filter(|row| !self.is_prompt(row)).count();
         let groups = self.groups(&order, rows, decode);
         let decode_groups = groups.iter().filter(|(first, _)| *first < decode).count();
         let last = order[..decode].iter().map(|i| rows[*i].position as usize).max();
@@ -345,7 +359,11 @@ impl Runner for Plan {
 
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
         batch.tables.iter().for_each(|entry| self.set_block(*entry));
-        Box::pin(self.run_rows(&batch.rows, batch.want_logits))
+        Box::pin(async {
+            let output = self.run_rows(&batch.rows, batch.want_logits).await?;
+            let hidden = self.read_hidden(&batch.rows, &batch.hidden).await?;
+            Ok(StepOutput { hidden, ..output })
+        })
     }
 
     fn has_unread(&self) -> bool {

@@ -143,6 +143,7 @@ impl LlmLoader {
             name,
             max_model_len: capacity.positions,
             vocab_size: model.vocab,
+            hidden_size: model.d,
             has_chat_template: templates.own.is_ok(),
             chat_template: templates.source.clone(),
             defaults,

@@ -87,6 +87,14 @@ impl Reference {
     /// Logits of every position of one sequence: `[tokens, vocab]` f32.
     pub fn forward(&self, tokens: &[u32]) -> Tensor<2> {
         let Self { config, decoder, .. } = self;
+        let x = self.hidden(tokens);
+        let logits = decoder.output.as_ref().unwrap_or(&decoder.embedding).product(x) * config.scales.logits;
+        capped(logits, config.softcaps.logits)
+    }
+
+    /// Hidden states of every position of one sequence, after the last norm: `[tokens, d]` f32.
+    pub fn hidden(&self, tokens: &[u32]) -> Tensor<2> {
+        let Self { config, decoder, .. } = self;
         let ids: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &self.device);
         let table = decoder.embedding.matrix.clone().expect("a matrix");
@@ -97,9 +105,7 @@ impl Reference {
             let inner = self.feed_forward(layer, self.norm(x.clone(), &layer.ffn_norm));
             x = x + self.norm(inner, &layer.ffn_post_norm) * config.scales.residual;
         }
-        let x = rms(x, decoder.norm.gain(), config.eps);
-        let logits = decoder.output.as_ref().unwrap_or(&decoder.embedding).product(x) * config.scales.logits;
-        capped(logits, config.softcaps.logits)
+        rms(x, decoder.norm.gain(), config.eps)
     }
 
     /// Normed where there is a gain.

@@ -210,6 +210,13 @@ pub enum Op<'a, P> {
     Argmax,
 }
 
+/// Norms a hidden state in place, as the operations do.
+pub fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
+    let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+    let scale = (squares / x.len() as f64 + f64::from(eps)).sqrt().recip();
+    x.iter_mut().zip(gain).for_each(|(x, gain)| *x = (f64::from(*x) * scale) as f32 * gain);
+}
+
 /// What becomes of q and k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {

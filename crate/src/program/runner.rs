@@ -41,6 +41,8 @@ pub struct Batch {
     pub tables: Vec<BlockEntry>,
     /// Whether the rows with `output` need their logits, beside the greedy token.
     pub want_logits: bool,
+    /// The rows, ascending, whose hidden states are wanted.
+    pub hidden: Vec<usize>,
 }
 
 impl Batch {
@@ -49,6 +51,7 @@ impl Batch {
         self.rows.clear();
         self.tables.clear();
         self.want_logits = false;
+        self.hidden.clear();
     }
 }
 
@@ -143,6 +146,8 @@ pub struct StepOutput {
     pub tokens: Vec<u32>,
     /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
     pub logits: Vec<f32>,
+    /// Hidden states of the batch's `hidden` rows, `[rows, d]` f32: what the output matrix would be multiplied with.
+    pub hidden: Vec<f32>,
     /// Seconds the device spent on it, where it has a clock and something was read back.
     pub device_seconds: Option<f64>,
 }

@@ -63,7 +63,7 @@ impl Loaded {
 
 /// Runs a step at once; every slot's blocks must be there.
 pub fn step(runner: &mut CpuRunner, rows: &[Row]) -> StepOutput {
-    run(runner, Batch { rows: rows.to_vec(), tables: Vec::new(), want_logits: true })
+    run(runner, Batch { rows: rows.to_vec(), want_logits: true, ..Batch::default() })
 }
 
 pub fn run(runner: &mut CpuRunner, batch: Batch) -> StepOutput {

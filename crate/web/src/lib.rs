@@ -9,7 +9,7 @@ mod trap;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use embergram::config::{ChatOptions, LlmConfig};
+use embergram::config::{ChatOptions, LlmConfig, PoolingParams};
 use embergram::cpu::{PageKernels, PageMemory};
 use embergram::gpu::Gpu;
 use embergram::llm::Cpu;
@@ -292,6 +292,16 @@ impl Engine {
             let params = llm.sampling_params(&params)?;
             let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
             to_js(&llm.add(&Prompt::Tokens(tokens), &params)?)
+        })
+    }
+
+    /// Queues a prompt of token ids for its embedding; returns its sequence's id.
+    #[wasm_bindgen(js_name = addPooling)]
+    pub fn add_pooling(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<f64> {
+        self.call(|llm| {
+            let params = from_js(params, "the pooling parameters", ErrorCode::InvalidParams)?;
+            let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
+            Ok(llm.add_pooling(&Prompt::Tokens(tokens), PoolingParams::from_json(&params)?)? as f64)
         })
     }
 
