@@ -4,7 +4,7 @@ import type { Work } from "../../www/embergram/host.js";
 import { serverFetch, type ServerBackend } from "../../www/embergram/openai/fetch.js";
 import { chatCompletions, completions } from "../../www/embergram/openai/index.js";
 import type {
-  CompletionOutput, Delta, RequestMetrics, RequestOutput, SamplingDefaults, SamplingParams,
+  CompletionOutput, Delta, PoolingParams, RequestMetrics, RequestOutput, SamplingDefaults, SamplingParams,
 } from "../../www/embergram/types.js";
 
 const WORDS = ["Hel", "lo", "\u{fffd}", "<eos>"];
@@ -25,7 +25,7 @@ export function fake(defaults: SamplingDefaults = {}, slow = false) {
     signal?.addEventListener("abort", () => (clearTimeout(timer), done()));
   });
   const seen: { work?: Work; params?: SamplingParams; signal?: AbortSignal | undefined; asked: number[][]; left: boolean; runs: number;
-    prompts?: unknown } = {
+    prompts?: unknown; pooling?: PoolingParams } = {
     asked: [], left: false, runs: 0,
   };
   const choice = (index: number, params: SamplingParams): CompletionOutput => ({
@@ -58,6 +58,11 @@ export function fake(defaults: SamplingDefaults = {}, slow = false) {
       Object.assign(seen, { params, signal, runs: seen.runs + 1, prompts: "prompts" in work && work.prompts });
       await wait(signal);
       return outputs(work, params);
+    },
+    async embed(prompts, params) {
+      Object.assign(seen, { prompts, pooling: params });
+      const output = { prompt: null, prompt_token_ids: [], outputs: { embedding: Float32Array.of(0.5, -2, 1 / 3) }, metrics: null };
+      return prompts.map(() => output);
     },
     async *deltas(work, params, { signal }) {
       Object.assign(seen, { params, signal, runs: seen.runs + 1 });

@@ -49,9 +49,42 @@ describe("routes", () => {
 
   test("what it has not", async () => {
     expect(await ask("/v1/nothing")).toMatchObject({ status: 404, body: { detail: "Not Found" } });
-    expect(await ask("/v1/embeddings", { input: "x" })).toMatchObject({ status: 404, body: { detail: "Not Found" } });
     expect(await ask(CHAT)).toMatchObject({ status: 405, body: { detail: "Method Not Allowed" } });
     expect(await ask("/constructor")).toMatchObject({ status: 404 });
+  });
+
+  test("embeddings, as numbers and as OpenAI's client asks for them", async () => {
+    const { status, body } = await ask("/v1/embeddings", { model: "the-model", input: ["x", "y"], dimensions: 3, user: "me" });
+    expect(status).toBe(200);
+    const values = [...Float32Array.of(0.5, -2, 1 / 3)];
+    expect(body).toEqual({
+      id: expect.stringMatching(/^embd-[0-9a-f]{32}$/), object: "list", created: expect.any(Number), model: "the-model",
+      data: [0, 1].map((index) => ({ index, object: "embedding", embedding: values })),
+      usage: { prompt_tokens: 8, total_tokens: 8, completion_tokens: 0, prompt_tokens_details: null },
+    });
+    const packed = await ask("/v1/embeddings", { input: [7, 8, 9], encoding_format: "base64" });
+    expect(packed.body.data).toHaveLength(1);
+    const bytes = Uint8Array.from(atob(packed.body.data[0].embedding), (c) => c.charCodeAt(0));
+    expect([...new Float32Array(bytes.buffer)]).toEqual(values);
+    const own = fake();
+    await own.fetch("/v1/embeddings", {
+      method: "POST", headers: json, body: JSON.stringify({ input: [[1, 2], [3]], use_activation: false, pooling: "mean", truncate_prompt_tokens: 1 }),
+    });
+    expect(own.seen).toMatchObject({ prompts: [[2], [3]], pooling: { normalize: false, pooling: "mean" } });
+  });
+
+  test("embeddings of nothing, or of another model, are refused", async () => {
+    const path = "/v1/embeddings";
+    expect(await problems({ model: "the-model" }, path)).toEqual([expect.stringContaining("'missing', 'loc': 'body.input'")]);
+    for (const [body, part, code] of [
+      [{ input: "" }, "input must not be empty", 400], [{ input: [] }, "input must not be empty", 400],
+      [{ input: [60] }, "Token id 60 is out of vocabulary", 400], [{ input: "x", model: "other" }, "does not exist", 404],
+    ] as const) {
+      const { status, body: { error } } = await ask(path, body);
+      expect([status, error.code]).toEqual([code, code]);
+      expect(error.message).toContain(part);
+    }
+    expect(await problems({ input: "x", encoding_format: "hex" }, path)).toEqual([expect.stringContaining("'float' or 'base64'")]);
   });
 
   test("a Request goes in as well as an address", async () => {

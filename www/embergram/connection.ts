@@ -8,7 +8,7 @@ import { atMost } from "./patience.js";
 /** The host's methods, which all return promises, so that a worker's look the same. */
 export type HostApi = Pick<
   EngineHost,
-  | "load" | "inspect" | "download" | "check" | "run" | "cancel" | "promptTokens" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
+  | "load" | "inspect" | "download" | "check" | "run" | "embed" | "cancel" | "promptTokens" | "tokenize" | "detokenize" | "tokenTexts" | "metrics" | "metricsText" | "resetMetrics"
   | "setSpeculativeConfig" | "unload"
 >;
 

@@ -19,9 +19,8 @@ import { release } from "./rpc.js";
 import { supported } from "./supported.js";
 import { keptModels, openHeads, openModel, RestartLoad, type DownloadOptions, type ModelInput, type ModelPart, type NameOptions } from "./source/index.js";
 import type {
-  AdapterInfo,
-  BackendOptions, ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EngineOptions, FinishReason, Inspection, LoadProgress,
-  Metric, ModelInfo, OutputError, Prompt, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
+  BackendOptions, ChatMessage, ChatTemplateOptions, CompletionOutput, Delta, EmbeddingOutput, EngineOptions, FinishReason, Inspection, LoadProgress,
+  Metric, ModelInfo, OutputError, PoolingParams, Prompt, RequestMetrics, RequestOutput, SamplingParams, SpeculativeConfig, TokenLogprob,
 } from "./types.js";
 import { checkVersions, VERSION } from "./version.js";
 
@@ -68,17 +67,22 @@ interface SequenceOutput {
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
   error: OutputError | null;
+  embedding?: number[];
   metrics: RequestMetrics | null;
 }
 
+/** Puts a prompt into the engine's queue; gives its tokens, cut where that is asked for, and the ids of its sequences. */
+type Enqueue = (engine: Engine, tokens: number[], prompt: number) => { tokens: number[]; ids: number[]; logprobs: boolean };
+
 interface Call {
   outputs: RequestOutput[];
+  embeddings: number[][];
   sequences: number[];
   open: number;
   onDelta: OnDelta | undefined;
   /** Settles when the last delta has arrived, where that takes time. */
   told: unknown;
-  resolve(outputs: RequestOutput[]): void;
+  resolve(): void;
   reject(error: EmbergramError): void;
 }
 
@@ -300,20 +304,57 @@ export class EngineHost {
     params: SamplingParams | readonly SamplingParams[],
     onDelta?: OnDelta,
   ): Promise<RequestOutput[]> {
+    const enqueue: Enqueue = (engine, tokens, prompt) => {
+      const { truncate_prompt_tokens, ...own } = checked(Array.isArray(params) ? params[prompt] : params, "sampling parameters", "{ max_tokens: 64 }") as SamplingParams;
+      const kept = truncated(tokens, truncate_prompt_tokens, engine);
+      return { tokens: kept, ids: engine.add(kept, own) as number[], logprobs: own.logprobs != null };
+    };
+    const before = async (prompts: number, signal: AbortSignal) => {
+      if (Array.isArray(params) && params.length !== prompts) {
+        throw new EmbergramError(
+          "invalid_params",
+          `there are ${params.length} sets of sampling parameters for ${prompts} prompts; give one, or one a prompt`,
+        );
+      }
+      if (![params].flat().some((own) => own?.structured_outputs != null)) return;
+      await unlessAborted(this.#compiler(), signal, () => signal.reason as EmbergramError);
+    };
+    return (await this.#call(call, work, enqueue, { before, onDelta })).outputs;
+  }
+
+  /** Embeddings of prompts, in shared steps; otherwise as {@link run}. */
+  async embed(call: number, work: Work, params: PoolingParams): Promise<EmbeddingOutput[]> {
+    const enqueue: Enqueue = (engine, tokens) => {
+      const { truncate_prompt_tokens, ...own } = checked(params, "pooling parameters", '{ pooling: "mean" }') as PoolingParams;
+      const kept = truncated(tokens, truncate_prompt_tokens, engine, 0);
+      return { tokens: kept, ids: [engine.addPooling(kept, own)], logprobs: false };
+    };
+    const { outputs, embeddings } = await this.#call(call, work, enqueue);
+    return outputs.map(({ prompt, prompt_token_ids, outputs: [output], metrics }, i) => {
+      if (output!.error) throw new EmbergramError(output!.error.code, output!.error.message);
+      return { prompt, prompt_token_ids, outputs: { embedding: Float32Array.from(embeddings[i]!) }, metrics };
+    });
+  }
+
+  /** Queues the prompts of a call, once `before` has done what they need, and waits for their ends. */
+  async #call(
+    call: number,
+    work: Work,
+    enqueue: Enqueue,
+    { before, onDelta }: { before?: (prompts: number, signal: AbortSignal) => Promise<void>; onDelta?: OnDelta | undefined } = {},
+  ): Promise<Call> {
     const abort = new AbortController();
     this.#aborts.set(call, abort);
     let entry: Call | undefined;
     try {
       const prompts = await this.#tokenized(work, abort.signal);
-      if ([params].flat().some((own) => own?.structured_outputs != null)) {
-        await unlessAborted(this.#compiler(), abort.signal, () => abort.signal.reason as EmbergramError);
-      }
+      await before?.(prompts.length, abort.signal);
       const engine = await this.#free();
       abort.signal.throwIfAborted();
-      const added = (entry = this.#add(engine, call, prompts, params, onDelta));
-      if (added.sequences.length === 0) return [];
-      return await new Promise<RequestOutput[]>((resolve, reject) => {
-        this.#calls.set(call, Object.assign(added, { resolve, reject }));
+      const added = (entry = this.#add(engine, call, prompts, enqueue, onDelta));
+      if (added.sequences.length === 0) return added;
+      return await new Promise<Call>((resolve, reject) => {
+        this.#calls.set(call, Object.assign(added, { resolve: () => resolve(added), reject }));
         // Where the engine is gone, so is the call.
         abort.signal.addEventListener("abort", () => void this.#abort(call).catch(() => {}));
         void this.#loop();
@@ -373,28 +414,20 @@ export class EngineHost {
     engine: Engine,
     call: number,
     prompts: readonly [text: string | null, tokens: number[]][],
-    params: SamplingParams | readonly SamplingParams[],
+    enqueue: Enqueue,
     onDelta: OnDelta | undefined,
   ): Call {
-    if (Array.isArray(params) && params.length !== prompts.length) {
-      throw new EmbergramError(
-        "invalid_params",
-        `there are ${params.length} sets of sampling parameters for ${prompts.length} prompts; give one, or one a prompt`,
-      );
-    }
     const entry: Call = {
-      outputs: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
+      outputs: [], embeddings: [], sequences: [], open: 0, onDelta, told: undefined, resolve: () => {}, reject: () => {},
     };
     try {
-      prompts.forEach(([prompt, tokens], i) => {
-        const { truncate_prompt_tokens, ...own } = checkedParams(Array.isArray(params) ? params[i] : params);
-        tokens = truncated(tokens, truncate_prompt_tokens, engine);
-        const ids = engine.add(tokens, own) as number[];
+      prompts.forEach(([prompt, given], i) => {
+        const { tokens, ids, logprobs } = enqueue(engine, given, i);
         const outputs = ids.map((id, index): CompletionOutput => {
           entry.sequences.push(id);
           this.#sequences.set(id, { call, prompt: i, index });
           return {
-            index, text: "", token_ids: [], logprobs: own.logprobs == null ? null : [], finish_reason: null, stop_reason: null,
+            index, text: "", token_ids: [], logprobs: logprobs ? [] : null, finish_reason: null, stop_reason: null,
             error: null, metrics: null,
           };
         });
@@ -573,6 +606,7 @@ export class EngineHost {
     output.stop_reason = added.stop_reason;
     output.error = added.error;
     output.metrics = added.metrics;
+    if (added.embedding) call.embeddings[place.prompt] = added.embedding;
     if (place.index === 0) request.metrics = added.metrics;
     const { id, logprobs, prompt_logprobs: scores, ...delta } = added;
     // Nothing comes before the first token.
@@ -586,7 +620,7 @@ export class EngineHost {
     call.open -= 1;
     if (call.open > 0) return;
     this.#calls.delete(place.call);
-    call.resolve(call.outputs);
+    call.resolve();
   }
 
   /** The error as ours; one by which the engine says that it is of no more use is remembered. */
@@ -608,9 +642,9 @@ function free({ engine, opened }: Built, rest: Promise<void> = Promise.resolve()
   void rest.then(() => engine.free());
 }
 
-function checkedParams(params: unknown): SamplingParams {
+function checked(params: unknown, what: string, example: string): object {
   if (typeof params === "object" && params !== null && !Array.isArray(params)) return params;
-  throw new EmbergramError("invalid_params", `sampling parameters are an object such as { max_tokens: 64 }, not ${shown(params)}`);
+  throw new EmbergramError("invalid_params", `${what} are an object such as ${example}, not ${shown(params)}`);
 }
 
 /** Reads a file to its end, which keeps it; gives its bytes. */
@@ -626,13 +660,13 @@ async function read(part: ModelPart): Promise<number> {
   }
 }
 
-/** The last tokens of a prompt. */
-function truncated(tokens: number[], most: number | null | undefined, engine: Engine): number[] {
+/** The last tokens of a prompt after which so many must fit. */
+function truncated(tokens: number[], most: number | null | undefined, engine: Engine, after = 1): number[] {
   if (most == null) return tokens;
   if (!Number.isInteger(most) || most < -1 || most === 0) {
-    throw new EmbergramError("invalid_params", `sampling parameter truncate_prompt_tokens is ${String(most)}, but must be a whole number from 1, or -1 for what fits`);
+    throw new EmbergramError("invalid_params", `truncate_prompt_tokens is ${String(most)}, but must be a whole number from 1, or -1 for what fits`);
   }
-  const kept = most === -1 ? (engine.info() as ModelInfo).max_model_len - 1 : most;
+  const kept = most === -1 ? (engine.info() as ModelInfo).max_model_len - after : most;
   return tokens.length > kept ? tokens.slice(tokens.length - kept) : tokens;
 }
 

@@ -16,7 +16,7 @@ import { besideModel, type DownloadOptions, type ModelInput, type NameOptions } 
 import { supported } from "./supported.js";
 import { tune, type TuneOptions, type TuneResult } from "./tune.js";
 import type {
-  BackendOptions, ChatMessage, ChatTemplateOptions, Delta, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, Prompt, RequestOutput,
+  BackendOptions, ChatMessage, ChatTemplateOptions, Delta, EmbeddingOutput, EngineOptions, Inspection, LoadProgress, Metric, ModelInfo, PoolingParams, Prompt, RequestOutput,
   SamplingParams,
   SpeculativeConfig, Support,
 } from "./types.js";
@@ -99,7 +99,7 @@ export class Llm {
   readonly completions: Completions;
   /**
    * A function of fetch's shape that answers as vLLM's OpenAI server does, at `/v1/chat/completions`, `/v1/completions`,
-   * `/v1/models`, `/tokenize`, `/detokenize`, `/metrics`, `/health` and `/version`, whatever the origin: clients take it in place
+   * `/v1/embeddings`, `/v1/models`, `/tokenize`, `/detokenize`, `/metrics`, `/health` and `/version`, whatever the origin: clients take it in place
    * of the global one. What fails is told by a status and OpenAI's error body; an aborted call rejects as fetch does.
    *
    * @example new OpenAI({ fetch: llm.fetch, baseURL: "http://localhost/v1", apiKey: "none" })
@@ -124,6 +124,7 @@ export class Llm {
       defaults: model.defaults,
       chatTemplate: model.chat_template,
       run: this.#run.bind(this),
+      embed: this.embed.bind(this),
       deltas: this.#deltas.bind(this),
       promptTokens: (work: Work) => connection.call((host) => host.promptTokens(work)),
       tokenize: this.tokenize.bind(this),
@@ -220,6 +221,17 @@ export class Llm {
     options: CallOptions = {},
   ): Promise<RequestOutput[]> {
     return this.#run({ prompts: asPrompts(prompts) }, params, options);
+  }
+
+  /**
+   * Embeddings of prompts, as vLLM's `LLM.embed` makes them of any model: its hidden states, pooled. They are computed in shared
+   * steps with whatever else is in flight, and an embedding's bits do not depend on that.
+   *
+   * @throws {EmbergramError} as {@link Llm.generate}; `corrupted_logits`
+   */
+  async embed(prompts: Prompt | readonly Prompt[], params: PoolingParams = {}, options: CallOptions = {}): Promise<EmbeddingOutput[]> {
+    const work = { prompts: asPrompts(prompts) };
+    return abortable(this.#connection, options.signal, (host, id) => host.embed(id, work, withoutUndefined(params)));
   }
 
   /** Completes a prompt, step by step. Leaving the loop aborts the request. */

@@ -308,6 +308,36 @@ export interface RequestMetrics {
   speculative_decoding: RequestSpeculation | null;
 }
 
+/** Parameters of {@link Llm.embed}, from vLLM's `PoolingParams`. */
+export interface PoolingParams {
+  /**
+   * Which hidden states, after the model's last norm, become one: the last token's, or the mean of all tokens'. What a model was
+   * trained for is better; of one that was trained to generate alone, `"mean"` mostly is. Default `"last"`, as in vLLM.
+   */
+  pooling?: "last" | "mean";
+  /** Whether the embedding's length is made 1, so that a dot product is the cosine. Default true. */
+  normalize?: boolean;
+  /** How many values are kept, the first, for models that were trained for that (Matryoshka). Default: all. */
+  dimensions?: number | null;
+  /** Keeps the last so many tokens of a prompt; -1: as many as fit. Default: all. */
+  truncate_prompt_tokens?: number | null;
+}
+
+/** What {@link Llm.embed} gives for a prompt. */
+export interface EmbeddingOutput {
+  /** Its text, where it was text. */
+  prompt: string | null;
+  /** Its tokens. */
+  prompt_token_ids: number[];
+  /** What came of it. */
+  outputs: {
+    /** `model.hidden_size` values, or `dimensions` of them. */
+    embedding: Float32Array;
+  };
+  /** Its times; a server tells none. */
+  metrics: RequestMetrics | null;
+}
+
 /** One of the `n` outputs of a prompt. */
 export interface CompletionOutput {
   /** Which of the `n`, from 0. */
@@ -451,6 +481,8 @@ export interface ModelInfo {
   max_model_len: number;
   /** Tokens of the vocabulary; `Infinity` of a server. */
   vocab_size: number;
+  /** Values of a hidden state, and so of an embedding; a server does not tell. */
+  hidden_size?: number;
   /** Whether `chat` works without a `chat_template`: false also where the model's does not parse, which `chat` then tells. */
   has_chat_template: boolean;
   /** The source of its chat template, or of that for conversations with tools where it has two; `null` without. */

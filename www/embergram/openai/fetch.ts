@@ -2,6 +2,7 @@
 import type { CallOptions } from "../llm.js";
 import { VERSION } from "../version.js";
 import { chat, chatChunks, complete, completionChunks, type Backend } from "./answers.js";
+import { embeddings, type Embedder } from "./embeddings.js";
 import { asApiError, invalid } from "./errors.js";
 import { newHead } from "./index.js";
 import { jsonError } from "./python.js";
@@ -9,7 +10,7 @@ import { chatWork, checkModel, readRequest } from "./request.js";
 import { bool, int, list, notJson, notJsonType, nullable, object, readBody, text } from "./schema.js";
 
 /** What the server tells beside its answers. */
-export interface ServerBackend extends Backend {
+export interface ServerBackend extends Backend, Embedder {
   /** The metrics as Prometheus text. */
   metricsText(): Promise<string>;
 }
@@ -30,6 +31,7 @@ const ROUTES: Readonly<Record<string, { method: "GET" | "POST"; answer: Route }>
   "/detokenize": { method: "POST", answer: detokenize },
   "/v1/chat/completions": { method: "POST", answer: chatCompletions },
   "/v1/completions": { method: "POST", answer: completions },
+  "/v1/embeddings": { method: "POST", answer: async (backend, request, options) => json(await embeddings(backend, await bodyOf(request), options)) },
 };
 
 /** A fetch that a model answers. */

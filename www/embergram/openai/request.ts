@@ -208,7 +208,7 @@ function checkLength({ maxModelLen }: Target, body: Body, most = 0): void {
 }
 
 /** The ids of the prompts, cut where that is wanted. */
-async function tokens(target: Target, kind: Kind, body: Body, work: Work, most = 0): Promise<number[][]> {
+export async function tokens(target: Target, kind: Kind, body: Body, work: Work, most = 0): Promise<number[][]> {
   const { maxModelLen } = target;
   const wanted = body["add_special_tokens"] ?? kind === "completion";
   const prompts = await target.promptTokens(work);
@@ -237,14 +237,15 @@ function without(ids: number[], special: readonly number[]): number[] {
   return special.every((id, i) => ids[i] === id) ? ids.slice(special.length) : ids;
 }
 
-function promptsOf({ vocabSize }: Target, prompt: unknown): readonly (string | number[])[] {
+export function promptsOf({ vocabSize }: Target, prompt: unknown, name: "prompt" | "input" = "prompt"): readonly (string | number[])[] {
   const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "number");
   const all = (typeof prompt === "string" || isIds(prompt) ? [prompt] : prompt) as readonly (string | number[])[];
   if (all.length === 0 || all.some((one) => one.length === 0)) {
-    throw invalid("Either prompt or prompt_embeds must be provided and non-empty.", "prompt", undefined, "invalid_prompt");
+    const missing = name === "input" ? "input must not be empty." : "Either prompt or prompt_embeds must be provided and non-empty.";
+    throw invalid(missing, name, undefined, "invalid_prompt");
   }
   for (const id of all.flatMap((one) => (typeof one === "string" ? [] : one))) {
-    if (id >= vocabSize) throw invalid(`Token id ${id} is out of vocabulary`, "prompt", undefined, "invalid_prompt");
+    if (id >= vocabSize) throw invalid(`Token id ${id} is out of vocabulary`, name, undefined, "invalid_prompt");
   }
   return all;
 }

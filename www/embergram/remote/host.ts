@@ -2,7 +2,7 @@
 import type { HostApi } from "../connection.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "../error.js";
 import type { OnDelta, Work } from "../host.js";
-import type { CompletionOutput, Delta, FinishReason, Metric, ModelInfo, Prompt, RequestMetrics, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
+import type { CompletionOutput, Delta, EmbeddingOutput, FinishReason, Metric, ModelInfo, PoolingParams, Prompt, RequestMetrics, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
 import { readExposition } from "./exposition.js";
 import type { Server } from "./server.js";
 
@@ -143,6 +143,35 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
     // Without a limit a chat goes on to the context's end, a completion only when that is said.
     const limit = max_tokens === null ? (isChat || this.#context === undefined ? {} : { max_tokens: this.#context }) : { max_tokens };
     return { ...params, ...asked, ...limit, ...(isChat && prediction != null && { prediction: { type: "content", content: prediction } }) };
+  }
+
+  async embed(call: number, work: Work, { pooling, normalize, ...params }: PoolingParams): Promise<EmbeddingOutput[]> {
+    if (this.#dead) throw this.#dead;
+    if (pooling !== undefined) {
+      throw new EmbergramError("invalid_params", "pooling is a server's to decide: vLLM's is told --pooler-config; leave it out");
+    }
+    const prompts = (work as { prompts: readonly Prompt[] }).prompts;
+    if (prompts.length === 0) return [];
+    const abort = new AbortController();
+    this.#calls.set(call, abort);
+    try {
+      // Of ids a server takes lists alone, of texts too, and no mixture.
+      const ask = async (input: readonly Prompt[]) => {
+        const lists = input.map((prompt) => (typeof prompt === "string" ? prompt : [...prompt]));
+        const body = { model: this.#model, input: lists, encoding_format: "float", ...params, ...(normalize !== undefined && { use_activation: normalize }) };
+        return (await this.#server.json<{ data: { embedding: number[] }[] }>("/v1/embeddings", body, abort.signal)).data;
+      };
+      const mixed = new Set(prompts.map((prompt) => typeof prompt === "string")).size > 1;
+      const data = mixed ? (await Promise.all(prompts.map((prompt) => ask([prompt])))).flat() : await ask(prompts);
+      return prompts.map((prompt, i) => ({
+        prompt: typeof prompt === "string" ? prompt : null, prompt_token_ids: promptIds(prompt),
+        outputs: { embedding: Float32Array.from(data[i]!.embedding) }, metrics: null,
+      }));
+    } catch (error) {
+      throw this.#dead ?? (abort.signal.aborted ? new EmbergramError("aborted", "the call was aborted") : asEmbergramError(error));
+    } finally {
+      this.#calls.delete(call);
+    }
   }
 
   async check(): Promise<void> {}
