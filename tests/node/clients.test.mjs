@@ -5,10 +5,12 @@ import { Llm, MODEL } from "./harness.mjs";
 
 let llm;
 let text;
+let embedding;
 beforeAll(async () => {
   llm = await Llm.load({ model: MODEL, max_model_len: 1024 });
   const [{ outputs }] = await llm.chat([{ role: "user", content: "Say hello." }], { max_tokens: 12, temperature: 0 });
   text = outputs[0].text;
+  [{ outputs: { embedding } }] = await llm.embed("Say hello.");
 }, 120_000);
 afterAll(() => llm?.unload());
 
@@ -16,6 +18,7 @@ test.each(Object.keys(clients))("%s", async (name) => {
   const got = await clients[name](llm);
   expect(text).not.toBe("");
   expect(got).toMatchObject({ whole: text, streamed: text });
+  if (name !== "agents") expect(got.embedding).toEqual([...embedding]);
   // Each client wraps the server's words in its own.
   expect(got.refused.message).toContain("temperature must be in [0, 2], got 5.0.");
   if (name === "openai") {

@@ -1,8 +1,8 @@
 // The clients that people have, as they are, over `llm.fetch`: what each gives, for tests in Node and in a page.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { ChatOpenAI } from "@langchain/openai";
+import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { Agent, OpenAIChatCompletionsModel, run, setTracingDisabled } from "@openai/agents";
-import { generateText, streamText } from "ai";
+import { embed, generateText, streamText } from "ai";
 import OpenAI from "openai";
 
 const baseURL = "http://localhost/v1";
@@ -43,6 +43,7 @@ export const clients = {
       streamed,
       completion: (await client.completions.create({ model, prompt: question, max_tokens: 4, temperature: 0 })).choices[0].text,
       models: (await client.models.list()).data.map(({ id }) => id),
+      embedding: (await client.embeddings.create({ model, input: question })).data[0].embedding,
       aborted: await cutOff(async (signal) => texts(await client.chat.completions.create({ ...body, max_tokens: 400, ignore_eos: true, stream: true }, { signal }))),
       refused: await refusal(client.chat.completions.create({ ...body, temperature: 5 })),
       unknown: await refusal(client.chat.completions.create({ ...body, model: "other" })),
@@ -50,22 +51,23 @@ export const clients = {
   },
 
   async ai(llm) {
-    const model = createOpenAICompatible({ name: "embergram", baseURL, fetch: llm.fetch })(llm.model.name);
+    const provider = createOpenAICompatible({ name: "embergram", baseURL, fetch: llm.fetch });
+    const model = provider(llm.model.name);
     const settings = { model, prompt: question, maxOutputTokens: most, temperature: 0, maxRetries: 0 };
     let streamed = "";
     for await (const text of streamText(settings).textStream) streamed += text;
     const { text, finishReason, usage } = await generateText(settings);
     return {
       whole: text, streamed, finishReason, tokens: usage.outputTokens,
+      embedding: (await embed({ model: provider.textEmbeddingModel(llm.model.name), value: question })).embedding,
       aborted: await cutOff((abortSignal) => streamText({ ...settings, maxOutputTokens: 400, abortSignal }).textStream),
       refused: await refusal(generateText({ ...settings, temperature: 5 })),
     };
   },
 
   async langchain(llm) {
-    const make = (more = {}) => new ChatOpenAI({
-      model: llm.model.name, apiKey: "none", maxTokens: most, temperature: 0, maxRetries: 0, configuration: { fetch: llm.fetch, baseURL, dangerouslyAllowBrowser: true }, ...more,
-    });
+    const shared = { model: llm.model.name, apiKey: "none", maxRetries: 0, configuration: { fetch: llm.fetch, baseURL, dangerouslyAllowBrowser: true } };
+    const make = (more = {}) => new ChatOpenAI({ ...shared, maxTokens: most, temperature: 0, ...more });
     const texts = async function* (stream) {
       for await (const { content } of stream) yield content;
     };
@@ -73,6 +75,7 @@ export const clients = {
     for await (const text of texts(await make().stream(question))) streamed += text;
     return {
       whole: (await make().invoke(question)).content, streamed,
+      embedding: await new OpenAIEmbeddings(shared).embedQuery(question),
       aborted: await cutOff(async (signal) => texts(await make({ maxTokens: 400 }).stream(question, { signal }))),
       refused: await refusal(make({ temperature: 5 }).invoke(question)),
     };

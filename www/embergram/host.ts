@@ -52,6 +52,9 @@ interface Ready {
   doubted: string | undefined;
 }
 
+/** Makes the engine of a load anew. */
+type Again = (signal: AbortSignal) => Promise<Ready>;
+
 /** Told of every delta: which prompt of the call, and what was added. */
 export type OnDelta = (prompt: number, delta: Delta) => unknown;
 
@@ -113,7 +116,7 @@ export class EngineHost {
   /** Set when the engine trapped or lost its device, or was unloaded: every later call fails with it. */
   #dead: EmbergramError | undefined;
   /** Loads the model again, where a lost device is to be replaced, and how many were lost since the last step. */
-  #again: ((signal: AbortSignal) => Promise<Ready>) | undefined;
+  #again: Again | undefined;
   #lost = 0;
   /** Calls so far. */
   #uses = 0;
@@ -209,7 +212,7 @@ export class EngineHost {
   }
 
   /** Loads the model again, its device being lost; what is in flight goes on. */
-  async #recover(again: NonNullable<typeof this.#again>): Promise<void> {
+  async #recover(again: Again): Promise<void> {
     const { engine, opened } = this.#built!;
     opened.close();
     const abort = new AbortController();
