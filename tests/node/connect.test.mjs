@@ -47,6 +47,16 @@ test("generate, chat and their streams", async () => {
   expect(await streamed(there)).toEqual(await streamed(here));
 });
 
+test("embeddings", async () => {
+  const values = (outputs) => outputs.map(({ prompt, outputs: { embedding } }) => [prompt, ...embedding]);
+  expect(values(await there.embed(prompts))).toEqual(values(await here.embed(prompts)));
+  const how = { pooling: "mean", normalize: false, dimensions: 4, truncate_prompt_tokens: 3 };
+  const some = await there.embed("One, two, three", how);
+  expect(values(some)).toEqual(values(await here.embed("One, two, three", how)));
+  expect(some[0].outputs.embedding).toHaveLength(4);
+  expect(await refusal(there.embed([[]]))).toMatchObject({ code: "invalid_params" });
+});
+
 test("n sequences, a seed, parameters for each prompt", async () => {
   const some = { n: 2, seed: 5, temperature: 0.8, max_tokens: 6 };
   const texts = (outputs) => outputs.map(({ outputs }) => outputs.map(({ text, token_ids, finish_reason }) => ({ text, token_ids, finish_reason })));

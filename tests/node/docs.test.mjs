@@ -1,4 +1,4 @@
-// What docs/node.md, docs/openai.md and docs/errors.md say is so: their snippets run, beside a model of the name that they give.
+// What docs/node.md, docs/openai.md, docs/embeddings.md and docs/errors.md say is so: their snippets run, beside a model of the name that they give.
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
@@ -62,13 +62,28 @@ test("OpenAI's API: the clients, and a server", async () => {
 });
 
 test("what an error tells", async () => {
-  const [text, ...more] = snippets("js", read("errors.md"));
+  const [text, load, ...more] = snippets("js", read("errors.md"));
   expect(more).toEqual([]);
   const { code, stdout, stderr } = await script(`
     import { Llm } from "embergram";
-    const llm = await Llm.load({ model: ${JSON.stringify(TINY)}, max_model_len: 64 });
+    const model = ${JSON.stringify(TINY)};
+    ${load}
     const messages = [{ role: "user", content: "the" }];
     const signal = AbortSignal.abort();
     ${text}`);
   expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "so far: undefined\n", stderr: "" });
+});
+
+test("embeddings", async () => {
+  const [text, ...more] = snippets("js", read("embeddings.md"));
+  expect(more).toEqual([]);
+  const { code, stdout, stderr } = await script(`
+    import { Llm } from "embergram";
+    const llm = await Llm.load({ model: ${JSON.stringify(TINY)}, max_model_len: 64 });
+    ${text}
+    process.exit();`);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  const cosines = JSON.parse(stdout);
+  expect(cosines).toHaveLength(2);
+  for (const cosine of cosines) expect(Math.abs(cosine)).toBeLessThanOrEqual(1.0001);
 });

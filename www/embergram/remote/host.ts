@@ -61,6 +61,8 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
   readonly #context: number | undefined;
   /** Whether it takes vLLM's fields; others may refuse what they do not know. */
   readonly #isVllm: boolean;
+  /** Whether it is `embergram serve`. */
+  readonly #isOwn: boolean;
   readonly #calls = new Map<number, AbortController>();
   #dead: EmbergramError | undefined;
 
@@ -68,7 +70,8 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
     this.#server = server;
     this.#model = id;
     this.#context = max_model_len ?? undefined;
-    this.#isVllm = owned_by === "vllm" || owned_by === "embergram";
+    this.#isOwn = owned_by === "embergram";
+    this.#isVllm = owned_by === "vllm" || this.#isOwn;
   }
 
   /** Asks a server for its models, and takes one. */
@@ -145,9 +148,9 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
     return { ...params, ...asked, ...limit, ...(isChat && prediction != null && { prediction: { type: "content", content: prediction } }) };
   }
 
-  async embed(call: number, work: Work, { pooling, normalize, ...params }: PoolingParams): Promise<EmbeddingOutput[]> {
+  async embed(call: number, work: Work, { normalize, ...params }: PoolingParams): Promise<EmbeddingOutput[]> {
     if (this.#dead) throw this.#dead;
-    if (pooling !== undefined) {
+    if (params.pooling !== undefined && !this.#isOwn) {
       throw new EmbergramError("invalid_params", "pooling is a server's to decide: vLLM's is told --pooler-config; leave it out");
     }
     const prompts = (work as { prompts: readonly Prompt[] }).prompts;
