@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::config::{ChatOptions, PoolingParams, SamplingDefaults, SamplingParams};
 use crate::engine::{Engine, SequenceOutput};
 use crate::metrics::Snapshot;
-use crate::sample::{Grammars, request_seed};
+use crate::sample::{Grammars, LogitsProcessor, request_seed};
 use crate::speculate::{SpeculativeConfig, StepCost};
 use crate::text::{LocalTime, Message, Tokenizer};
 use crate::{Error, ErrorCode, Result};
@@ -187,13 +187,26 @@ impl Llm {
     /// # Errors
     /// See [`Engine::add`]. Nothing is queued then.
     pub fn add(&mut self, prompt: &Prompt, params: &SamplingParams) -> Result<Vec<u64>> {
+        self.add_processed(prompt, params, Vec::new())
+    }
+
+    /// The same with processors of its logits, which change them one after the other before anything else does.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_processed(
+        &mut self,
+        prompt: &Prompt,
+        params: &SamplingParams,
+        processors: Vec<Box<dyn LogitsProcessor>>,
+    ) -> Result<Vec<u64>> {
         let tokens = self.prompt_tokens(prompt)?;
         let seed = match (params.seed, self.seed) {
             (Some(seed), _) => seed,
             (None, Some(seed)) => request_seed(seed, self.unseeded),
             (None, None) => fresh_seed()?,
         };
-        let ids = self.engine.add(&tokens, params, seed)?;
+        let ids = self.engine.add(&tokens, params, processors, seed)?;
         self.unseeded += u64::from(params.seed.is_none());
         Ok(ids)
     }

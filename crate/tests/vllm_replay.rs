@@ -110,8 +110,10 @@ impl<'a> Replay<'a> {
         for prompts in self.run.prompts.chunks(together) {
             let params =
                 SamplingParams { temperature: 0.0, max_tokens: Some(self.run.max_tokens), ..Default::default() };
-            let ids: Vec<u64> =
-                prompts.iter().map(|p| self.engine.add(&p.prompt_token_ids, &params, 0).unwrap()[0]).collect();
+            let ids: Vec<u64> = prompts
+                .iter()
+                .map(|p| self.engine.add(&p.prompt_token_ids, &params, Vec::new(), 0).unwrap()[0])
+                .collect();
             while self.engine.is_busy() {
                 for delta in self.engine.step().now_or_never().expect("a scripted step is ready").unwrap() {
                     self.outputs.entry(delta.id).or_default().extend(delta);

@@ -1,6 +1,7 @@
 //! What a step's samples mean for its sequences: verify the draft, append, draft anew, count, let go of what ended.
 
 use super::Engine;
+use super::process::Processed;
 use super::sequence::SequenceOutput;
 use crate::metrics::IterationStats;
 use crate::program::{CORRUPTED, StepOutput};
@@ -9,7 +10,7 @@ use crate::{Error, ErrorCode};
 
 impl Engine {
     /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended.
-    pub(super) fn commit(&mut self, mut step: StepOutput) -> Vec<SequenceOutput> {
+    pub(super) fn commit(&mut self, mut step: StepOutput, processed: &Processed) -> Vec<SequenceOutput> {
         let mut stats = IterationStats::default();
         let mut outputs = Vec::with_capacity(self.running.len());
         let (mut first_row, mut first_hidden) = (0, 0);
@@ -35,7 +36,7 @@ impl Engine {
                 continue;
             }
             self.finish_prefill(index, &mut stats);
-            outputs.push(self.take_samples(index, &mut step, first_row, now, &mut stats));
+            outputs.push(self.take_samples(index, &mut step, processed, first_row, now, &mut stats));
             first_row += share.outputs;
         }
         self.metrics.on_iteration(&stats);
@@ -83,6 +84,7 @@ impl Engine {
         &mut self,
         index: usize,
         step: &mut StepOutput,
+        processed: &Processed,
         first_row: usize,
         now: f64,
         stats: &mut IterationStats,
@@ -109,7 +111,8 @@ impl Engine {
                 return Some(step.tokens[row]);
             }
             let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
-            sequence.sample(logits, sampler, tokenizer, mask, &mut output).unwrap_or_else(|error| {
+            let processed = processed.get(&row);
+            sequence.sample(logits, processed, sampler, tokenizer, mask, &mut output).unwrap_or_else(|error| {
                 end = Some(error);
                 None
             })

@@ -2,12 +2,14 @@
 //!
 //! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`requests`] takes requests in and counts them out,
 //! [`scheduler`] picks a step's rows as a [`Batch`], [`step`] gives it to the runner, and [`commit`] takes the samples in.
+//! Between the two [`process`] shows logits to those who asked for them.
 //! [`recover`] puts another runner in the place of one whose device was lost.
 //! [`scripted`] is a runner that knows what will be said, and [`replay`] runs known texts on it.
 
 mod commit;
 pub mod kv_cache;
 mod pooled;
+mod process;
 mod recover;
 pub mod replay;
 mod requests;

@@ -73,6 +73,7 @@ impl Engine {
             stops: StopStrings::new(Vec::new(), false)?,
             speculation: None,
             constraint: None,
+            processors: Vec::new(),
             params: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             pooling: Some(pooling),
             max_len: prompt.len(),

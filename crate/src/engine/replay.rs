@@ -53,7 +53,7 @@ impl Replay {
         for (prompt, output) in texts {
             let max_tokens = Some(max_tokens.min(output.len()));
             let params = SamplingParams { temperature: 0.0, max_tokens, ignore_eos: true, ..Default::default() };
-            engine.add(prompt, &params, 0)?;
+            engine.add(prompt, &params, Vec::new(), 0)?;
             while engine.is_busy() {
                 // A scripted step never waits.
                 engine.step().now_or_never().expect("a scripted step is ready")?;

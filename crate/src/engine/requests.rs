@@ -7,18 +7,25 @@ use super::{Engine, Parent};
 use crate::config::{SamplingParams, StructuredOutputs};
 use crate::metrics::{FinishReason, FinishedRequest, ParentRequest, RequestMetrics, RequestRecorder};
 use crate::program::BlockEntry;
-use crate::sample::Constraint;
+use crate::sample::{Constraint, LogitsProcessor};
 use crate::text::StopStrings;
 use crate::{Error, ErrorCode, Result};
 
 impl Engine {
-    /// Queues `params.n` sequences of this prompt; sequence i samples with `seed + i`. Returns their ids, in order.
+    /// Queues `params.n` sequences of this prompt; sequence i samples with `seed + i`, from logits that `processors` have changed.
+    /// Returns their ids, in order.
     ///
     /// # Errors
     /// `invalid_prompt` for an empty prompt or a token outside the vocabulary, `prompt_too_long` when no token fits
     /// after it or the cache can never hold it, `invalid_params` for ids outside the vocabulary or a grammar that does not
     /// compile, `queue_full` when more would wait than may. Nothing is queued then.
-    pub fn add(&mut self, prompt: &[u32], params: &SamplingParams, seed: u64) -> Result<Vec<u64>> {
+    pub fn add(
+        &mut self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        processors: Vec<Box<dyn LogitsProcessor>>,
+        seed: u64,
+    ) -> Result<Vec<u64>> {
         self.check_prompt(prompt, 1)?;
         params.check_vocabulary(self.vocab)?;
         let capacity = self.capacity;
@@ -40,6 +47,7 @@ impl Engine {
             stops: StopStrings::new(params.stop.clone(), params.include_stop_str_in_output)?,
             speculation,
             constraint,
+            processors,
             params: SamplingParams { bad_words_token_ids, ..params.clone() },
             pooling: None,
             max_len,

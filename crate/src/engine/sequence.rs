@@ -8,7 +8,7 @@ use web_time::Instant;
 use super::pooled::Pool;
 use crate::config::{Pooling, PoolingParams, SamplingParams};
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
-use crate::sample::{Constraint, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
+use crate::sample::{Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 use crate::{Error, ErrorCode, Result};
@@ -162,6 +162,8 @@ pub(super) struct Request {
     pub stops: StopStrings,
     /// Without tokens so far.
     pub speculation: Option<Speculation>,
+    /// What changes its logits, one after the other.
+    pub processors: Vec<Box<dyn LogitsProcessor>>,
     /// Without tokens so far.
     pub constraint: Option<Box<dyn Constraint>>,
     /// Tokens at which a sequence ends.
@@ -255,7 +257,7 @@ impl Sequence {
             blocks: Vec::new(),
             given_back: 0,
             promised: 0,
-            counts: needs_logits(params).then(|| TokenCounts::new(prompt)),
+            counts: (needs_logits(params) || !request.processors.is_empty()).then(|| TokenCounts::new(prompt)),
             tokens: prompt.to_vec(),
             seed,
             recorder: request.recorder(),
@@ -383,7 +385,8 @@ impl Sequence {
         std::mem::take(&mut self.forced)
     }
 
-    /// Samples the token after all those so far from its row of logits, which is overwritten. None where its grammar allows
+    /// Samples the token after all those so far from its row of logits, which is overwritten, or from what its processors made of it.
+    /// None where its grammar allows
     /// no more.
     ///
     /// # Errors
@@ -391,6 +394,7 @@ impl Sequence {
     pub(super) fn sample(
         &mut self,
         logits: &mut [f32],
+        processed: Option<&Result<Vec<f32>>>,
         sampler: &mut Sampler,
         tokenizer: &Tokenizer,
         mask: &mut Mask,
@@ -398,18 +402,20 @@ impl Sequence {
     ) -> Result<Option<u32>> {
         let Some(counts) = &mut self.counts else { return Ok(Some(0)) };
         let position = (self.prompt_len + counts.output().len()) as u32;
+        let processed = processed.map(|row| row.as_deref().map_err(Clone::clone)).transpose()?;
         let sampled = match &mut self.constraint {
             Some(Ok(constraint)) => {
                 constraint.mask(mask)?;
                 if mask.is_empty() {
                     return Ok(None);
                 }
-                let sampled = sampler.sample(logits, &self.request.params, counts, self.seed, position, Some(mask));
+                let sampled =
+                    sampler.sample(logits, &self.request.params, counts, self.seed, position, processed, Some(mask));
                 constraint.commit(sampled.token)?;
                 sampled
             }
             Some(Err(error)) => return Err(error.clone()),
-            None => sampler.sample(logits, &self.request.params, counts, self.seed, position, None),
+            None => sampler.sample(logits, &self.request.params, counts, self.seed, position, processed, None),
         };
         counts.push(sampled.token);
         if let Some(logprobs) = sampled.logprobs {

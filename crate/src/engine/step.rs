@@ -36,7 +36,8 @@ impl Engine {
         let alone = !self.runner.has_unread();
         let started = Instant::now();
         let step = self.run().await?;
-        let outputs = self.commit(step);
+        let processed = self.process(&step).await;
+        let outputs = self.commit(step, &processed);
         if alone {
             self.count_cost(started.elapsed().as_secs_f64());
         }

@@ -9,6 +9,7 @@ mod counts;
 mod logits;
 #[cfg(target_arch = "wasm32")]
 mod page;
+mod processor;
 mod rng;
 mod sampler;
 
@@ -16,6 +17,7 @@ pub use constraint::{Constraint, Grammars, Mask};
 pub use counts::TokenCounts;
 pub use logits::MASK;
 #[cfg(target_arch = "wasm32")]
-pub use page::{PageGrammars, PageModule};
+pub use page::{PageGrammars, PageModule, PageProcessor};
+pub use processor::LogitsProcessor;
 pub use rng::{gumbel, request_seed, uniform};
 pub use sampler::{Sampled, Sampler, TokenLogprob, needs_logits};

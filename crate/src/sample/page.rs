@@ -1,10 +1,15 @@
-//! Grammars in a WebAssembly module of their own, whose instance JavaScript holds.
+//! What JavaScript holds: grammars in a WebAssembly module of their own, and a caller's functions.
 
+use std::future::Future;
+use std::pin::Pin;
+
+use js_sys::{Float32Array, Function, Promise, Uint32Array};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
-use super::{Constraint, Grammars, Mask};
+use super::{Constraint, Grammars, LogitsProcessor, Mask};
 use crate::config::StructuredOutputs;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 
 #[wasm_bindgen]
 extern "C" {
@@ -104,4 +109,33 @@ fn failed(thrown: JsValue) -> Error {
 
 fn message(thrown: &JsValue) -> String {
     thrown.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{thrown:?}"), |error| error.message().into())
+}
+
+/// A function of a page that gets the ids of an output so far, the next token's logits and the prompt's ids, each as an array of its
+/// own, and gives the logits, or a promise of them.
+pub struct PageProcessor(pub Function);
+
+impl LogitsProcessor for PageProcessor {
+    fn process<'a>(
+        &'a self,
+        prompt: &'a [u32],
+        output: &'a [u32],
+        logits: &'a mut [f32],
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
+        let (ids, row) = (Uint32Array::from(output), Float32Array::from(&*logits));
+        let called = self.0.call3(&JsValue::NULL, &ids, &row, &Uint32Array::from(prompt));
+        Box::pin(async move {
+            let threw = |thrown| {
+                Error::new(ErrorCode::InvalidParams, format!("a logits processor threw: {}", message(&thrown)))
+            };
+            let given = JsFuture::from(Promise::resolve(&called.map_err(threw)?)).await.map_err(threw)?;
+            let changed = given.dyn_ref::<Float32Array>().filter(|changed| changed.length() == row.length());
+            let Some(changed) = changed else {
+                let message = format!("a logits processor gave no Float32Array of {} logits", row.length());
+                return Err(Error::new(ErrorCode::InvalidParams, message));
+            };
+            changed.copy_to(logits);
+            Ok(())
+        })
+    }
 }

@@ -58,7 +58,7 @@ impl Sampler {
     }
 
     /// Chooses the token at `position` from its row of logits, which is overwritten. `counts` holds the tokens before
-    /// it. A `mask` leaves other tokens out before all else, and what leaves out all of its tokens, such as `min_tokens` where
+    /// it. What a [`LogitsProcessor`](super::LogitsProcessor) made of the row is `processed`. A `mask` leaves other tokens out before all else, and what leaves out all of its tokens, such as `min_tokens` where
     /// an output is complete, leaves its first. If everything is masked without one, or the row is empty, the token is 0.
     pub fn sample(
         &mut self,
@@ -67,12 +67,17 @@ impl Sampler {
         counts: &TokenCounts,
         seed: u64,
         position: u32,
+        processed: Option<&[f32]>,
         mask: Option<&Mask>,
     ) -> Sampled {
         sanitize(logits);
         if params.logprobs.is_some() {
             self.raw.clear();
             self.raw.extend_from_slice(logits);
+        }
+        if let Some(processed) = processed {
+            logits.copy_from_slice(processed);
+            sanitize(logits);
         }
         if let Some(mask) = mask {
             keep(logits, mask);
@@ -170,7 +175,7 @@ mod tests {
     const ROW: [f32; 8] = [1.5, -0.5, 2.0, 0.0, 1.0, -3.0, 1.9, 0.7];
 
     fn sample(row: &[f32], params: &SamplingParams, seed: u64, position: u32) -> Sampled {
-        Sampler::default().sample(&mut row.to_vec(), params, &TokenCounts::default(), seed, position, None)
+        Sampler::default().sample(&mut row.to_vec(), params, &TokenCounts::default(), seed, position, None, None)
     }
 
     /// Pearson's statistic of many samples against `softmax(ROW / T)` over the tokens in `kept`.
@@ -181,7 +186,7 @@ mod tests {
         let (mut sampler, counts, mut seen) = (Sampler::default(), TokenCounts::default(), [0u32; 8]);
         for i in 0..draws {
             let (seed, position) = (u64::from(i % 7), i / 7);
-            seen[sampler.sample(&mut ROW.clone(), params, &counts, seed, position, None).token as usize] += 1;
+            seen[sampler.sample(&mut ROW.clone(), params, &counts, seed, position, None, None).token as usize] += 1;
         }
         assert_eq!(kept.iter().map(|&t| seen[t]).sum::<u32>(), draws, "a masked token was sampled: {seen:?}");
         let statistic: f64 = kept
@@ -263,9 +268,9 @@ mod tests {
         let params = SamplingParams { temperature: 0.0, min_tokens: 1, ..Default::default() };
         let mut sampler = Sampler::new([2]);
         let mut counts = TokenCounts::new(&[1]);
-        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 0, None).token, 6);
+        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 0, None, None).token, 6);
         counts.push(6);
-        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 1, None).token, 2);
+        assert_eq!(sampler.sample(&mut ROW.clone(), &params, &counts, 0, 1, None, None).token, 2);
     }
 
     #[test]
@@ -273,7 +278,7 @@ mod tests {
         let mask = Mask { words: vec![1 << 3 | 1 << 4 | 1 << 5] };
         let mut sampler = Sampler::new([5]);
         let mut sample = |params: &SamplingParams, mask: &Mask, seed| {
-            sampler.sample(&mut ROW.clone(), params, &TokenCounts::default(), seed, 0, Some(mask)).token
+            sampler.sample(&mut ROW.clone(), params, &TokenCounts::default(), seed, 0, None, Some(mask)).token
         };
         let greedy = SamplingParams { temperature: 0.0, ..Default::default() };
         assert_eq!(sample(&greedy, &mask, 0), 4);
@@ -330,8 +335,8 @@ mod tests {
             let first = sample(&row, &params, seed, position);
             // A sampler that has just served another row gives the same.
             let mut used = Sampler::default();
-            used.sample(&mut vec![0.5; other], &params, &counts, 1, 2, None);
-            prop_assert_eq!(used.sample(&mut row.clone(), &params, &counts, seed, position, None), first);
+            used.sample(&mut vec![0.5; other], &params, &counts, 1, 2, None, None);
+            prop_assert_eq!(used.sample(&mut row.clone(), &params, &counts, seed, position, None, None), first);
         }
 
         #[test]

@@ -13,11 +13,11 @@ use embergram::config::{ChatOptions, LlmConfig, PoolingParams};
 use embergram::cpu::{PageKernels, PageMemory};
 use embergram::gpu::Gpu;
 use embergram::llm::Cpu;
-use embergram::sample::{PageGrammars, PageModule};
+use embergram::sample::{LogitsProcessor, PageGrammars, PageModule, PageProcessor};
 use embergram::speculate::SpeculativeConfig;
 use embergram::text::{Message, TemplateValue, Tokenizer, well_formed};
 use embergram::{Error, ErrorCode, Llm, LlmLoader, Prompt, Result};
-use js_sys::{JsString, Uint8Array, Uint32Array};
+use js_sys::{Function, JsString, Uint8Array, Uint32Array};
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
 
@@ -285,13 +285,15 @@ impl Engine {
         })
     }
 
-    /// Queues a prompt of token ids; returns the ids of its `n` sequences.
-    pub fn add(&mut self, prompt: &JsValue, params: &JsValue) -> Thrown<JsValue> {
+    /// Queues a prompt of token ids, with a function that changes its logits where there is one (see `PageProcessor`); returns the
+    /// ids of its `n` sequences.
+    pub fn add(&mut self, prompt: &JsValue, params: &JsValue, processor: Option<Function>) -> Thrown<JsValue> {
         self.call(|llm| {
             let params = from_js(params, "the sampling parameters", ErrorCode::InvalidParams)?;
             let params = llm.sampling_params(&params)?;
             let tokens = from_js(prompt, "the prompt (an array of token ids)", ErrorCode::InvalidPrompt)?;
-            to_js(&llm.add(&Prompt::Tokens(tokens), &params)?)
+            let processors = processor.into_iter().map(|f| Box::new(PageProcessor(f)) as Box<dyn LogitsProcessor>);
+            to_js(&llm.add_processed(&Prompt::Tokens(tokens), &params, processors.collect())?)
         })
     }
 
