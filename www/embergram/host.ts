@@ -11,6 +11,7 @@ import { Grammars } from "./grammar.js";
 import { inspect } from "./inspect.js";
 import { startModule, type ModuleOptions, type Modules } from "./module.js";
 import { startOwn } from "./own.js";
+import type { Process } from "./processors.js";
 import { atMost, nextTask, sleep, unlessAborted } from "./patience.js";
 import { forget } from "./remember.js";
 import { complaint, WrongKernel, wrongKernel } from "./known-answer.js";
@@ -73,6 +74,9 @@ interface SequenceOutput {
   embedding?: number[];
   metrics: RequestMetrics | null;
 }
+
+/** What {@link Process} is told beside the prompt. */
+type Row = Parameters<Process> extends [number, ...infer Rest] ? Rest : never;
 
 /** Puts a prompt into the engine's queue; gives its tokens, cut where that is asked for, and the ids of its sequences. */
 type Enqueue = (engine: Engine, tokens: number[], prompt: number) => { tokens: number[]; ids: number[]; logprobs: boolean };
@@ -299,18 +303,20 @@ export class EngineHost {
 
   /**
    * Runs prompts to their ends, in shared steps with whatever else is in flight. When one is refused, none runs.
-   * `call` is the caller's own number, for {@link cancel}.
+   * `call` is the caller's own number, for {@link cancel}. Logits go through `process`, where it is given.
    */
   async run(
     call: number,
     work: Work,
     params: SamplingParams | readonly SamplingParams[],
     onDelta?: OnDelta,
+    process?: Process,
   ): Promise<RequestOutput[]> {
     const enqueue: Enqueue = (engine, tokens, prompt) => {
-      const { truncate_prompt_tokens, ...own } = checked(Array.isArray(params) ? params[prompt] : params, "sampling parameters", "{ max_tokens: 64 }") as SamplingParams;
+      const given = Array.isArray(params) ? params[prompt] : params;
+      const { truncate_prompt_tokens, logits_processors: _, ...own } = checked(given, "sampling parameters", "{ max_tokens: 64 }") as SamplingParams;
       const kept = truncated(tokens, truncate_prompt_tokens, engine);
-      return { tokens: kept, ids: engine.add(kept, own) as number[], logprobs: own.logprobs != null };
+      return { tokens: kept, ids: engine.add(kept, own, process && ((...row: Row) => process(prompt, ...row))) as number[], logprobs: own.logprobs != null };
     };
     const before = async (prompts: number, signal: AbortSignal) => {
       if (Array.isArray(params) && params.length !== prompts) {
@@ -322,7 +328,11 @@ export class EngineHost {
       if (![params].flat().some((own) => own?.structured_outputs != null)) return;
       await unlessAborted(this.#compiler(), signal, () => signal.reason as EmbergramError);
     };
-    return (await this.#call(call, work, enqueue, { before, onDelta })).outputs;
+    try {
+      return (await this.#call(call, work, enqueue, { before, onDelta })).outputs;
+    } finally {
+      release(process);
+    }
   }
 
   /** Embeddings of prompts, in shared steps; otherwise as {@link run}. */

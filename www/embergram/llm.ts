@@ -8,6 +8,7 @@ import { serverFetch } from "./openai/fetch.js";
 import { chatCompletions, completions } from "./openai/index.js";
 import type { ChatCompletions, Completions } from "./openai/types.js";
 import { unlessAborted } from "./patience.js";
+import { withoutFunctions, type Process } from "./processors.js";
 import { Queue } from "./queue.js";
 import { remoteDoors, remoteFetch } from "./remote/doors.js";
 import { RemoteHost } from "./remote/host.js";
@@ -347,7 +348,14 @@ export class Llm {
     params: SamplingParams | readonly SamplingParams[],
     { signal }: CallOptions,
   ): Promise<RequestOutput[]> {
-    return abortable(this.#connection, signal, (host, id) => host.run(id, work, params));
+    const [plain, process] = this.#crossing(params);
+    return abortable(this.#connection, signal, (host, id) => host.run(id, work, plain, undefined, process));
+  }
+
+  /** Parameters as they cross to the host, and what it calls for the functions among them. */
+  #crossing<P extends SamplingParams | readonly SamplingParams[]>(given: P): [params: P, process: Process | undefined] {
+    const { params, process } = withoutFunctions(given);
+    return [params, process && this.#connection.callback(process)];
   }
 
   async *#stream(work: Work, params: SamplingParams, options: CallOptions): AsyncGenerator<Delta, RequestOutput> {
@@ -373,7 +381,8 @@ export class Llm {
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
     const onDelta = this.#connection.callback((prompt: number, delta: Delta) => deltas.push([prompt, delta]));
-    const done = abortable(this.#connection, either, (host, id) => host.run(id, work, params, onDelta));
+    const [plain, process] = this.#crossing(params);
+    const done = abortable(this.#connection, either, (host, id) => host.run(id, work, plain, onDelta, process));
     done.then(() => deltas.end(), (error) => deltas.end(error));
     try {
       yield* deltas;

@@ -139,7 +139,21 @@ export interface SamplingParams {
    * follows it, its tokens are drafts. No token is another. Default: none.
    */
   prediction?: string | null;
+  /**
+   * Functions that change the logits of each next token, one after the other, before penalties, temperature and all else: see
+   * {@link LogitsProcessor}. Default: none.
+   */
+  logits_processors?: readonly LogitsProcessor[] | null;
 }
+
+/**
+ * Changes the logits of a next token, in place or by what it returns. It gets the output's tokens so far, the logits of the whole
+ * vocabulary, and the prompt's tokens, as vLLM's `logits_processors` do. Its result must depend on these alone: rows of drafts are shown to it
+ * as well. The engine waits for it, and so do all other requests; a call of the same `Llm` inside of it would wait for ever.
+ */
+export type LogitsProcessor = (
+  outputIds: Uint32Array, logits: Float32Array, promptIds: Uint32Array,
+) => Float32Array | void | Promise<Float32Array | void>;
 
 /**
  * What an output must fit, with the names of vLLM's `StructuredOutputsParams`: exactly one of the first six. The output ends where

@@ -2,6 +2,7 @@
 import type { HostApi } from "../connection.js";
 import { EmbergramError, asEmbergramError, unloadedError } from "../error.js";
 import type { OnDelta, Work } from "../host.js";
+import type { Process } from "../processors.js";
 import type { CompletionOutput, Delta, EmbeddingOutput, FinishReason, Metric, ModelInfo, PoolingParams, Prompt, RequestMetrics, RequestOutput, RequestSpeculation, SamplingParams, TokenLogprob } from "../types.js";
 import { readExposition } from "./exposition.js";
 import type { Server } from "./server.js";
@@ -90,8 +91,9 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
     return { host: new RemoteHost(server, listed), info };
   }
 
-  async run(call: number, work: Work, params: SamplingParams | readonly SamplingParams[], onDelta?: OnDelta): Promise<RequestOutput[]> {
+  async run(call: number, work: Work, params: SamplingParams | readonly SamplingParams[], onDelta?: OnDelta, process?: Process): Promise<RequestOutput[]> {
     if (this.#dead) throw this.#dead;
+    if (process) throw new EmbergramError("invalid_params", "logits_processors are functions, and no server takes these; leave them out");
     const abort = new AbortController();
     this.#calls.set(call, abort);
     const begun: Output[] = [];
@@ -138,7 +140,7 @@ export class RemoteHost implements Pick<HostApi, Exclude<keyof HostApi, "load" |
   }
 
   /** Sampling parameters as the fields of a request. */
-  #fields({ logprobs, max_tokens = 16, prediction, ...params }: SamplingParams, isChat: boolean): object {
+  #fields({ logprobs, max_tokens = 16, prediction, logits_processors: _, ...params }: SamplingParams, isChat: boolean): object {
     const asked = logprobs == null ? {} : isChat ? { logprobs: true, top_logprobs: Math.min(20, logprobs + 1) } : { logprobs };
     if (logprobs != null && !this.#isVllm) {
       throw new EmbergramError("invalid_params", `logprobs name tokens by their ids, which ${this.#server.address} does not tell; only a vLLM server does`);
