@@ -1,4 +1,4 @@
-// What docs/node.md, docs/openai.md, docs/embeddings.md and docs/errors.md say is so: their snippets run, beside a model of the name that they give.
+// What docs/node.md, docs/openai.md, docs/embeddings.md, docs/models.md and docs/errors.md say is so: their snippets run, beside a model of the name that they give.
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
@@ -86,4 +86,19 @@ test("embeddings", async () => {
   const cosines = JSON.parse(stdout);
   expect(cosines).toHaveLength(2);
   for (const cosine of cosines) expect(Math.abs(cosine)).toBeLessThanOrEqual(1.0001);
+});
+
+test("a logits processor", async () => {
+  const [text, ...more] = snippets("js", read("models.md"));
+  expect(more).toEqual([]);
+  const { code, stdout, stderr } = await script(`
+    import { Llm } from "embergram";
+    const llm = await Llm.load({ model: ${JSON.stringify(TINY)}, max_model_len: 64 });
+    ${text.replace("max_tokens: 20,", "max_tokens: 20, ignore_eos: true,")}
+    console.log(JSON.stringify(outputs[0].token_ids));
+    process.exit();`);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  const ids = JSON.parse(stdout);
+  expect(ids).toHaveLength(20);
+  expect(ids.filter((id, i) => id === ids[i + 1])).toEqual([]);
 });
