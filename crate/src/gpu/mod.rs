@@ -5,6 +5,8 @@
 //! [`readback`] brings its result home.
 
 pub mod device;
+#[cfg(target_family = "wasm")]
+mod firefox;
 mod kernel;
 pub mod kernels;
 pub mod plan;

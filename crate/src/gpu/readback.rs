@@ -18,6 +18,8 @@ fn lost(e: &dyn std::fmt::Display) -> Error {
 pub(super) async fn wait<T>(gpu: &Gpu, done: oneshot::Receiver<T>) -> Result<T> {
     // Natively nothing calls back unless polled; in a browser this returns at once and the event loop does it.
     gpu.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
+    #[cfg(target_family = "wasm")]
+    let done = super::firefox::nudged(&gpu.queue, done);
     let value = done.await.map_err(|e| lost(&e))?;
     gpu.check()?;
     Ok(value)
