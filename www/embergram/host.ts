@@ -66,7 +66,8 @@ interface SequenceOutput {
   token_ids: number[];
   draft_positions: (number | null)[];
   forced: boolean[];
-  logprobs: TokenLogprob[][];
+  /** Null too where a sequence ends without a token. */
+  logprobs: TokenLogprob[][] | null;
   prompt_logprobs: TokenLogprob[][] | null;
   finish_reason: FinishReason | null;
   stop_reason: number | string | null;
@@ -614,7 +615,7 @@ export class EngineHost {
     if (!place || !call || !request || !output) return;
     output.text += added.text;
     output.token_ids.push(...added.token_ids);
-    output.logprobs?.push(...added.logprobs);
+    output.logprobs?.push(...(added.logprobs ?? []));
     output.finish_reason = added.finish_reason;
     output.stop_reason = added.stop_reason;
     output.error = added.error;
@@ -626,7 +627,7 @@ export class EngineHost {
     const prompt_logprobs = scores && [null, ...scores];
     if (prompt_logprobs) request.prompt_logprobs = prompt_logprobs;
     call.told = call.onDelta?.(place.prompt, {
-      index: place.index, ...delta, logprobs: output.logprobs && logprobs, ...(prompt_logprobs && { prompt_logprobs }),
+      index: place.index, ...delta, logprobs: output.logprobs && (logprobs ?? []), ...(prompt_logprobs && { prompt_logprobs }),
     });
     if (added.finish_reason === null) return;
     this.#sequences.delete(id);
