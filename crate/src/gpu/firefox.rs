@@ -8,18 +8,14 @@ use wasm_bindgen_futures::JsFuture;
 
 #[wasm_bindgen(module = "/src/gpu/firefox.js")]
 extern "C" {
-    #[wasm_bindgen(js_name = isFirefox)]
-    fn is_firefox() -> bool;
-    fn soon() -> js_sys::Promise;
+    #[wasm_bindgen(js_name = soonInFirefox)]
+    fn soon() -> Option<js_sys::Promise>;
 }
 
 /// Waits for what the queue's work settles, and keeps Firefox looking for its end meanwhile.
 pub(super) async fn nudged<F: Future + Unpin>(queue: &wgpu::Queue, mut done: F) -> F::Output {
-    if !is_firefox() {
-        return done.await;
-    }
-    loop {
-        match select(done, JsFuture::from(soon())).await {
+    while let Some(soon) = soon() {
+        match select(done, JsFuture::from(soon)).await {
             Either::Left((value, _)) => return value,
             Either::Right((_, still)) => {
                 queue.submit([]);
@@ -27,4 +23,5 @@ pub(super) async fn nudged<F: Future + Unpin>(queue: &wgpu::Queue, mut done: F) 
             }
         }
     }
+    done.await
 }
