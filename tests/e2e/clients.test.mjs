@@ -39,6 +39,11 @@ test.each(["openai", "ai", "langchain", "agents"])("%s", async (name) => {
   expect(text).not.toBe("");
   expect(got).toMatchObject({ whole: text, streamed: text });
   expect(got.refused.message).toContain("temperature must be in [0, 2], got 5.0.");
+  if (name !== "agents") {
+    for (const made of [got.object, got.call]) {
+      expect(made).toEqual({ greeting: expect.stringMatching(/^(hello|hi)$/), loud: expect.any(Boolean) });
+    }
+  }
   if (got.aborted) {
     expect(got.aborted.text).not.toBe("");
     expect(got.aborted.text.length).toBeLessThan(1500);

@@ -18,6 +18,11 @@ test.each(Object.keys(clients))("%s", async (name) => {
   const got = await clients[name](llm);
   expect(text).not.toBe("");
   expect(got).toMatchObject({ whole: text, streamed: text });
+  if (name !== "agents") {
+    for (const made of [got.object, got.call]) {
+      expect(made).toEqual({ greeting: expect.stringMatching(/^(hello|hi)$/), loud: expect.any(Boolean) });
+    }
+  }
   if (name !== "agents") expect(got.embedding).toEqual([...embedding]);
   // Each client wraps the server's words in its own.
   expect(got.refused.message).toContain("temperature must be in [0, 2], got 5.0.");

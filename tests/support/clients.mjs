@@ -2,13 +2,20 @@
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { Agent, OpenAIChatCompletionsModel, run, setTracingDisabled } from "@openai/agents";
-import { embed, generateText, streamText } from "ai";
+import { embed, generateText, jsonSchema, Output, streamText, tool } from "ai";
 import OpenAI from "openai";
 
 const baseURL = "http://localhost/v1";
 const question = "Say hello.";
 const messages = [{ role: "user", content: question }];
 const most = 12;
+/** What an answer must be, and is by little freedom. */
+const schema = {
+  type: "object", properties: { greeting: { enum: ["hello", "hi"] }, loud: { type: "boolean" } }, required: ["greeting", "loud"], additionalProperties: false,
+  // A tiny model would write white space for ever.
+  "x-guidance": { whitespace_flexible: false },
+};
+const greet = { type: "function", function: { name: "greet", description: "Greets", parameters: schema } };
 
 /** What a promise is refused with, or that it is not. */
 const refusal = (promise) => promise.then(() => "no error", (error) => ({ name: error.name, status: error.status ?? error.statusCode, message: error.message }));
@@ -42,6 +49,11 @@ export const clients = {
       whole: (await client.chat.completions.create(body)).choices[0].message.content,
       streamed,
       completion: (await client.completions.create({ model, prompt: question, max_tokens: 4, temperature: 0 })).choices[0].text,
+      object: JSON.parse((await client.chat.completions.create({
+        ...body, max_tokens: 120, response_format: { type: "json_schema", json_schema: { name: "greeting", strict: true, schema } },
+      })).choices[0].message.content),
+      call: JSON.parse((await client.chat.completions.stream({ ...body, max_tokens: 120, tools: [greet], tool_choice: "required", parallel_tool_calls: false })
+        .finalChatCompletion()).choices[0].message.tool_calls[0].function.arguments),
       models: (await client.models.list()).data.map(({ id }) => id),
       embedding: (await client.embeddings.create({ model, input: question })).data[0].embedding,
       aborted: await cutOff(async (signal) => texts(await client.chat.completions.create({ ...body, max_tokens: 400, ignore_eos: true, stream: true }, { signal }))),
@@ -51,7 +63,7 @@ export const clients = {
   },
 
   async ai(llm) {
-    const provider = createOpenAICompatible({ name: "embergram", baseURL, fetch: llm.fetch });
+    const provider = createOpenAICompatible({ name: "embergram", baseURL, fetch: llm.fetch, supportsStructuredOutputs: true });
     const model = provider(llm.model.name);
     const settings = { model, prompt: question, maxOutputTokens: most, temperature: 0, maxRetries: 0 };
     let streamed = "";
@@ -59,6 +71,8 @@ export const clients = {
     const { text, finishReason, usage } = await generateText(settings);
     return {
       whole: text, streamed, finishReason, tokens: usage.outputTokens,
+      object: (await generateText({ ...settings, maxOutputTokens: 120, output: Output.object({ schema: jsonSchema(schema) }) })).output,
+      call: (await generateText({ ...settings, maxOutputTokens: 120, tools: { greet: tool({ description: "Greets", inputSchema: jsonSchema(schema) }) }, toolChoice: "required" })).toolCalls[0].input,
       embedding: (await embed({ model: provider.textEmbeddingModel(llm.model.name), value: question })).embedding,
       aborted: await cutOff((abortSignal) => streamText({ ...settings, maxOutputTokens: 400, abortSignal }).textStream),
       refused: await refusal(generateText({ ...settings, temperature: 5 })),
@@ -76,6 +90,8 @@ export const clients = {
     return {
       whole: (await make().invoke(question)).content, streamed,
       embedding: await new OpenAIEmbeddings(shared).embedQuery(question),
+      object: await make({ maxTokens: 120 }).withStructuredOutput(schema, { name: "greeting", method: "jsonSchema" }).invoke(question),
+      call: (await make({ maxTokens: 120 }).bindTools([greet], { tool_choice: "required", parallel_tool_calls: false }).invoke(question)).tool_calls[0].args,
       aborted: await cutOff(async (signal) => texts(await make({ maxTokens: 400 }).stream(question, { signal }))),
       refused: await refusal(make({ temperature: 5 }).invoke(question)),
     };

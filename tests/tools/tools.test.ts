@@ -236,6 +236,8 @@ describe("thoughts", () => {
     everyWay(THINKS, "<think>\na < b</th\n</think>\n\nIt rains.", { content: "It rains.", reasoning: "\na < b</th\n", calls: [] });
     everyWay(THINKS, "It rains. <think>no</think>", { content: "It rains. <think>no</think>", calls: [] });
     everyWay(THINKS, "<think>I look</think>\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>", { reasoning: "I look", calls: [["now", {}]], finish });
+    const untold = extensionOf({ tools: TOOLS, include_reasoning: false }, OPENED).reader().whole("a thought</think>said");
+    expect(untold.message).toEqual({ content: "said" });
     everyWay(OPENED, "a thought</think>said", { content: "said", reasoning: "a thought", calls: [] });
     everyWay(OPENED, "a thought without end", { content: "", reasoning: "a thought without end", calls: [] });
     everyWay(TEMPLATES.hermes, "<think>x</think>y", { content: "<think>x</think>y", calls: [] });

@@ -41,7 +41,7 @@ export async function chat(backend: Backend, request: Request, head: Head, optio
       index: output.index,
       message: {
         role: request.role, content: request.echo ? `${request.echo}${content ?? ""}` : content, refusal: null, annotations: null,
-        audio: null, function_call: null, ...more, reasoning: null,
+        audio: null, function_call: null, ...more, reasoning: more.reasoning_content ?? null,
       },
       logprobs,
       finish_reason: read.finish_reason ?? reason,

@@ -62,7 +62,7 @@ export const FIELDS: Readonly<Record<string, Field>> = {
   prediction: chat(nullable(object), "extension"),
   reasoning_effort: chat(nullable(literal("none", "minimal", "low", "medium", "high", "xhigh", "max")), "template"),
   thinking_token_budget: both(nullable(int()), not("thinking is not counted apart", -1)),
-  include_reasoning: chat(bool, ignored("thoughts are part of the text")),
+  include_reasoning: chat(bool, "extension"),
   user: both(nullable(text), ignored("as in vLLM")),
   use_beam_search: both(bool, not("there is no beam search", false)),
   top_k: both(nullable(int()), "sampling"),

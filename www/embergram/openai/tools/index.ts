@@ -18,6 +18,7 @@ export interface ToolBody {
   response_format?: unknown;
   structured_outputs?: unknown;
   prediction?: unknown;
+  include_reasoning?: unknown;
 }
 
 /** A call of a function. */
@@ -38,6 +39,8 @@ export interface ToolCallDelta {
 /** What a text adds to a message. */
 export interface MessageDelta {
   content?: string;
+  /** vLLM's name of a thought, and the one that it had before and others have. */
+  reasoning?: string;
   reasoning_content?: string;
   tool_calls?: ToolCallDelta[];
 }
@@ -84,8 +87,9 @@ export function extensionOf(body: ToolBody, chatTemplate: string | null | undefi
   const most = body.parallel_tool_calls === false ? 1 : Infinity;
   const thinks = chatTemplate?.includes("</think>") ?? false;
   const inside = beginsInThought(chatTemplate);
+  const tells = body.include_reasoning !== false;
   const reader = (format: Format | undefined, forced: boolean, ids: () => string) => () =>
-    new Reader(format && new CallParser(format, tools), thinks ? new ThoughtSplitter(inside) : undefined, most, forced, ids);
+    new Reader(format && new CallParser(format, tools), thinks ? new ThoughtSplitter(inside) : undefined, most, forced, ids, null, tells);
   // With "none" the model does not hear of tools, so that it calls none.
   if (choice === "none" || tools.length === 0) return { params: shape, template: {}, reader: reader(undefined, false, newId) };
   const template = { tools: body.tools as readonly object[] };
@@ -120,6 +124,8 @@ class Reader implements MessageReader {
     readonly ids: () => string,
     /** The content of a message that only calls. */
     readonly empty: "" | null = null,
+    /** Whether thoughts are told. */
+    readonly tells = true,
   ) {}
 
   whole(text: string): ReturnType<MessageReader["whole"]> {
@@ -139,7 +145,7 @@ class Reader implements MessageReader {
   delta(text: string, finished: boolean): ReturnType<MessageReader["delta"]> {
     const { thought, answer } = this.thoughts?.push(text, finished) ?? { thought: "", answer: text };
     const delta: MessageDelta = {};
-    if (thought !== "") delta.reasoning_content = thought;
+    if (thought !== "" && this.tells) delta.reasoning = delta.reasoning_content = thought;
     if (!this.parser) {
       if (answer !== "") delta.content = answer;
     } else {
