@@ -8,6 +8,7 @@ const PAIRS = [
   ...["--ground", "--card", "--sunken", "--warn-ground", "--error-ground"].map((behind) => ["--ink", behind, TEXT]),
   ...["--ground", "--card", "--sunken"].map((behind) => ["--muted", behind, TEXT]),
   ...[0, 1, 2, 3, 4, 5, 6, 7].map((i) => ["--ink", `--tint-${i}`, TEXT]),
+  ["--ink", "--forced", TEXT],
   ["--on-accent", "--accent", TEXT],
   ["--on-accent", "--accent-hover", TEXT],
   ["--edge", "--card", EDGE],

@@ -99,6 +99,25 @@ class User {
     });
   }
 
+  /** Has the model call the function of the form; returns its name and its arguments as they are shown. */
+  async call() {
+    await this.page.click("#tab-tool");
+    await this.page.click("#run");
+    await this.idle();
+    return this.page.$eval("#tool-output", (output) => ({
+      name: output.querySelector("code")?.textContent,
+      given: Object.fromEntries([...output.querySelectorAll(".facts > div")].map((fact) => [fact.firstChild.textContent, JSON.parse(fact.lastChild.textContent)])),
+    }));
+  }
+
+  /** Connects to a server. */
+  async connect(address, key = "") {
+    await this.page.check("[name=source][value=remote]", { force: true });
+    await this.page.fill("#remote", address);
+    await this.page.fill("#remote-key", key);
+    return this.load();
+  }
+
   /** Sends a chat message; returns the answer. */
   async say(message) {
     await this.page.click("#tab-chat");

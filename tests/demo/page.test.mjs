@@ -7,6 +7,7 @@ import { serve } from "../../scripts/serve.mjs";
 import { root } from "../../scripts/setup.mjs";
 import { hfFolder } from "../support/hf-folder.mjs";
 import { hub } from "../support/hub.mjs";
+import { exchange, recordedServer } from "../support/recorded-server.mjs";
 import { serve as serveFaulty } from "../support/server.mjs";
 import { bytes, fixed, percent, seconds } from "../../www/demo/src/format.ts";
 import { contrasts } from "./contrast.mjs";
@@ -132,6 +133,71 @@ describe("with a tiny model", () => {
     expect(await user.alertCode()).toBe(null);
     await user.set({ lookup_min: 2, lookup_max: 4, max_tokens: 8 });
     expect((await user.complete("light")).text).not.toBe("");
+  });
+
+  test("answers by a JSON schema, and tints what it forces", async () => {
+    await user.set({ max_tokens: 200, schema: JSON.stringify({
+      type: "object", properties: { kind: { enum: ["tide", "moon"] }, high: { type: "boolean" } }, required: ["kind", "high"], additionalProperties: false,
+      "x-guidance": { whitespace_flexible: false },
+    }) });
+    const forced = () => user.metric("embergram:forced_tokens");
+    const before = await forced();
+    const { text } = await user.complete("as JSON: ");
+    expect(JSON.parse(text)).toEqual({ kind: expect.stringMatching(/^(tide|moon)$/), high: expect.any(Boolean) });
+    const shown = await page.locator("#prompt-output .forced").allInnerTexts();
+    expect(shown.join("")).toContain("kind");
+    expect(await forced() - before).toBeGreaterThanOrEqual(shown.length);
+    // What is no JSON is pointed at; what the engine refuses is named.
+    await user.set({ schema: "{ nothing" });
+    await page.click("#run");
+    expect(await page.evaluate(() => [document.activeElement.name, document.activeElement.validationMessage.slice(0, 15)])).toEqual(["schema", "This is no JSON"]);
+    await user.set({ schema: '{ "type": "string", "format": "colour" }' });
+    await page.click("#run");
+    await user.idle();
+    expect(await user.alertCode()).toBe("invalid_params");
+    expect(await user.text("[role=alert] p")).toContain("colour");
+    await page.click("#schema-example");
+    expect(JSON.parse(await page.inputValue("#schema")).required).toContain("name");
+    await user.set({ schema: "" });
+  });
+
+  test("calls a function with its arguments", async () => {
+    await user.set({ max_tokens: 160 });
+    const { name, given } = await user.call();
+    expect(name).toBe("get_weather");
+    expect(given).toEqual({ city: expect.any(String), unit: expect.stringMatching(/^(celsius|fahrenheit)$/) });
+    await page.fill("#tool-function", "[1]");
+    await page.click("#run");
+    expect(await page.evaluate(() => document.activeElement.id)).toBe("tool-function");
+    await page.fill("#tool-function", "{}");
+    await page.click("#run");
+    await user.idle();
+    expect(await user.alertCode()).toBe("invalid_params");
+    await page.click("#tab-prompt");
+  });
+
+  test("two prompts share their steps, and each says what it says alone", async () => {
+    await user.set({ speculation: "off", max_tokens: 24 });
+    const { text: second } = await user.complete("time people water");
+    const { text: first } = await user.complete("the river and the");
+    const steps = async () => (await user.metric("embergram:step_time_seconds")).count;
+    await page.$eval("#second", (details) => (details.open = true));
+    await page.fill("#prompt-2", "time people water");
+    const before = await steps();
+    const { text } = await user.complete("the river and the");
+    expect(text).toBe(first);
+    expect((await user.text("#prompt-output-2")).slice("time people water".length)).toBe(second);
+    expect(await steps() - before).toBeLessThan(40);
+    expect(await user.text("#summary")).toMatch(/^Two prompts in shared steps: /);
+    await page.$eval("#second", (details) => (details.open = false));
+    await user.complete("the river and the");
+    expect(await page.locator("#prompt-output-2").isVisible()).toBe(false);
+  });
+
+  test("the last answer stands beside those of other backends", async () => {
+    const [row, ...others] = await page.$$eval("#backend-rows tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    expect(others).toEqual([]);
+    expect(row).toEqual([await user.text("#adapter"), await user.text("#fact-gpu"), expect.stringMatching(/^[\d.]+$/), expect.stringMatching(/^[\d.]+$/)]);
   });
 
   test("tunes, and applies what it recommends", async () => {
@@ -285,6 +351,34 @@ describe("with a tiny model", () => {
     await page.locator("[aria-label='Delete elsewhere.gguf']").waitFor({ state: "detached" });
     await user.load();
     expect(await user.alertCode()).toBe("network");
+  });
+});
+
+describe("with a vLLM server", () => {
+  let server;
+  beforeAll(async () => {
+    server = await recordedServer({ key: "right", allow: "*" });
+    await start();
+  }, 1_800_000);
+  afterAll(async () => {
+    await close?.();
+    server?.close();
+  });
+
+  test("chats with it, and charts its acceptance", async () => {
+    await user.connect(server.origin, "wrong");
+    expect(await user.alertCode()).toBe("unauthorized");
+    problems.length = 0;
+    expect(await user.connect(server.origin, "right")).toMatch(/^Ready/);
+    expect(await user.text("#adapter")).toBe(server.origin);
+    expect(await user.text("#fact-name")).toBe("qwen2.5-coder-0.5b-instruct");
+    const [drafted, accepted] = await Promise.all(["draft", "accepted"].map((what) => user.metric(`vllm:spec_decode_num_${what}_tokens`)));
+    expect(await user.text("#chart-acceptance-now")).toBe(percent(accepted / drafted));
+    expect(await page.locator("#tune-run").isDisabled()).toBe(true);
+    await user.set({ max_tokens: 48, temperature: 0 });
+    const { request, response } = exchange("chat");
+    expect(await user.say(request.body.messages[0].content)).toBe(JSON.parse(response.body).choices[0].message.content);
+    expect(problems).toEqual([]);
   });
 });
 

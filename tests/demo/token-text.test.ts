@@ -1,6 +1,6 @@
 // Which part of a streamed text came from which token.
 import { expect, test } from "vitest";
-import { TokenText } from "../../www/demo/src/token-text.js";
+import { FORCED, TokenText } from "../../www/demo/src/token-text.js";
 
 const token = (text: string, position = -1) => ({ text, position });
 
@@ -10,6 +10,13 @@ test("each token's text keeps its position", () => {
     token(" the"), token(" river", 0), token(" house", 1),
   ]);
   expect(text.settled).toBe(true);
+});
+
+test("what a grammar forced keeps that apart from what was drafted", () => {
+  const text = new TokenText();
+  expect(text.push('{"name": "A', [token('{"', FORCED), token("name", FORCED), token('": "'), token("A", 0)])).toEqual([
+    token('{"', FORCED), token("name", FORCED), token('": "'), token("A", 0),
+  ]);
 });
 
 test("a character whose bytes are two tokens belongs to the first of them", () => {

@@ -1,12 +1,14 @@
-/** Prompt and chat: streams text, stops, sums up. */
+/** Prompt, chat and tool call: streams text, stops, sums up. */
 import { EmbergramError, type ChatMessage, type Delta, type Llm, type RequestOutput } from "embergram";
 import { hideError, showError } from "./alert.js";
 import { byId, keepFocus, make, tabs } from "./dom.js";
 import * as format from "./format.js";
 import type { Monitor } from "./monitor.js";
-import { readSettings, type Settings } from "./settings.js";
+import { showRun } from "./backends-table.js";
+import { readSettings, setUpSchema, type Settings } from "./settings.js";
 import type { Store } from "./store.js";
 import { TINTS, TokenView, Vocabulary } from "./token-view.js";
+import { ToolPanel } from "./tool-panel.js";
 
 const PROMPT = `def add(a, b):
     """Return the sum of a and b."""
@@ -29,24 +31,26 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
   const promptOutput = byId("prompt-output");
   const chatOutput = byId("chat-output");
   const summary = byId("summary");
-  let chat = false;
+  const tool = new ToolPanel();
+  let mode: "prompt" | "chat" | "tool" = "prompt";
   let history: ChatMessage[] = [];
   let aborter = new AbortController();
   let vocabulary: Vocabulary | null = null;
 
   prompt.value = PROMPT;
+  setUpSchema();
 
   /** Streams one answer into `view`. Returns the request's outcome; `null` when it was stopped. */
   async function stream(
-    start: (signal: AbortSignal) => AsyncGenerator<Delta, RequestOutput>, view: TokenView, scroller: HTMLElement,
+    start: (signal: AbortSignal) => AsyncGenerator<Delta, RequestOutput>, view: TokenView, scroller: HTMLElement, meter = new Meter(),
   ): Promise<RequestOutput | null> {
-    const meter = new Meter();
     const stream = start(aborter.signal);
     try {
       for (;;) {
         const { done, value } = await stream.next();
         if (done) {
           summary.textContent = describe(value);
+          showRun(store.state.llm!, value, monitor);
           return value;
         }
         const follow = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 40;
@@ -64,10 +68,20 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
   }
 
   async function complete(llm: Llm, { params }: Settings): Promise<void> {
-    promptOutput.replaceChildren(make("span", { className: "echo" }, prompt.value));
-    promptOutput.scrollTop = promptOutput.scrollHeight;
-    const view = new TokenView(promptOutput, vocabulary!);
-    await stream((signal) => llm.stream(prompt.value, params, { signal }), view, promptOutput);
+    const meter = new Meter();
+    const run = async ({ value }: HTMLTextAreaElement, output: HTMLElement) => {
+      output.replaceChildren(make("span", { className: "echo" }, value));
+      output.scrollTop = output.scrollHeight;
+      const view = new TokenView(output, vocabulary!);
+      return stream((signal) => llm.stream(value, params, { signal }), view, output, meter);
+    };
+    const second = byId<HTMLTextAreaElement>("prompt-2");
+    const both = byId<HTMLDetailsElement>("second").open && second.value !== "";
+    const secondOutput = byId("prompt-output-2");
+    secondOutput.hidden = !both;
+    const outputs = await Promise.all([run(prompt, promptOutput), both && run(second, secondOutput)]);
+    const ended = outputs.filter((output) => output !== null && output !== false);
+    if (ended.length > 1) summary.textContent = `Two prompts in shared steps: ${ended.map(describe).join("; ")}`;
   }
 
   async function reply(llm: Llm, { params, system }: Settings): Promise<void> {
@@ -98,7 +112,8 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
     if (!llm || busy) return;
     const settings = readSettings();
     if (!settings) return;
-    if (chat && message.value.trim() === "") return message.focus();
+    if (mode === "chat" && message.value.trim() === "") return message.focus();
+    if (mode === "tool" && !tool.read()) return;
     hideError();
     aborter = new AbortController();
     store.set({ busy: "generate" });
@@ -106,8 +121,10 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
     byId("rate").textContent = "–";
     byId("generated").textContent = "";
     try {
-      await llm.setSpeculativeConfig(settings.speculation);
-      await monitor.during(() => (chat ? reply(llm, settings) : complete(llm, settings)));
+      // A server's speculation is its own.
+      if (llm.model.adapter.backend !== "server") await llm.setSpeculativeConfig(settings.speculation);
+      const call = async () => (summary.textContent = await tool.ask(llm, settings, aborter.signal));
+      await monitor.during<unknown>(() => ({ prompt: complete, chat: reply, tool: call })[mode](llm, settings));
     } catch (error) {
       summary.textContent = "Nothing was generated.";
       showError(error);
@@ -117,9 +134,9 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
   }
 
   tabs(byId("generate").querySelector("[role=tablist]")!, (tab) => {
-    chat = tab.id === "tab-chat";
-    newChat.hidden = !chat;
-    run.textContent = chat ? "Send" : "Generate";
+    mode = tab.id.slice("tab-".length) as typeof mode;
+    newChat.hidden = mode !== "chat";
+    run.textContent = { prompt: "Generate", chat: "Send", tool: "Ask" }[mode];
     update();
   });
   run.addEventListener("click", () => void generate());
@@ -146,7 +163,7 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
   let loaded: Llm | null = null;
   function update(): void {
     const { llm, busy } = store.state;
-    const noTemplate = chat && llm?.model.has_chat_template === false;
+    const noTemplate = mode !== "prompt" && llm?.model.has_chat_template === false;
     keepFocus([run, stop], () => {
       run.disabled = !llm || busy !== null || noTemplate;
       stop.disabled = busy !== "generate";
@@ -159,6 +176,8 @@ export function setUpGeneratePanel(store: Store, monitor: Monitor): void {
       history = [];
       chatOutput.replaceChildren();
       promptOutput.replaceChildren();
+      byId("prompt-output-2").replaceChildren();
+      tool.clear();
       summary.textContent = llm ? "Ready." : "Load a model to begin.";
       byId("rate").textContent = "–";
       byId("generated").textContent = "";

@@ -17,6 +17,9 @@ interface ServedModel {
   bytes?: number;
 }
 
+/** Where a model comes from; `remote` is a server that answers in its place. */
+type Source = "server" | "address" | "file" | "remote";
+
 export function setUpModelPanel(store: Store, monitor: Monitor): void {
   const form = byId<HTMLFormElement>("load");
   const address = byId<HTMLInputElement>("address");
@@ -41,9 +44,9 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     return { backend: data.get("backend") as Wanted["backend"], threads: Number(data.get("threads")) || undefined };
   };
   // Until it is known, a load finds out.
-  const supported = () => !support || taken(wanted(), support) !== null;
+  const supported = () => source() === "remote" || !support || taken(wanted(), support) !== null;
 
-  function choose(chosen: "server" | "address" | "file"): void {
+  function choose(chosen: Source): void {
     form.querySelector<HTMLInputElement>(`[name=source][value=${chosen}]`)!.checked = true;
     for (const part of form.querySelectorAll<HTMLElement>("div[data-source]")) part.hidden = part.dataset["source"] !== chosen;
   }
@@ -58,14 +61,21 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     choose("file");
   }
 
+  function missing(input: HTMLInputElement, why: string): null {
+    input.setCustomValidity(why);
+    input.reportValidity();
+    input.addEventListener("input", () => input.setCustomValidity(""), { once: true });
+    return null;
+  }
+
+  /** The address of the server; `null` after having said that it is missing. */
+  function chosenServer(): string | null {
+    const remote = byId<HTMLInputElement>("remote");
+    return remote.value.trim() || missing(remote, "Give the address of a vLLM server, or of embergram serve.");
+  }
+
   /** The chosen model; `null` after having said what is missing. */
   function chosenModel(): ModelInput | null {
-    const missing = (input: HTMLInputElement, why: string) => {
-      input.setCustomValidity(why);
-      input.reportValidity();
-      input.addEventListener("input", () => input.setCustomValidity(""), { once: true });
-      return null;
-    };
     if (source() === "server") return served.value;
     if (source() === "address") return address.value.trim() || missing(address, "Give the address of a GGUF file, hf:owner/repo, or hf:owner/repo:Q4_K_M.");
     if (files.length === 0) return missing(byId<HTMLInputElement>("file"), "Choose a GGUF file or a folder.");
@@ -73,11 +83,17 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
   }
 
   async function load(): Promise<void> {
-    const model = chosenModel();
+    const remote = source() === "remote";
+    const model = remote ? chosenServer() : chosenModel();
     if (model === null || !valid(form)) return;
     hideError();
     const data = new FormData(form);
     const number = (name: string) => (data.get(name) ? { [name]: Number(data.get(name)) } : {});
+    const open = () => remote ? Llm.connect(model as string, { apiKey: byId<HTMLInputElement>("remote-key").value, signal: stop.signal }) : Llm.load({
+      model, ...wanted(), ...number("max_model_len"), ...number("max_num_seqs"), cache: data.has("cache"),
+      quantization: (data.get("quantization") || null) as "q8_0" | "q4_0" | null,
+      recover: true, onProgress: show, signal: stop.signal,
+    });
     stop = new AbortController();
     const before = store.state.llm;
     store.set({ busy: "load", llm: null });
@@ -87,11 +103,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
       // Two models at once may not fit; one whose engine failed cannot be unloaded, nor need it be.
       await before?.unload().catch(() => {});
       const begin = performance.now();
-      const llm = await Llm.load({
-        model, ...wanted(), ...number("max_model_len"), ...number("max_num_seqs"), cache: data.has("cache"),
-        quantization: (data.get("quantization") || null) as "q8_0" | "q4_0" | null,
-        onProgress: show, signal: stop.signal,
-      });
+      const llm = await open();
       bar.value = 1;
       status.textContent = `Ready after ${format.seconds((performance.now() - begin) / 1000)}.`;
       await monitor.restart(llm);
@@ -126,7 +138,7 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     void load();
   });
   form.addEventListener("change", () => {
-    choose(source() as "server" | "address" | "file");
+    choose(source() as Source);
     showBackend();
   });
   cancel.addEventListener("click", () => stop.abort());
@@ -162,8 +174,9 @@ export function setUpModelPanel(store: Store, monitor: Monitor): void {
     const { llm, busy } = store.state;
     button.disabled = keptList.busy = busy !== null || !supported();
     if (!support) return;
-    const said = notice(wanted(), support);
-    byId("adapter").textContent = llm ? adapterLabel(llm.model.adapter) : label(wanted(), support);
+    const remote = source() === "remote";
+    const said = remote ? null : notice(wanted(), support);
+    byId("adapter").textContent = llm ? adapterLabel(llm.model.adapter) : remote ? "a server" : label(wanted(), support);
     byId("notice").hidden = !said;
     byId("notice").replaceChildren(...(said ? [make("strong", {}, said.title), ` ${said.text}`] : []));
   }
@@ -213,8 +226,9 @@ function preset(form: HTMLFormElement): void {
 function showFacts(model: ModelInfo | undefined): void {
   byId("fact-name").textContent = model?.name ?? "–";
   byId("fact-name").title = model?.name ?? "";
-  byId("fact-context").textContent = model ? `${format.count(model.max_model_len)} tokens` : "–";
-  byId("fact-vocabulary").textContent = model ? `${format.count(model.vocab_size)} tokens` : "–";
+  const tokens = (count: number | undefined) => (Number.isFinite(count) ? `${format.count(count)} tokens` : "–");
+  byId("fact-context").textContent = tokens(model?.max_model_len);
+  byId("fact-vocabulary").textContent = tokens(model?.vocab_size);
 }
 
 /** What `models.json` beside the page lists; nothing where there is none. */

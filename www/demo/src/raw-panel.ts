@@ -46,6 +46,7 @@ export function setUpRawPanel(store: Store, monitor: Monitor): void {
     void llm?.resetMetrics().then(() => monitor.restart(llm)).catch(showError);
   });
   store.watch(({ llm, busy }) => {
-    reset.disabled = !llm || busy !== null;
+    // A server's counters are not ours.
+    reset.disabled = !llm || busy !== null || llm.model.adapter.backend === "server";
   });
 }

@@ -1,6 +1,10 @@
 /** Which part of a streamed text came from which token. */
 
-/** A stretch of text and the draft position of the token it came from; -1 where the model sampled it. */
+/** In place of a draft position: the model sampled the token, or a grammar left no other. */
+export const SAMPLED = -1;
+export const FORCED = -2;
+
+/** A stretch of text and the draft position of the token it came from, or how else that came about. */
 export interface Span {
   text: string;
   position: number;
@@ -42,7 +46,7 @@ export class TokenText {
 
   /** What is left when the stream has ended. */
   end(): Span[] {
-    const position = this.#tokens[0]?.position ?? -1;
+    const position = this.#tokens[0]?.position ?? SAMPLED;
     const rest = this.#text;
     this.#text = "";
     this.#tokens = [];

@@ -1,7 +1,7 @@
 /** Streamed text on the page, each token tinted by its place in the draft it came from. */
 import type { Delta, Llm } from "embergram";
 import { make } from "./dom.js";
-import { TokenText, type Span } from "./token-text.js";
+import { FORCED, SAMPLED, TokenText, type Span } from "./token-text.js";
 
 /** How many draft positions have a tint of their own; later ones share the last. */
 export const TINTS = 8;
@@ -59,13 +59,13 @@ export class TokenView {
     this.text += delta.text;
     const alone = delta.token_ids.length === 1 && delta.text !== "" && this.#open === 0 && this.#tokens.settled;
     if (alone) {
-      return this.#draw([{ text: delta.text, position: delta.draft_positions[0] ?? -1 }]);
+      return this.#draw([{ text: delta.text, position: positionOf(delta, 0) }]);
     }
     this.#open += 1;
     this.#showPending();
     const texts = Promise.all(delta.token_ids.map((id) => this.#vocabulary.text(id)));
     this.#queue = this.#queue.then(async () => {
-      const tokens = (await texts).map((text, i) => ({ text, position: delta.draft_positions[i] ?? -1 }));
+      const tokens = (await texts).map((text, i) => ({ text, position: positionOf(delta, i) }));
       this.#open -= 1;
       this.#draw(this.#tokens.push(delta.text, tokens));
     });
@@ -81,7 +81,7 @@ export class TokenView {
   #draw(spans: readonly Span[]): void {
     for (const { text, position } of spans) {
       this.#drawn += text.length;
-      this.#settled.append(position < 0 ? text : draftToken(text, position));
+      this.#settled.append(position === SAMPLED ? text : verified(text, position));
     }
     this.#showPending();
   }
@@ -91,7 +91,13 @@ export class TokenView {
   }
 }
 
-function draftToken(text: string, position: number): HTMLElement {
+function positionOf({ draft_positions, forced }: Delta, i: number): number {
+  return forced[i] ? FORCED : (draft_positions[i] ?? SAMPLED);
+}
+
+/** A token that was proposed, and held. */
+function verified(text: string, position: number): HTMLElement {
+  if (position === FORCED) return make("span", { className: "forced", title: "Forced by the schema" }, text);
   const span = make("span", { className: `draft tint-${Math.min(position, TINTS - 1)}`, title: `Draft position ${position}` }, text);
   span.dataset["position"] = String(position);
   return span;

@@ -157,7 +157,8 @@ export function setUpTunePanel(store: Store, monitor: Monitor): void {
   store.watch(({ llm, busy }) => {
     const run = byId<HTMLButtonElement>("tune-run");
     keepFocus([run, stop], () => {
-      run.disabled = !llm || busy !== null;
+      // A server's speculation is not ours to change.
+      run.disabled = !llm || busy !== null || llm.model.adapter.backend === "server";
       stop.disabled = busy !== "tune";
     });
     apply.disabled = !result || busy !== null;
