@@ -41,7 +41,7 @@ fn logits(path: &str, texts: &[Vec<u32>], precision: Precision) -> Vec<Vec<f32>>
             let batch = Batch {
                 rows: rows.to_vec(),
                 tables: std::mem::take(&mut tables),
-                want_logits: true,
+                logits: (0..rows.len()).collect(),
                 ..Batch::default()
             };
             let made = pollster::block_on(runner.step(&batch)).expect("a step");

@@ -8,8 +8,8 @@ use std::cell::OnceCell;
 use std::sync::Once;
 
 use common::lossless::{self, speculation};
-use common::requests::{finish, params};
-use common::{quant, rows};
+use common::requests::{counter, finish, metric, params};
+use common::{draws, quant, rows};
 use embergram::config::LlmConfig;
 use embergram::gpu::{Gpu, Tuning};
 use embergram::llm::{Llm, LlmLoader, Prompt};
@@ -83,6 +83,11 @@ async fn two_prompts(llm: &mut Llm, k: u32) -> (Vec<Vec<u32>>, u64) {
 }
 
 #[wasm_bindgen_test]
+async fn the_device_draws_what_the_sampler_would() {
+    draws::the_device_draws_what_the_sampler_would(&gpu().await, TINY).await;
+}
+
+#[wasm_bindgen_test]
 async fn kernels_dequantise_every_type_as_gguf_does() {
     quant::kernels_dequantise_every_type_as_gguf_does(&gpu().await).await;
 }
@@ -119,6 +124,40 @@ async fn every_depth_gives_the_tokens_of_none() {
     // `npm run test:full` compiles with it set.
     let cases = if option_env!("EMBERGRAM_FULL") == Some("1") { 240 } else { 48 };
     lossless::every_depth_gives_the_tokens_of_none(&mut llm, cases, report).await;
+}
+
+/// With a GPU's kernels, which sample on the device: a step makes nothing anew, and reads back four bytes for each row.
+#[wasm_bindgen_test]
+async fn a_step_makes_nothing_and_reads_back_its_tokens() {
+    let mut gpu = gpu().await;
+    gpu.tuning = Tuning::Gpu;
+    let mut llm = load(&gpu, json!({ "max_model_len": 64, "max_num_seqs": 2 }), TINY).await.unwrap();
+    // Pipelines are compiled when they are first used.
+    let before = two_prompts(&mut llm, 5).await;
+    let count = "
+        const names = ['createBuffer', 'createBindGroup', 'createComputePipeline', 'createShaderModule'];
+        const plain = Object.fromEntries(names.map((name) => [name, GPUDevice.prototype[name]]));
+        const made = [];
+        for (const name of names) {
+            GPUDevice.prototype[name] = function (...args) {
+                made.push(name);
+                return plain[name].apply(this, args);
+            };
+        }
+        return () => {
+            Object.assign(GPUDevice.prototype, plain);
+            return made.join(' ');
+        };";
+    let made = js_sys::Function::new_no_args(count).call0(&JsValue::NULL).unwrap();
+    llm.reset_metrics();
+    let after = two_prompts(&mut llm, 5).await;
+    let bytes = counter(&llm, "embergram:readback_bytes", None);
+    let steps = metric(&llm, "embergram:step_time_seconds", None)["count"].as_u64().unwrap();
+    let made = js_sys::Function::from(made).call0(&JsValue::NULL).unwrap().as_string().unwrap();
+    assert_eq!(made, "");
+    assert_eq!(before, after);
+    // Two sequences of six rows at most, in each step.
+    assert!(bytes <= steps * (4 * 2 * 6 + 64), "{bytes} bytes in {steps} steps");
 }
 
 /// Adapters that lack what the engine can do without.

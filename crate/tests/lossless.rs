@@ -57,7 +57,13 @@ fn the_adapter_refuses(config: Value, option: &str) {
 
 #[test]
 fn every_depth_gives_the_tokens_of_none_on_the_adapter() {
-    every_depth_gives_the_tokens_of_none(On::Gpu, if full() { CASES } else { 60 });
+    every_depth_gives_the_tokens_of_none(On::Gpu, if full() { CASES } else { 40 });
+}
+
+/// There the device samples, too.
+#[test]
+fn every_depth_gives_the_tokens_of_none_with_a_gpu_s_kernels() {
+    every_depth_gives_the_tokens_of_none(On::GpuKernels, if full() { CASES } else { 24 });
 }
 
 #[test]

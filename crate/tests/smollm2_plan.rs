@@ -91,6 +91,9 @@ fn greedy_tokens_are_vllms_and_rows_are_independent() {
         for tile in plan.tiles() {
             assert!(!plan.check_tile(tile).await.unwrap());
         }
+        let started = std::time::Instant::now();
+        common::draws::assert_draws(&mut plan, &texts()[0], VOCAB).await;
+        eprintln!("draws: {:?}", started.elapsed());
     });
 }
 

@@ -54,8 +54,10 @@ fn histogram(llm: &Llm, name: &str) -> (u64, f64) {
 #[test]
 fn requests_run_together_as_alone_and_each_is_counted_once() {
     let mut llm = tiny(config());
-    memory(&llm);
+    memory(&llm, 1);
     batches(&mut llm);
+    // Sampled rows were read back.
+    memory(&llm, 2);
     aborts(&mut llm);
     several_sequences_of_one_request(&mut llm);
     others_run_along(&mut llm);
@@ -177,12 +179,12 @@ fn stops() {
     assert!(whole.text.starts_with(&with.text));
 }
 
-/// Parameters, cache and a step's buffers: a logit's place for each row and token, and the same again to read it back.
-fn memory(llm: &Llm) {
+/// Parameters, cache and a step's buffers: a logit's place for each row and token, and once they are wanted another to read it back.
+fn memory(llm: &Llm, places: usize) {
     let cache = metric(llm, "vllm:cache_config_info", None)["labels"]["kv_cache_memory_bytes"].clone();
     let cache: f64 = cache.as_str().unwrap().parse().unwrap();
     let file = std::fs::metadata(std::env::var("EMBERGRAM_TINY_MODEL").unwrap()).unwrap().len() as f64;
-    let logits = (2 * 32 * llm.info().vocab_size * 4) as f64;
+    let logits = (places * 32 * llm.info().vocab_size * 4) as f64;
     let others = gauge(llm, "embergram:gpu_memory_bytes") - cache - logits;
     assert!(
         others > file / 2.0 && others < file * 4.0,

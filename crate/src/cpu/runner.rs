@@ -159,7 +159,7 @@ impl CpuRunner {
         Ok(())
     }
 
-    fn execute(&mut self, rows: &[Row], want_logits: bool, ops: Operations) -> StepOutput {
+    fn execute(&mut self, rows: &[Row], logits: &[usize], ops: Operations) -> StepOutput {
         let order = order(rows);
         let decode_rows = rows.iter().filter(|row| !row.prompt).count();
         let mut places = vec![0; rows.len()];
@@ -171,9 +171,12 @@ impl CpuRunner {
         kernels.run(self.step_at);
         let mut tokens = vec![0u32; outputs.len()];
         kernels.read(self.plain.sampled, bytemuck::cast_slice_mut(&mut tokens));
-        let mut logits = vec![0f32; if want_logits { outputs.len() * self.shape.vocab } else { 0 }];
-        kernels.read(self.logits_at, bytemuck::cast_slice_mut(&mut logits));
-        StepOutput { tokens, logits, ..StepOutput::default() }
+        let vocab = self.shape.vocab;
+        let mut wanted = vec![0f32; logits.len() * vocab];
+        for (output, row) in logits.iter().zip(wanted.chunks_exact_mut(vocab)) {
+            kernels.read(self.logits_at + (output * vocab * 4) as u32, bytemuck::cast_slice_mut(row));
+        }
+        StepOutput { tokens, logits: wanted, ..StepOutput::default() }
     }
 
     /// Hidden states of some rows of the step that ran last.
@@ -234,10 +237,11 @@ impl CpuRunner {
         let vocab = self.shape.vocab;
         let row = |position| Row { token: position % vocab as u32, slot: 0, position, output: position == 3, prompt };
         for position in 0..3 {
-            self.execute(&[row(position)], false, self.once);
+            self.execute(&[row(position)], &[], self.once);
         }
-        let alone = self.execute(&[row(3)], true, self.once).logits;
-        let logits = self.execute(&vec![row(3); tile], true, self.once).logits;
+        let alone = self.execute(&[row(3)], &[0], self.once).logits;
+        let every: Vec<usize> = (0..tile).collect();
+        let logits = self.execute(&vec![row(3); tile], &every, self.once).logits;
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
         logits.chunks(vocab).all(same)
     }
@@ -311,7 +315,7 @@ impl Runner for CpuRunner {
         let output = changed.map(|()| match batch.rows.is_empty() {
             true => StepOutput::default(),
             false => {
-                let output = self.execute(&batch.rows, batch.want_logits, self.all);
+                let output = self.execute(&batch.rows, &batch.logits, self.all);
                 StepOutput { hidden: self.read_hidden(&batch.rows, &batch.hidden), ..output }
             }
         });

@@ -13,7 +13,7 @@ impl Engine {
     pub(super) fn commit(&mut self, mut step: StepOutput, processed: &Processed) -> Vec<SequenceOutput> {
         let mut stats = IterationStats::default();
         let mut outputs = Vec::with_capacity(self.running.len());
-        let (mut first_row, mut first_hidden) = (0, 0);
+        let (mut first_row, mut first_logits, mut first_hidden) = (0, 0, 0);
         let width = step.hidden.len() / self.batch.hidden.len().max(1);
         let now = self.now();
         for index in 0..self.running.len() {
@@ -21,10 +21,11 @@ impl Engine {
             for row in 0..share.scored {
                 let Self { running, sampler, tokenizer, vocab, .. } = self;
                 let sequence = &mut running[index];
-                let logits = &step.logits[(first_row + row) * *vocab..][..*vocab];
+                let logits = &step.logits[(first_logits + row) * *vocab..][..*vocab];
                 sequence.score(sequence.computed + row + 1, logits, sampler, tokenizer);
             }
             first_row += share.scored;
+            first_logits += share.scored;
             let states = &step.hidden[first_hidden..][..share.pooled * width];
             first_hidden += share.pooled * width;
             if self.running[index].pool.is_some() {
@@ -36,8 +37,10 @@ impl Engine {
                 continue;
             }
             self.finish_prefill(index, &mut stats);
-            outputs.push(self.take_samples(index, &mut step, processed, first_row, now, &mut stats));
+            let samples = self.running[index].counts.is_some();
+            outputs.push(self.take_samples(index, &mut step, processed, (first_row, first_logits), now, &mut stats));
             first_row += share.outputs;
+            first_logits += if samples { share.outputs } else { 0 };
         }
         self.metrics.on_iteration(&stats);
         for output in &mut outputs {
@@ -78,14 +81,14 @@ impl Engine {
         }
     }
 
-    /// Verifies a sequence's draft against the samples of its rows, which begin at `first_row` of the step's outputs;
+    /// Verifies a sequence's draft against the samples of its rows, which begin at these places of the step's tokens and logits;
     /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
     fn take_samples(
         &mut self,
         index: usize,
         step: &mut StepOutput,
         processed: &Processed,
-        first_row: usize,
+        (first_row, first_logits): (usize, usize),
         now: f64,
         stats: &mut IterationStats,
     ) -> SequenceOutput {
@@ -102,16 +105,16 @@ impl Engine {
         // Why there is no next token, where there is none.
         let mut end: Option<Error> = None;
         let num_accepted = verify(draft, tokens, |row| {
-            let row = first_row + row;
-            if step.tokens[row] == CORRUPTED {
+            let token = step.tokens[first_row + row];
+            if token == CORRUPTED {
                 end = Some(sequence.corrupted());
                 return None;
             }
             if sequence.counts.is_none() {
-                return Some(step.tokens[row]);
+                return Some(token);
             }
-            let logits = &mut step.logits[row * *vocab..(row + 1) * *vocab];
-            let processed = processed.get(&row);
+            let logits = &mut step.logits[(first_logits + row) * *vocab..][..*vocab];
+            let processed = processed.get(&(first_row + row));
             sequence.sample(logits, processed, sampler, tokenizer, mask, &mut output).unwrap_or_else(|error| {
                 end = Some(error);
                 None

@@ -3,10 +3,12 @@
 //! [`sequence`] is one request's state, [`kv_cache`] owns the blocks, [`requests`] takes requests in and counts them out,
 //! [`scheduler`] picks a step's rows as a [`Batch`], [`step`] gives it to the runner, and [`commit`] takes the samples in.
 //! Between the two [`process`] shows logits to those who asked for them.
+//! [`known_answer`] holds the runner's kernels to arithmetic that no driver compiles.
 //! [`recover`] puts another runner in the place of one whose device was lost.
 //! [`scripted`] is a runner that knows what will be said, and [`replay`] runs known texts on it.
 
 mod commit;
+pub(crate) mod known_answer;
 pub mod kv_cache;
 mod pooled;
 mod process;
@@ -194,6 +196,7 @@ impl Engine {
         let used = self.kv.len() - self.kv.num_free();
         self.metrics.set(Gauge::RequestsRunning, self.running.len() as f64);
         self.metrics.set(Gauge::RequestsWaiting, (self.waiting.len() + self.preempted.len()) as f64);
+        self.metrics.set(Gauge::GpuMemoryBytes, self.runner.memory_bytes() as f64);
         self.metrics.set(Gauge::KvCacheUsage, used as f64 / self.kv.len().max(1) as f64);
     }
 }

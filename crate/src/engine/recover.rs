@@ -30,9 +30,12 @@ impl Engine {
         self.kv = KvCache::new(self.capacity.blocks, self.capacity.block_size, self.kv.caches_prefixes());
         self.runner = other.runner;
         (self.warm, self.unchecked) = (other.warm, other.unchecked);
-        self.metrics.set(Gauge::GpuMemoryBytes, self.runner.memory_bytes() as f64);
         self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.runner.single_kernel_path())));
-        self.preempted.iter_mut().for_each(|sequence| sequence.recorder.on_preempted());
+        for sequence in &mut self.preempted {
+            // The GPU may have given way to the CPU.
+            sequence.choose_sampler(self.runner.draws());
+            sequence.recorder.on_preempted();
+        }
         self.metrics.on_recovery(self.preempted.len());
         self.update_gauges();
         Ok(())

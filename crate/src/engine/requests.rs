@@ -206,7 +206,7 @@ impl Engine {
             }
             let Some(prefix) = self.kv.admit(next.known(), request.room) else { break };
             let Some(next) = self.waiting.pop_front() else { break };
-            let mut sequence = Sequence::new(next, &self.tokenizer);
+            let mut sequence = Sequence::new(next, &self.tokenizer, self.runner.draws());
             sequence.cached = prefix.len() * self.capacity.block_size;
             sequence.recorder.on_scheduled(now, sequence.cached);
             if self.kv.caches_prefixes() {

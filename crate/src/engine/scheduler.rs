@@ -53,6 +53,8 @@ impl Engine {
         let mut room = self.capacity.outputs;
         self.shares.clear();
         self.longest = 0;
+        // Rows with output so far.
+        let mut made = 0;
         let mut others = self.running.len();
         for sequence in &mut self.running {
             others -= 1;
@@ -85,7 +87,15 @@ impl Engine {
             let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
             let slot = sequence.slot as u32;
             for (place, token) in (sequence.computed..).zip(known.chain(sequence.draft())) {
-                let output = scores || (place + 1 >= sequence.tokens.len() && !pools);
+                let sampled = place + 1 >= sequence.tokens.len() && !pools;
+                let output = scores || sampled;
+                if output && (!sampled || sequence.counts.is_some()) {
+                    self.batch.logits.push(made);
+                }
+                if sampled {
+                    self.batch.draws.extend(sequence.draw(made as u32, place as u32 + 1));
+                }
+                made += usize::from(output);
                 let prompt = place < sequence.prompt_len;
                 self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }

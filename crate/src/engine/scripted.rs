@@ -66,7 +66,7 @@ impl Runner for Scripted {
     fn set_ropes(&mut self, _tables: &[Vec<f32>]) {}
 
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
-        assert!(!batch.want_logits, "recorded tokens have no logits");
+        assert!(batch.logits.is_empty(), "recorded tokens have no logits");
         for entry in &batch.tables {
             self.tables[entry.slot as usize * self.capacity.table_len() + entry.index as usize] = entry.block;
         }

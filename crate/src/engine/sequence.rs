@@ -8,6 +8,7 @@ use web_time::Instant;
 use super::pooled::Pool;
 use crate::config::{Pooling, PoolingParams, SamplingParams};
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
+use crate::program::Draw;
 use crate::sample::{Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
@@ -223,7 +224,7 @@ pub struct Sequence {
     pub(super) prompt_logprobs: Option<Vec<Vec<Logprob>>>,
     /// What its embedding is made of so far; none where it generates.
     pub(super) pool: Option<Pool>,
-    /// Tokens so far, for the sampler on the CPU; none where the GPU's greedy token is the answer.
+    /// Tokens so far, for the sampler; none where the runner's token is the answer.
     pub(super) counts: Option<TokenCounts>,
     pub(super) speculation: Option<Speculation>,
     /// What the output must fit, or why that cannot be told any more.
@@ -237,8 +238,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// The state of a sequence that waited, with nothing computed yet.
-    pub(super) fn new(waiting: Waiting, tokenizer: &Tokenizer) -> Self {
+    /// The state of a sequence that waited, with nothing computed yet. `draws` is its runner's.
+    pub(super) fn new(waiting: Waiting, tokenizer: &Tokenizer, draws: bool) -> Self {
         let prompt_logprobs = waiting.scores().then(Vec::new);
         let Waiting { id, seed, request } = waiting;
         let Request { prompt, params, stops, speculation, .. } = &*request;
@@ -257,7 +258,7 @@ impl Sequence {
             blocks: Vec::new(),
             given_back: 0,
             promised: 0,
-            counts: (needs_logits(params) || !request.processors.is_empty()).then(|| TokenCounts::new(prompt)),
+            counts: None,
             tokens: prompt.to_vec(),
             seed,
             recorder: request.recorder(),
@@ -269,8 +270,27 @@ impl Sequence {
             forced_depth: 0,
             request,
         };
+        sequence.choose_sampler(draws);
         sequence.force();
         sequence
+    }
+
+    /// Whether the runner or the sampler chooses its tokens, with a runner that `draws` or not.
+    pub(super) fn choose_sampler(&mut self, draws: bool) {
+        let needed = needs_logits(&self.request.params, draws) || !self.request.processors.is_empty();
+        let (prompt, output) = self.tokens.split_at(self.prompt_len);
+        self.counts = needed.then(|| {
+            let mut counts = TokenCounts::new(prompt);
+            output.iter().for_each(|token| counts.push(*token));
+            counts
+        });
+    }
+
+    /// How the runner samples the token at `position`, for which row with output; none where it does not, or greedily.
+    pub(super) fn draw(&self, output: u32, position: u32) -> Option<Draw> {
+        let SamplingParams { temperature, min_p, top_k, top_p, .. } = self.request.params;
+        let draws = self.counts.is_none() && !self.request.params.is_greedy();
+        draws.then_some(Draw { output, position, seed: self.seed, temperature, min_p, top_k, top_p })
     }
 
     /// Whether it tells how likely its prompt was, and has not told yet.

@@ -3,8 +3,7 @@
 use web_time::Instant;
 
 use super::Engine;
-use super::scheduler::Share;
-use super::sequence::{Sequence, SequenceOutput};
+use super::sequence::SequenceOutput;
 use crate::metrics::{DeviceStep, Gauge};
 use crate::program::StepOutput;
 use crate::{Error, ErrorCode, Result};
@@ -67,18 +66,6 @@ impl Engine {
         Ok(self.runner.single_kernel_path())
     }
 
-    /// Sees whether the device's kernels compute what they should, on one row ([`Runner::known_answer`]); gives the name of the
-    /// first that does not. While no sequence is in flight.
-    ///
-    /// # Errors
-    /// `device_lost`.
-    ///
-    /// [`Runner::known_answer`]: crate::program::Runner::known_answer
-    pub async fn known_answer(&mut self) -> Result<Option<String>> {
-        debug_assert!(!self.is_busy(), "it writes over slot 0's block table");
-        self.runner.known_answer(self.kv.scratch()).await
-    }
-
     /// Repeats a part of the row check, where `warm_up` took a known answer: the driver may be another since.
     /// Should a row depend on its company now, all steps to come take the single path, and no prompt to come uses what was
     /// computed before. Gives [`Runner::single_kernel_path`] once there is nothing left to repeat, and `None` while there is,
@@ -118,10 +105,7 @@ impl Engine {
     /// Runs the scheduled rows on the device.
     async fn run(&mut self) -> Result<StepOutput> {
         let sampled: usize = self.shares.iter().map(|share| share.outputs + share.scored).sum();
-        let needs = |(s, share): (&Sequence, &Share)| share.scored > 0 || (share.outputs > 0 && s.counts.is_some());
-        let want_logits = self.running.iter().zip(&self.shares).any(needs);
         let submitted = Instant::now();
-        self.batch.want_logits = want_logits;
         let step = self.runner.step(&self.batch).await?;
         if step.tokens.len() != sampled {
             let message =

@@ -76,6 +76,7 @@ pub(super) enum Kernel {
     },
     ArgmaxPart,
     Argmax,
+    Draw,
 }
 
 impl Kernel {
@@ -95,6 +96,7 @@ impl Kernel {
             Self::Logits { .. } => "logits.wgsl",
             Self::ArgmaxPart => "argmax_part.wgsl",
             Self::Argmax => "argmax.wgsl",
+            Self::Draw => "draw.wgsl",
         }
     }
 
@@ -139,7 +141,7 @@ impl Kernel {
     /// The values for its template.
     pub fn values(&self) -> Value {
         match self {
-            Self::ArgmaxPart | Self::Argmax => Value::from_serialize(()),
+            Self::ArgmaxPart | Self::Argmax | Self::Draw => Value::from_serialize(()),
             _ => Value::from_serialize(self),
         }
     }

@@ -38,8 +38,10 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "gate_up.wgsl",
     "logits.wgsl",
     "common/best.wgsl",
+    "common/noise.wgsl",
     "argmax_part.wgsl",
     "argmax.wgsl",
+    "draw.wgsl",
 ];
 
 /// The shader templates, parsed once.

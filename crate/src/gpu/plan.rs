@@ -24,7 +24,7 @@ use super::tuning::PARTS;
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Parameter, Program, Row, Runner, Running, Shape,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Draw, Parameter, Program, Row, Runner, Running, Shape,
     StepOutput,
 };
 
@@ -48,6 +48,7 @@ pub struct Plan {
     /// bindings at least.
     rows: wgpu::Buffer,
     memory: Memory,
+    /// With room for logits once they have been wanted.
     readback: wgpu::Buffer,
     hidden: hidden::Hidden,
     /// What the known answer looks at.
@@ -77,11 +78,7 @@ impl Plan {
         let step = allocator.buffer("step", 8, Usage::UNIFORM | Usage::COPY_DST)?;
         let table_at = capacity.rows + capacity.rows.div_ceil(4);
         let rows = allocator.scratch("rows", table_at * 4 + capacity.slots * max_blocks)?;
-        let readback = allocator.buffer(
-            "readback",
-            capacity.outputs * (shape.vocab + 1) + 6,
-            Usage::MAP_READ | Usage::COPY_DST,
-        )?;
+        let readback = allocator.readback(capacity.outputs)?;
         let memory = allocator.memory(program, capacity, cache)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
@@ -137,13 +134,16 @@ impl Plan {
     /// # Errors
     /// `device_lost`.
     pub async fn run_rows(&mut self, rows: &[Row], want_logits: bool) -> Result<StepOutput> {
-        let all: Vec<usize> = (0..self.dispatches.len()).collect();
-        self.run(rows, want_logits, &all).await
+        let outputs = if want_logits { rows.iter().filter(|row| row.output).count() } else { 0 };
+        let batch = Batch { rows: rows.to_vec(), logits: (0..outputs).collect(), ..Batch::default() };
+        self.run(&batch, 0..self.dispatches.len()).await
     }
 
     /// A step of only these dispatches.
-    async fn run(&mut self, rows: &[Row], want_logits: bool, dispatches: &[usize]) -> Result<StepOutput> {
-        let counts = self.write_rows(rows);
+    async fn run(&mut self, batch: &Batch, dispatches: impl IntoIterator<Item = usize>) -> Result<StepOutput> {
+        let Batch { rows, logits, draws, .. } = batch;
+        let counts = Counts { draws: draws.len(), ..self.write_rows(rows) };
+        self.write_draws(draws);
         let outputs = counts.outputs;
         if rows.is_empty() {
             return Ok(StepOutput::default());
@@ -156,7 +156,7 @@ impl Plan {
                 timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(|timer| timer.writes(0)),
             });
             for i in dispatches {
-                self.encode(&self.dispatches[*i], &mut pass, counts)?;
+                self.encode(&self.dispatches[i], &mut pass, counts)?;
             }
         }
         if outputs == 0 {
@@ -173,19 +173,23 @@ impl Plan {
             return Ok(StepOutput::default());
         }
         self.unread = None;
-        // Read back: the times, the tokens, the logits.
+        if !logits.is_empty() && self.readback.size() < (self.capacity.outputs * self.shape.vocab * 4) as u64 {
+            let allocator = Allocator { gpu: &self.gpu, bytes: Cell::new(0) };
+            self.memory_bytes -= self.readback.size();
+            self.readback = allocator.readback(self.capacity.outputs * (self.shape.vocab + 1))?;
+            self.memory_bytes += self.readback.size();
+        }
+        // Read back: the times, the tokens, the logits that are wanted.
         let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
         let token_bytes = (outputs * 4) as u64;
-        let logit_bytes = if want_logits { (outputs * self.shape.vocab * 4) as u64 } else { 0 };
+        let row_bytes = (self.shape.vocab * 4) as u64;
+        let logit_bytes = logits.len() as u64 * row_bytes;
         encoder.copy_buffer_to_buffer(&self.memory.sampled, 0, &self.readback, time_bytes, token_bytes);
-        if logit_bytes > 0 {
-            encoder.copy_buffer_to_buffer(
-                &self.memory.logits,
-                0,
-                &self.readback,
-                time_bytes + token_bytes,
-                logit_bytes,
-            );
+        let mut at = time_bytes + token_bytes;
+        for run in logits.chunk_by(|row, next| row + 1 == *next) {
+            let (from, bytes) = (run[0] as u64 * row_bytes, run.len() as u64 * row_bytes);
+            encoder.copy_buffer_to_buffer(&self.memory.logits, from, &self.readback, at, bytes);
+            at += bytes;
         }
         self.gpu.queue.submit([encoder.finish()]);
         // A mapped range is a multiple of eight bytes long.
@@ -234,6 +238,7 @@ impl Plan {
             rows: rows.len(),
             decode,
             outputs: output_rows.len(),
+            draws: 0,
             decode_groups,
             prompt_groups: groups.len() - decode_groups,
             splits: last.zip(self.share()).map_or(0, |(last, share)| last / share.split + 1),
@@ -270,6 +275,21 @@ impl Plan {
         self.gpu.queue.write_buffer(&self.rows, 0, bytemuck::cast_slice(&words));
         self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&numbers));
         counts
+    }
+
+    /// Writes how rows are sampled: (output, position, seed) and (1 / temperature, largest distance, top_k, top_p) of each.
+    fn write_draws(&self, draws: &[Draw]) {
+        let words = |draw: &Draw| {
+            // A distance is in 2^-26 nats; of no `min_p` it is as large as it gets.
+            let most = (-f64::from(draw.min_p).ln() * f64::from(1 << 26)).min(f64::from(u32::MAX)) as u32;
+            let scale = draw.temperature.recip().to_bits();
+            let seed = [draw.seed as u32, (draw.seed >> 32) as u32];
+            [draw.output, draw.position, seed[0], seed[1], scale, most, draw.top_k, draw.top_p.to_bits()]
+        };
+        if !draws.is_empty() {
+            let words: Vec<[u32; 8]> = draws.iter().map(words).collect();
+            self.gpu.queue.write_buffer(&self.memory.draws, 0, bytemuck::cast_slice(&words));
+        }
     }
 
     /// How attention is shared out, on GPUs.
@@ -326,11 +346,16 @@ impl Plan {
         };
         let before = [row(0), row(1), row(2)];
         let probe = row(3);
+        let batch = |rows: Vec<Row>| Batch {
+            logits: (0..rows.iter().filter(|row| row.output).count()).collect(),
+            rows,
+            ..Batch::default()
+        };
         for row in before {
-            self.run(&[row], false, &once).await?;
+            self.run(&batch(vec![row]), once.clone()).await?;
         }
-        let alone = self.run(&[probe], true, &once).await?.logits;
-        let logits = self.run(&vec![probe; tile], true, &once).await?.logits;
+        let alone = self.run(&batch(vec![probe]), once.clone()).await?.logits;
+        let logits = self.run(&batch(vec![probe; tile]), once).await?.logits;
         let same = |row: &[f32]| row.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
         self.single_kernel_path |= !logits.chunks(self.shape.vocab).all(same);
         Ok(self.single_kernel_path)
@@ -360,10 +385,15 @@ impl Runner for Plan {
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
         batch.tables.iter().for_each(|entry| self.set_block(*entry));
         Box::pin(async {
-            let output = self.run_rows(&batch.rows, batch.want_logits).await?;
+            let output = self.run(batch, 0..self.dispatches.len()).await?;
             let hidden = self.read_hidden(&batch.rows, &batch.hidden).await?;
             Ok(StepOutput { hidden, ..output })
         })
+    }
+
+    /// A software adapter samples slower than the CPU itself.
+    fn draws(&self) -> bool {
+        self.gpu.tuning == Tuning::Gpu
     }
 
     fn has_unread(&self) -> bool {
@@ -414,6 +444,11 @@ impl Allocator<'_> {
         Ok(self.gpu.device.create_buffer(&descriptor))
     }
 
+    /// What a step's results are read through: so many words, and its times.
+    fn readback(&self, words: usize) -> Result<wgpu::Buffer> {
+        self.buffer("readback", words + 6, Usage::MAP_READ | Usage::COPY_DST)
+    }
+
     fn scratch(&self, name: &str, words: usize) -> Result<wgpu::Buffer> {
         self.buffer(name, words, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
     }
@@ -456,6 +491,7 @@ impl Allocator<'_> {
             logits: self.scratch("logits", capacity.outputs * shape.vocab)?,
             bests: self.scratch("bests", capacity.outputs * PARTS * 2)?,
             sampled: self.scratch("sampled", capacity.outputs)?,
+            draws: self.scratch("draws", capacity.outputs * 8)?,
         })
     }
 }

@@ -28,9 +28,11 @@ pub(super) struct Memory {
     /// The best token of each part of the vocabulary.
     pub bests: wgpu::Buffer,
     pub sampled: wgpu::Buffer,
+    /// What is sampled by noise, and how (shaders/draw.wgsl).
+    pub draws: wgpu::Buffer,
 }
 
-/// Records all operations; says of each where its dispatches end.
+/// Records all operations, and last what samples in place of greedy; says of each operation where its dispatches end.
 ///
 /// # Errors
 /// `adapter_too_small` where the adapter's limits are below what a kernel binds or runs.
@@ -46,6 +48,8 @@ pub(super) fn record(
         of.op(r, op, next_norm(&program.ops[i + 1..]))?;
         ends.push(r.dispatches.len());
     }
+    let Memory { logits, sampled, draws, .. } = memory;
+    r.dispatch(Kernel::Draw, Over::Draws, Grid::Each(1), &[reads(draws), reads(logits), writes(sampled)])?;
     Ok(ends)
 }
 

@@ -64,8 +64,9 @@ pub(super) struct Counts {
     pub rows: usize,
     /// Those of decoding, which come first. All, where prompts are no role of their own.
     pub decode: usize,
-    /// Those that are sampled.
+    /// Those whose tokens are wanted, and how many of them are drawn.
     pub outputs: usize,
+    pub draws: usize,
     /// Groups of decoding's rows for attention, and of prompts'.
     pub decode_groups: usize,
     pub prompt_groups: usize,
@@ -78,6 +79,7 @@ pub(super) struct Counts {
 pub(super) enum Over {
     Rows,
     Outputs,
+    Draws,
 }
 
 /// How many workgroups a dispatch has.
@@ -123,7 +125,7 @@ pub(super) struct Dispatch {
 impl Dispatch {
     /// Whether each step has it.
     pub fn is_always(&self) -> bool {
-        !matches!(self.grid, Grid::Merge(_) | Grid::Prompts(_))
+        self.over != Over::Draws && !matches!(self.grid, Grid::Merge(_) | Grid::Prompts(_))
     }
 
     /// Records it. `one_tile` takes the largest tile however few the rows are.
@@ -138,7 +140,11 @@ impl Dispatch {
         counts: Counts,
         one_tile: bool,
     ) -> Result<()> {
-        let n = if self.over == Over::Rows { counts.rows } else { counts.outputs };
+        let n = match self.over {
+            Over::Rows => counts.rows,
+            Over::Outputs => counts.outputs,
+            Over::Draws => counts.draws,
+        };
         let kernel = &pipelines.kernels[self.kernel];
         let mut dispatch = |variant: usize, [x, y, z]: [usize; 3]| -> Result<()> {
             if x * y * z > 0 {
@@ -243,6 +249,7 @@ impl<'a> Recorder<'a> {
             enable_subgroups => (subgroup > 0 || shuffle) && gpu.adapter.backend == wgpu::Backend::BrowserWebGpu,
             parts => PARTS,
             part_size => gpu.tuning.part_size(),
+            draw_size => gpu.tuning.draw_size(),
             ..shape
         };
         Self {

@@ -69,6 +69,14 @@ impl Tuning {
             Self::Gpu => 256,
         }
     }
+
+    /// Invocations that sample a row.
+    pub(super) fn draw_size(self) -> usize {
+        match self {
+            Self::Cpu => 16,
+            Self::Gpu => 256,
+        }
+    }
 }
 
 /// How a workgroup of a product is shaped.

@@ -1,13 +1,15 @@
 //! The known answer is right where the kernels are, and names a kernel whose shader was broken on purpose.
 
 use super::weights::WeightLoader;
+use crate::engine::known_answer::samples_well;
 use crate::format::Parser;
 use crate::gpu::{Gpu, Tuning, kernels};
 use crate::model::{Decoder, arch};
 use crate::program::{Capacity, Runner};
 use crate::testing::{Entry, F32, Model, Q4_0, Tensor};
 
-const CAPACITY: Capacity = Capacity { rows: 2, outputs: 2, slots: 1, positions: 32, blocks: 4, block_size: 8 };
+const VOCAB: usize = 70;
+const CAPACITY: Capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 32, blocks: 4, block_size: 8 };
 
 /// A small model of this architecture, with a layer of each kind.
 fn model(architecture: &str) -> Model {
@@ -22,7 +24,7 @@ fn model(architecture: &str) -> Model {
         ("attention.head_count_kv", 2),
         ("attention.key_length", 32),
         ("attention.value_length", 32),
-        ("vocab_size", 70),
+        ("vocab_size", VOCAB as u32),
     ] {
         model = model.set(&key(name), Entry::U32(value));
     }
@@ -52,7 +54,13 @@ fn answer(gpu: &Gpu, model: &Model) -> Option<String> {
     let mut loader = WeightLoader::new(gpu, None);
     loader.read(model.file().as_slice()).unwrap();
     let mut plan = loader.finish().unwrap().runner(gpu, CAPACITY).unwrap();
-    pollster::block_on(plan.known_answer(1)).unwrap()
+    pollster::block_on(async {
+        let wrong = plan.known_answer(1).await.unwrap();
+        if wrong.is_some() || !plan.draws() || samples_well(&mut plan, VOCAB, 1).await.unwrap() {
+            return wrong;
+        }
+        Some("draw".into())
+    })
 }
 
 /// The adapter under each tuning, and without subgroups.
@@ -126,6 +134,10 @@ fn a_broken_kernel_is_named() {
             "argmax_part, argmax",
         ),
         (&gpu, &llama, "common/best.wgsl", "vb > va ||", "vb < va ||", "argmax_part, argmax"),
+        (&gpu, &llama, "common/noise.wgsl", "c.y ^ key.x", "c.y", "draw"),
+        (&gpu, &llama, "common/noise.wgsl", "0.69314718", "-0.69314718", "draw"),
+        (&gpu, &llama, "draw.wgsl", "gumbel(noise[i]) - distances[i]", "gumbel(noise[i]) + distances[i]", "draw"),
+        (&gpu, &llama, "draw.wgsl", "(prefix << 8u) | bin", "(prefix << 8u) + bin + 40u", "draw"),
         (&gpu, &gemma, "qk_norm.wgsl", "f32(count * 4u)", "f32(count)", "qk_norm"),
         (&gpu, &gemma, "add_normed.wgsl", "x[at] + branch", "x[at] - branch", "add_normed"),
         (&gpu, &gemma, "gate_up.wgsl", "let u = v.xy", "let u = -v.xy", "gate_up"),

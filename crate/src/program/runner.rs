@@ -32,15 +32,35 @@ pub struct BlockEntry {
     pub block: u32,
 }
 
+/// How the token of a row is sampled where the runner does it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// The row, by its place among those with `output`.
+    pub output: u32,
+    /// The place of the token in its sequence, and the request's seed: the noise is made of both and the token id.
+    pub position: u32,
+    pub seed: u64,
+    /// Above 0.
+    pub temperature: f32,
+    /// Tokens this much less likely than the most likely one are left out; 0 leaves out none.
+    pub min_p: f32,
+    /// How many of the most likely tokens are kept; 0 keeps all.
+    pub top_k: u32,
+    /// The share of the probability that the most likely tokens that are kept sum to; 1 keeps all.
+    pub top_p: f32,
+}
+
 /// One step's work. It is a value: whoever makes it touches no device, and a runner knows no sequence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// What is computed. Rows of one slot come one after another, in ascending positions.
     pub rows: Vec<Row>,
     /// What changed in the block tables since the batch before.
     pub tables: Vec<BlockEntry>,
-    /// Whether the rows with `output` need their logits, beside the greedy token.
-    pub want_logits: bool,
+    /// The rows whose logits are wanted, ascending, by their place among those with `output`.
+    pub logits: Vec<usize>,
+    /// What is sampled in place of the greedy token, for a runner that [`draws`](Runner::draws); at most one for each row.
+    pub draws: Vec<Draw>,
     /// The rows, ascending, whose hidden states are wanted.
     pub hidden: Vec<usize>,
 }
@@ -50,7 +70,8 @@ impl Batch {
     pub fn clear(&mut self) {
         self.rows.clear();
         self.tables.clear();
-        self.want_logits = false;
+        self.logits.clear();
+        self.draws.clear();
         self.hidden.clear();
     }
 }
@@ -139,12 +160,12 @@ pub struct Numerics {
 /// In place of a token: the row's logits hold a NaN or an infinity.
 pub const CORRUPTED: u32 = u32::MAX;
 
-/// The result of a step, one entry for each row with `output`, in row order.
+/// The result of a step.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// The greedy token, or [`CORRUPTED`].
+    /// For each row with `output`, in their order, the greedy token or the drawn one, or [`CORRUPTED`].
     pub tokens: Vec<u32>,
-    /// Logits, `[outputs, vocab]` f32, when asked for; else empty.
+    /// Logits of the batch's `logits` rows, `[rows, vocab]` f32.
     pub logits: Vec<f32>,
     /// Hidden states of the batch's `hidden` rows, `[rows, d]` f32: what the output matrix would be multiplied with.
     pub hidden: Vec<f32>,
@@ -177,6 +198,11 @@ pub trait Runner {
     /// # Errors
     /// `device_lost`.
     fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput>;
+
+    /// Whether it samples ([`Batch::draws`]). Who needs the logits themselves, as penalties do, gets them in any case.
+    fn draws(&self) -> bool {
+        false
+    }
 
     /// Whether the last step read nothing back, and so may not have ended.
     fn has_unread(&self) -> bool {

@@ -38,10 +38,11 @@ pub struct Sampler {
     ids: Vec<u32>,
 }
 
-/// Whether a request's rows must come to this sampler. False exactly when the first largest raw logit is the answer,
-/// which the GPU finds by itself: greedy, with no bias, penalty, `logprobs`, `min_tokens` or `structured_outputs`.
-pub fn needs_logits(params: &SamplingParams) -> bool {
-    !params.is_greedy()
+/// Whether a request's rows must come to this sampler. False where the first largest raw logit is the answer, or on a device
+/// that `draws` ([`Runner::draws`](crate::program::Runner::draws)) noise alone decides: no bias, penalty, `logprobs`,
+/// `min_tokens` or `structured_outputs`. It depends on nothing else, so that drafts change no token.
+pub fn needs_logits(params: &SamplingParams, draws: bool) -> bool {
+    !(params.is_greedy() || draws)
         || penalises(params)
         || !params.logit_bias.is_empty()
         || params.logprobs.is_some()
@@ -302,12 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_greedy_goes_without_logits() {
+    fn what_changes_logits_needs_them() {
         let greedy = SamplingParams { temperature: 0.0, ..Default::default() };
-        assert!(!needs_logits(&greedy));
-        assert!(!needs_logits(&SamplingParams { top_k: 5, top_p: 0.5, min_p: 0.1, ..greedy.clone() }));
+        assert!(!needs_logits(&greedy, false));
+        let narrowed = SamplingParams { top_k: 5, top_p: 0.5, min_p: 0.1, ..Default::default() };
+        assert!(!needs_logits(&SamplingParams { temperature: 0.0, ..narrowed.clone() }, false));
+        assert!(needs_logits(&narrowed, false) && !needs_logits(&narrowed, true));
         for params in [
-            SamplingParams::default(),
             SamplingParams { repetition_penalty: 1.1, ..greedy.clone() },
             SamplingParams { presence_penalty: 0.1, ..greedy.clone() },
             SamplingParams { frequency_penalty: -0.1, ..greedy.clone() },
@@ -321,7 +323,7 @@ mod tests {
                 ..greedy
             },
         ] {
-            assert!(needs_logits(&params), "{params:?}");
+            assert!([false, true].iter().all(|draws| needs_logits(&params, *draws)), "{params:?}");
         }
     }
 

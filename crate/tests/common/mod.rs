@@ -1,6 +1,7 @@
 //! What tests with a model on a real adapter share. All but `native` runs in a browser as well.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+pub mod draws;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod grammars;
 pub mod lossless;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use embergram::config::LlmConfig;
 use embergram::cpu::NativeKernels;
 use embergram::engine::SequenceOutput;
-use embergram::gpu::Gpu;
+use embergram::gpu::{Gpu, Tuning};
 use embergram::llm::{Cpu, Llm, LlmLoader};
 use serde_json::Value;
 
@@ -20,6 +20,8 @@ pub fn gpu() -> Gpu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     Gpu,
+    /// The adapter, with the kernels that GPUs get.
+    GpuKernels,
     /// The CPU, with so many threads.
     Cpu(u32),
 }
@@ -36,6 +38,11 @@ impl On {
         let config = LlmConfig::from_json(&config).unwrap();
         let mut loader = match self {
             Self::Gpu => LlmLoader::new(&gpu(), config),
+            Self::GpuKernels => {
+                let mut gpu = gpu();
+                gpu.tuning = Tuning::Gpu;
+                LlmLoader::new(&gpu, config)
+            }
             Self::Cpu(threads) => LlmLoader::new(&Cpu::new(NativeKernels::new(threads)), config),
         }
         .unwrap();

@@ -63,7 +63,8 @@ impl Loaded {
 
 /// Runs a step at once; every slot's blocks must be there.
 pub fn step(runner: &mut CpuRunner, rows: &[Row]) -> StepOutput {
-    run(runner, Batch { rows: rows.to_vec(), want_logits: true, ..Batch::default() })
+    let outputs = rows.iter().filter(|row| row.output).count();
+    run(runner, Batch { rows: rows.to_vec(), logits: (0..outputs).collect(), ..Batch::default() })
 }
 
 pub fn run(runner: &mut CpuRunner, batch: Batch) -> StepOutput {

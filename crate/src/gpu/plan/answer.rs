@@ -16,7 +16,7 @@ use crate::Result;
 use crate::gpu::readback::read;
 use crate::gpu::record::next_norm;
 use crate::gpu::weights::DeviceWords;
-use crate::program::{BlockEntry, Buffer, Op, Parameter, Program, QkNorm, Row, Then};
+use crate::program::{Batch, BlockEntry, Buffer, Op, Parameter, Program, QkNorm, Row, Then};
 
 /// Positions of the sequence that the answer is known of: the last one's row is looked at.
 const POSITIONS: usize = 4;
@@ -127,7 +127,8 @@ impl Plan {
         let (before, probe): (Vec<Row>, Row) = ((0..last).map(row).collect(), row(last));
         let all: Vec<usize> = self.probes.iter().flat_map(|probe| probe.dispatches.clone()).collect();
         for row in before {
-            self.run(&[row], false, &all).await?;
+            let batch = Batch { rows: vec![row], ..Batch::default() };
+            self.run(&batch, all.clone()).await?;
         }
         let (staging, checks) = self.look(probe, scratch)?;
         let wrong = read(&self.gpu, &staging, staging.size(), |bytes| {
