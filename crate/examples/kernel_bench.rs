@@ -1,5 +1,5 @@
 //! Prints, as one JSON object, what each kernel of a step costs on this adapter by the number of rows, and the whole step
-//! beside it; needs no model file.
+//! beside it, and what sampling adds; needs no model file.
 //! `cargo run --example kernel_bench --features reference -- SHAPE TYPE [LAYERS [POSITION]]`: a shape and a type of
 //! support/shapes.rs, such as `llama-3.2-1b Q4_0`; all layers by default; rows begin at POSITION, 256 by default.
 //! EMBERGRAM_TUNING is `cpu` or `gpu` to force a tuning. Optimisation hardly matters: the device does the work.
@@ -13,8 +13,10 @@ mod shapes;
 
 use std::time::{Duration, Instant};
 
+use embergram::config::SamplingParams;
 use embergram::gpu::Plan;
-use embergram::program::{CORRUPTED, Capacity, Row, Runner};
+use embergram::program::{Batch, CORRUPTED, Capacity, Draw, Row, Runner};
+use embergram::sample::{Sampler, TokenCounts};
 use serde_json::{Map, Value, json};
 
 const ROWS: [usize; 8] = [1, 2, 4, 6, 8, 16, 64, 256];
@@ -93,6 +95,52 @@ async fn measure(plan: &mut Plan, position: u32) -> Vec<Times> {
     times
 }
 
+/// Microseconds that sampling adds to steps of these numbers of rows, for each way: by the device, by its clock and the wall's; and
+/// by the sampler, logits read back and all.
+async fn draws(plan: &mut Plan, position: u32, vocab: usize) -> Vec<Value> {
+    let plain = SamplingParams::default();
+    let ways = [
+        ("temperature", plain.clone()),
+        ("min_p 0.05", SamplingParams { min_p: 0.05, ..plain.clone() }),
+        ("top_k 50", SamplingParams { top_k: 50, ..plain.clone() }),
+        ("top_p 0.9", SamplingParams { top_p: 0.9, ..plain.clone() }),
+        ("top_k 50, top_p 0.9", SamplingParams { top_k: 50, top_p: 0.9, ..plain }),
+    ];
+    let (mut sampler, counts) = (Sampler::default(), TokenCounts::default());
+    let mut all = Vec::new();
+    for n in [1, 6] {
+        let greedy = Batch { rows: rows(n, position), ..Batch::default() };
+        let read_back = Batch { logits: (0..n).collect(), ..greedy.clone() };
+        for (way, params) in &ways {
+            let SamplingParams { temperature, min_p, top_k, top_p, .. } = *params;
+            let draw =
+                |output: u32| Draw { output, position: position + output, seed: 7, temperature, min_p, top_k, top_p };
+            let drawn = Batch { draws: (0..n as u32).map(draw).collect(), ..greedy.clone() };
+            let mut times = [(); 3].map(|()| Times::default());
+            for round in 0..ROUNDS.end {
+                for (batch, times) in [&greedy, &drawn, &read_back].into_iter().zip(&mut times) {
+                    let start = Instant::now();
+                    let mut output = plan.step(batch).await.unwrap();
+                    for (row, logits) in (0..).zip(output.logits.chunks_exact_mut(vocab)) {
+                        sampler.sample(logits, params, &counts, 7, position + row, None, None);
+                    }
+                    if round > 0 {
+                        times.wall.push(start.elapsed().as_secs_f64());
+                        times.device.extend(output.device_seconds);
+                    }
+                }
+            }
+            let [greedy, device, sampler] = times.map(|mut t| (median(&mut t.wall), median(&mut t.device)));
+            let more = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| ((a - b) * 1e7).round() / 10.0);
+            all.push(json!({
+                "rows": n, "draw": way, "device_us": more(device.1, greedy.1), "wall_us": more(device.0, greedy.0),
+                "sampler_wall_us": more(sampler.0, greedy.0),
+            }));
+        }
+    }
+    all
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: kernel_bench SHAPE TYPE [LAYERS [POSITION]]";
@@ -111,6 +159,7 @@ fn main() {
         let agree = tiles(&mut plan).await;
         let wrong = plan.known_answer(0).await.unwrap();
         let mut times = measure(&mut plan, position).await;
+        let draws = draws(&mut plan, position, shape.vocab as usize).await;
         let kernels = plan.kernels();
         let us = |seconds: Option<f64>| seconds.map(|s| (s * 1e8).round() / 100.0);
         let one = (median(&mut times[0].wall), median(&mut times[0].device));
@@ -144,7 +193,7 @@ fn main() {
             "subgroup": [gpu.adapter.subgroup_min_size, gpu.adapter.subgroup_max_size],
             "tuning": format!("{:?}", gpu.tuning), "shape": shape.name, "type": ty, "layers": layers, "position": position,
             "dispatches": plan.launches(), "weight_bytes": weights, "device_clock": one.1.is_some(),
-            "tiles_agree_bit_for_bit": agree, "wrong_kernel": wrong, "reads": reads, "steps": steps,
+            "tiles_agree_bit_for_bit": agree, "wrong_kernel": wrong, "reads": reads, "steps": steps, "draws": draws,
         });
         println!("{report}");
     });
