@@ -3,6 +3,7 @@
     most likely one: a whole number, so that its sums and comparisons have no order. Tokens at the distance of the last that is
     kept are kept too. -#}
 {%- set size = draw_size %}
+{%- set loads = 8 %}
 {% include "common/step.wgsl" %}
 {% include "common/best.wgsl" %}
 {% include "common/noise.wgsl" %}
@@ -17,10 +18,21 @@ const PER_NAT = 67108864.0;
 var<workgroup> low: array<atomic<u32>, 256>;
 var<workgroup> high: array<atomic<u32>, 256>;
 
-// In nats.
-fn distance_of(logit: f32, most_likely: f32, scale: f32) -> f32 { return (most_likely - logit) * scale; }
-// What 64 nats and more have is one number: such tokens are never drawn.
+// Nats as a distance. What 64 nats and more have is one number: such tokens are never drawn.
 fn whole(nats: f32) -> u32 { return u32(min(nats * PER_NAT, 4294967040.0)); }
+
+// Adds a token to its bin, where it is among those that are looked at.
+fn count(distance: u32, most: u32, shift: u32, prefix: u32, by_weight: bool) {
+  if (distance > most || ((distance >> shift) >> 8u) != prefix) { return; }
+  let bin = (distance >> shift) & 255u;
+  if (!by_weight) {
+    atomicAdd(&low[bin], 1u);
+    return;
+  }
+  let weight = u32(exp(-f32(distance) / PER_NAT) * PER_NAT);
+  atomicAdd(&low[bin], weight & 8191u);
+  atomicAdd(&high[bin], weight >> 13u);
+}
 
 // The distance up to which the most likely tokens are `wanted` many, or with `by_weight` have this share of the probability.
 fn cut(row: u32, local: u32, most_likely: f32, scale: f32, most: u32, wanted: f32, by_weight: bool) -> u32 {
@@ -33,18 +45,15 @@ fn cut(row: u32, local: u32, most_likely: f32, scale: f32, most: u32, wanted: f3
       atomicStore(&high[i], 0u);
     }
     workgroupBarrier();
-    for (var i = local; i < {{ vocab }}u; i += {{ size }}u) {
-      let distance = whole(distance_of(logits[row + i], most_likely, scale));
-      if (distance <= most && ((distance >> shifted) >> 8u) == prefix) {
-        let bin = (distance >> shifted) & 255u;
-        if (by_weight) {
-          let weight = u32(exp(-f32(distance) / PER_NAT) * PER_NAT);
-          atomicAdd(&low[bin], weight & 8191u);
-          atomicAdd(&high[bin], weight >> 13u);
-        } else {
-          atomicAdd(&low[bin], 1u);
-        }
-      }
+    for (var i = local; i < {{ vocab }}u; i += {{ size * loads }}u) {
+      // All loads first, since their latency is most of the time.
+      {%- for u in range(loads) %}
+      let logit_{{ u }} = logits[row + min(i + {{ u * size }}u, {{ vocab - 1 }}u)];
+      {%- endfor %}
+      {%- for u in range(loads) %}
+      let distance_{{ u }} = select(0xffffffffu, whole((most_likely - logit_{{ u }}) * scale), i + {{ u * size }}u < {{ vocab }}u);
+      count(distance_{{ u }}, most, shifted, prefix, by_weight);
+      {%- endfor %}
     }
     workgroupBarrier();
     if (by_weight && shift == 24) {
@@ -73,6 +82,28 @@ fn cut(row: u32, local: u32, most_likely: f32, scale: f32, most: u32, wanted: f3
 }
 fn weight_of(bin: u32) -> f32 { return f32(atomicLoad(&low[bin])) + 8192.0 * f32(atomicLoad(&high[bin])); }
 
+// Of four neighbouring tokens, as many as there are.
+fn distances(row: u32, block: u32, most_likely: f32, scale: f32) -> vec4<f32> {
+  let token = block * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+  let at = row + min(token, vec4<u32>({{ vocab - 1 }}u));
+  let four = vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
+  return select(vec4<f32>(3e38), (most_likely - four) * scale, token < vec4<u32>({{ vocab }}u));
+}
+
+// The better of the best so far and those of a block that are kept.
+fn best_of_block(so_far: vec2<u32>, block: u32, distances: vec4<f32>, most: u32, which: vec4<u32>) -> vec2<u32> {
+  var best = so_far;
+  var kept: vec4<bool>;
+  for (var i = 0u; i < 4u; i++) { kept[i] = whole(distances[i]) <= most && block * 4u + i < {{ vocab }}u; }
+  if (any(kept)) {
+    let noise = philox(block, which.y, which.zw);
+    for (var i = 0u; i < 4u; i++) {
+      if (kept[i]) { best = better(best, vec2<u32>(block * 4u + i, bitcast<u32>(gumbel(noise[i]) - distances[i]))); }
+    }
+  }
+  return best;
+}
+
 @compute @workgroup_size({{ size }})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let which = draws[2u * wg.y];
@@ -86,20 +117,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let top_p = bitcast<f32>(how.w);
   if (top_p < 1.0) { most = min(most, cut(row, local, most_likely, scale, most, top_p, true)); }
   var best = vec2<u32>({{ vocab - 1 }}u, bitcast<u32>(-3e38f));
-  for (var block = local; block < {{ (vocab + 3) // 4 }}u; block += {{ size }}u) {
-    var distances: vec4<f32>;
-    var kept: vec4<bool>;
-    for (var i = 0u; i < 4u; i++) {
-      let token = block * 4u + i;
-      distances[i] = distance_of(logits[row + min(token, {{ vocab - 1 }}u)], most_likely, scale);
-      kept[i] = token < {{ vocab }}u && whole(distances[i]) <= most;
-    }
-    if (any(kept)) {
-      let noise = philox(block, which.y, which.zw);
-      for (var i = 0u; i < 4u; i++) {
-        if (kept[i]) { best = better(best, vec2<u32>(block * 4u + i, bitcast<u32>(gumbel(noise[i]) - distances[i]))); }
-      }
-    }
+  for (var block = local; block < {{ (vocab + 3) // 4 }}u; block += {{ size * loads // 4 }}u) {
+    {%- for u in range(loads // 4) %}
+    let block_{{ u }} = block + {{ u * size }}u;
+    let distances_{{ u }} = distances(row, block_{{ u }}, most_likely, scale);
+    {%- endfor %}
+    {%- for u in range(loads // 4) %}
+    best = best_of_block(best, block_{{ u }}, distances_{{ u }}, most, which);
+    {%- endfor %}
   }
   let drawn = best_of(local, best);
   if (local == 0u && greedy != {{ corrupted }}u) { sampled[which.x] = drawn.x; }

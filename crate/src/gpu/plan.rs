@@ -280,8 +280,8 @@ impl Plan {
     /// Writes how rows are sampled: (output, position, seed) and (1 / temperature, largest distance, top_k, top_p) of each.
     fn write_draws(&self, draws: &[Draw]) {
         let words = |draw: &Draw| {
-            // A distance is in 2^-26 nats; of no `min_p` it is as large as it gets.
-            let most = (-f64::from(draw.min_p).ln() * f64::from(1 << 26)).min(f64::from(u32::MAX)) as u32;
+            // A distance is in 2^-26 nats; of no `min_p` it is as large as that of any token.
+            let most = (-f64::from(draw.min_p).ln() * f64::from(1 << 26)).min(f64::from(u32::MAX - 1)) as u32;
             let scale = draw.temperature.recip().to_bits();
             let seed = [draw.seed as u32, (draw.seed >> 32) as u32];
             [draw.output, draw.position, seed[0], seed[1], scale, most, draw.top_k, draw.top_p.to_bits()]
