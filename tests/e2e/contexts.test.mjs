@@ -197,8 +197,12 @@ test.each([false, true])("embergram/inline fetches nothing but the model, and ne
   const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src blob:; connect-src 'self'";
   const server = await start({ headers: { "content-security-policy": policy, ...(isolated && ISOLATED) } });
   const { result, violations, complaints } = await visit(server, `
-    const { Llm } = await import("/inline.js"); ${generate({})} return { tokens, threads: llm.model.adapter.threads };`);
-  expect({ result, violations, complaints }).toEqual({ result: { tokens: expected, threads: isolated ? 2 : 1 }, violations: [], complaints: [] });
+    const { Llm } = await import("/inline.js"); ${generate({})}
+    const shared = await Llm.load({ model: "/tiny.gguf", worker: "shared" }).catch(({ code }) => code);
+    return { tokens, threads: llm.model.adapter.threads, shared };`);
+  expect({ result, violations, complaints }).toEqual({
+    result: { tokens: expected, threads: isolated ? 2 : 1, shared: "invalid_config" }, violations: [], complaints: [],
+  });
   const fetched = new Set(server.requests.map((r) => r.path).filter((path) => path !== "/favicon.ico"));
   expect([...fetched].sort()).toEqual(["/", "/inline.js", "/page.js", "/tiny.gguf"]);
 });

@@ -148,6 +148,7 @@ test("errors have their codes", async () => {
   expect(await code({ model: TINY, backend: "webgpu" })).toBe("no_webgpu");
   expect(await code({ model: TINY, threads: 0 })).toBe("invalid_config");
   expect(await code({ model: TINY, workerUrl: "worker.js" })).toBe("invalid_config");
+  expect(await code({ model: TINY, worker: "shared" })).toBe("invalid_config");
   expect(await code({})).toBe("invalid_config");
   const llm = await Llm.load({ model: TINY, max_model_len: 64, threads: 1 });
   expect(await refusal(llm.generate("the", { temperature: -1 }))).toMatchObject({ name: "EmbergramError", code: "invalid_params" });

@@ -1,16 +1,24 @@
 /** Where the engine runs: a worker of its own, or here. Both look the same to the facade. */
 import { proxy, wrap } from "comlink";
-import { connection, type ConnectOptions, type Connection, type HostApi } from "./connection.js";
+import { connection, type Connection, type HostApi } from "./connection.js";
 import { EmbergramError } from "./error.js";
 import type { EngineHost } from "./host.js";
+import type { LoadOptions } from "./llm.js";
 import { address, startOwn } from "./own.js";
 import { passErrors } from "./rpc.js";
+import { connectShared } from "./shared.js";
 import { startAt } from "./start.js";
 
-export async function connect({ worker = true, workerUrl }: ConnectOptions): Promise<Connection> {
+export async function connect(options: LoadOptions): Promise<Connection> {
+  const { worker = true, workerUrl } = options;
   // A service worker can neither start workers nor import anything once it runs.
   const service = "ServiceWorkerGlobalScope" in globalThis;
   if (service) throw new EmbergramError("invalid_config", "a service worker cannot start workers; import from embergram/here");
+  const known: unknown = worker;
+  if (known !== "shared" && typeof known !== "boolean") {
+    throw new EmbergramError("invalid_config", `worker is ${JSON.stringify(known)}, but must be true, false or "shared"`);
+  }
+  if (worker === "shared") return connectShared(options);
   if (!worker || !globalThis.Worker) {
     const { EngineHost } = await import("./host.js");
     return connection(new EngineHost()).connection;

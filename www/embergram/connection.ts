@@ -27,10 +27,12 @@ export interface Connection {
 
 export interface ConnectOptions {
   /**
+   * `true`: a worker of its own. `"shared"`: one that all tabs of the origin share that load the same model with the same options:
+   * one engine, one queue, one memory; a tab that goes takes its calls with it, and the last one the engine.
    * `false` runs the engine in the calling context: for use inside a worker. Default true. In a service worker import from
    * `embergram/here`, where it is always so.
    */
-  worker?: boolean | undefined;
+  worker?: boolean | "shared" | undefined;
   /** Where the worker's script is; default beside this one. In pages alone. */
   workerUrl?: string | URL | undefined;
 }

@@ -378,7 +378,7 @@ export class EngineHost {
     } finally {
       this.#aborts.delete(call);
       // Deltas cross by a port of their own, and nothing orders two ports: the end waits until the last has arrived.
-      await entry?.told;
+      if (!abort.signal.aborted) await entry?.told;
       release(onDelta);
     }
   }

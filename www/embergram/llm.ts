@@ -414,7 +414,7 @@ export async function inHost<T>(
   // A URL and a FileList do not cross to a worker, nor everywhere does the place of a File in its folder.
   const text = <T>(value: T | URL) => (value instanceof URL ? value.href : value);
   const crossing = typeof model === "string" || model instanceof URL || model instanceof Blob ? text(model) : besideModel([...model]);
-  const connecting = closed().then(() => connect({ worker, workerUrl }));
+  const connecting = closed().then(() => connect(options));
   const work = async () => {
     const connection = await connecting;
     const { wasm } = connection;

@@ -4,12 +4,18 @@ import engine from "embedded:engine_bg";
 import grammar from "embedded:grammar";
 import kernels from "embedded:kernels";
 import relaxed from "embedded:kernels_relaxed";
+import { EmbergramError } from "./error.js";
 import type { Modules } from "./module.js";
 import { startText } from "./start.js";
 
 /** Starts the worker. */
 export function startOwn(name?: string): Worker {
   return startText(script, name);
+}
+
+/** A worker that is no file is each tab's own. */
+export function startShared(): never {
+  throw new EmbergramError("invalid_config", "embergram/inline carries its worker along, which tabs cannot share; import embergram, or leave worker: \"shared\" out");
 }
 
 /** Whether this context can start workers. */

@@ -7,6 +7,11 @@ export function startOwn(name = "embergram"): Worker {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name });
 }
 
+/** Starts, or finds, the shared worker of this name. */
+export function startShared(name: string): SharedWorker {
+  return new SharedWorker(new URL("./worker.js", import.meta.url), { type: "module", name });
+}
+
 /** Whether this context can start workers: shared ones and service workers cannot. */
 export function startsWorkers(): boolean {
   return "Worker" in globalThis;

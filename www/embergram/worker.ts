@@ -3,17 +3,19 @@ import { expose } from "comlink";
 import { runThread, THREAD, type ThreadScope } from "./cpu/thread.js";
 import { EngineHost } from "./host.js";
 import { passErrors } from "./rpc.js";
+import { SharedEngine } from "./shared-host.js";
 
 const scope = globalThis as unknown as ThreadScope;
 if (scope.name === THREAD) {
   runThread(scope);
 } else {
   passErrors();
-  const host = new EngineHost((name) => new Worker(globalThis.location.href, { type: "module", name }));
+  const make = () => new EngineHost((name) => new Worker(globalThis.location.href, { type: "module", name }));
   // A shared worker has a port for each client, a dedicated one is its own port.
   if ("onconnect" in scope) {
-    addEventListener("connect", (event) => expose(host, (event as MessageEvent).ports[0]!));
+    const engine = new SharedEngine(make, () => globalThis.close());
+    addEventListener("connect", (event) => engine.join((event as MessageEvent).ports[0]!));
   } else {
-    expose(host);
+    expose(make());
   }
 }

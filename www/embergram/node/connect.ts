@@ -10,6 +10,9 @@ export async function connect({ worker = true, workerUrl }: ConnectOptions): Pro
   if (workerUrl !== undefined) {
     throw new EmbergramError("invalid_config", "workerUrl is for pages; here the engine's script lies beside the package's. Leave it out");
   }
+  if (worker === "shared") {
+    throw new EmbergramError("invalid_config", 'worker: "shared" is for pages; processes share a model behind embergram serve');
+  }
   if (!worker) {
     const { EngineHost } = await import("./host.js");
     return connection(new EngineHost()).connection;
