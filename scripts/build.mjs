@@ -11,7 +11,7 @@ import { TARGET, wasmOptions } from "./crates.mjs";
 import { grammar } from "./grammar.mjs";
 import { MODULES, kernels } from "./kernels.mjs";
 import { thirdParty } from "./notices.mjs";
-import { cache, packages, root, run, twiggy, wasmTools } from "./setup.mjs";
+import { cache, packages, root, run, runAside, timed, twiggy, wasmTarget, wasmTools } from "./setup.mjs";
 
 export const dist = join(root, "dist");
 const notices = join(root, "THIRD_PARTY.md");
@@ -24,10 +24,14 @@ export const define = { EMBERGRAM_VERSION: JSON.stringify(version) };
 const modules = ["engine_bg", ...Object.keys(MODULES), "grammar"];
 
 /** Compiles the engine for wasm32 and makes its glue in `www/embergram/engine/`. */
-function engine(profile) {
-  const bin = wasmTools();
+async function engine(profile) {
+  wasmTarget();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-  run("cargo", ["build", "--locked", ...wasmOptions(), "-p", "embergram-web", "--profile", profile]);
+  const options = ["build", "--locked", ...wasmOptions(), "-p", "embergram-web", "--profile", profile];
+  // Linking has one core's work at the end: the tool is compiled beside it.
+  const [bin] = await Promise.all([
+    timed("wasm-bindgen", wasmTools), timed("compiling the engine", () => runAside("cargo", options)),
+  ]);
   const wasm = join(target, TARGET, profile === "dev" ? "debug" : profile, "embergram_web.wasm");
   // Names of functions would be a fifth of the download.
   const strip = profile === "dev" ? [] : ["--remove-name-section", "--remove-producers-section"];
@@ -152,17 +156,17 @@ function isBuilt(dev) {
 export async function build({ dev = false } = {}) {
   const built = dev ? "dev" : "release";
   rmSync(profile, { force: true });
-  const wasm = engine(built);
-  kernels();
-  grammar();
+  const wasm = await engine(built);
+  await timed("compiling the CPU's kernels", kernels);
+  await timed("compiling the grammars", grammar);
   await bundle();
   writeFileSync(profile, built);
   return wasm;
 }
 
 /** Bytes of a module by the crate whose functions they are, before compression; the largest first. */
-function crates(wasm) {
-  const { stdout, status } = spawnSync(twiggy(), ["top", "--format", "json", "-n", "100000", wasm], { encoding: "utf8", maxBuffer: 1 << 28 });
+async function crates(wasm) {
+  const { stdout, status } = spawnSync(await twiggy(), ["top", "--format", "json", "-n", "100000", wasm], { encoding: "utf8", maxBuffer: 1 << 28 });
   if (status !== 0) throw new Error("twiggy failed");
   const bytes = {};
   for (const { name, shallow_size } of JSON.parse(stdout)) {
@@ -186,5 +190,5 @@ if (main && process.argv.includes("--if-needed")) {
 } else if (main) {
   const wasm = await build({ dev: process.argv.includes("--dev") });
   console.table(sizes());
-  if (process.argv.includes("--twiggy")) console.table(crates(wasm));
+  if (process.argv.includes("--twiggy")) console.table(await crates(wasm));
 }

@@ -1,9 +1,10 @@
-// Text from a model in headless Chromium, in the terminal: npm run generate -- "Explain quantum computing:"
+// Text from a model in the terminal, in headless Chromium or in Node: npm run generate -- "Explain quantum computing:"
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { basename, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { backendHelp, BACKEND_OPTIONS, backendOf, ranOn } from "./backend.mjs";
-import { packages } from "./setup.mjs";
+import { ownChromium, packages, timed } from "./setup.mjs";
 import { ngram } from "./speculation.mjs";
 import { harmless, printable } from "./terminal.mjs";
 
@@ -28,7 +29,8 @@ ${backendHelp(21)}  --json               one JSON object on stdout and nothing e
   --dev                build the engine without optimising it
   --help
 
-The environment variable HF_ENDPOINT is where hf: names are found, in place of https://huggingface.co.
+It runs in headless Chromium, or where there is none in Node, on the CPU. With --backend webgpu Chromium is installed (apt-get).
+The environment variable EMBERGRAM_CHROMIUM names another browser like it; HF_ENDPOINT is where hf: names are found, in place of https://huggingface.co.
 `;
 
 /** The options of the command line; exits with a line that says what is wrong. */
@@ -85,23 +87,20 @@ async function main() {
   const backend = backendOf(values);
   if (values.chat && prompts.some((p) => typeof p !== "string")) throw new Error("--chat takes texts, not token ids");
 
-  packages();
-  const { ensureBuilt } = await import("./build.mjs");
+  await timed("npm packages", packages);
+  const { dist, ensureBuilt } = await import("./build.mjs");
   const { model } = await import("./setup.mjs");
-  const { openPackage } = await import("./browser.mjs");
 
-  const named = values.model ?? (await model());
+  const named = values.model ?? (await timed("fetching the model", model));
   const local = existsSync(named) ? resolve(named) : undefined;
   if (!local && !/^(https?|hf):/.test(named)) throw new Error(`there is no file or folder '${named}'`);
   await ensureBuilt(values);
 
-  const { url, places } = local ? served(local) : { url: named, places: {} };
-  const browser = await openPackage({ places });
+  const where = backend.backend === "webgpu" || ownChromium() ? await inChromium(local, named) : await inNode(dist, local ?? named);
   try {
-    const { page } = browser;
     const WORDS = { gpu: "opening the backend", build: "building the tokenizer", ready: "ready" };
     let shown = "";
-    await page.exposeFunction("onProgress", ({ phase, loaded, total, rate }) => {
+    await where.expose("onProgress", ({ phase, loaded, total, rate }) => {
       const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
       let line = WORDS[phase];
       if (!line) {
@@ -114,11 +113,11 @@ async function main() {
       shown = line;
     });
     const streaming = !values.json && prompts.length === 1;
-    await page.exposeFunction("onText", (text) => {
+    await where.expose("onText", (text) => {
       if (streaming) process.stdout.write(printable(text));
     });
-    const result = await page.evaluate(run, {
-      model: url,
+    const result = await where.run({
+      model: where.model,
       hfEndpoint: process.env.HF_ENDPOINT || undefined,
       engine: {
         ...backend,
@@ -136,11 +135,26 @@ async function main() {
     });
     report(result, prompts, values.json);
   } finally {
-    await browser.close();
+    await where.close();
   }
 }
 
-/** Runs in the page. */
+/** A page with the package; a model on the disk is served to it. */
+async function inChromium(local, named) {
+  const { openPackage } = await import("./browser.mjs");
+  const { url, places } = local ? served(local) : { url: named, places: {} };
+  const { page, close } = await openPackage({ places });
+  return { model: url, expose: (name, f) => page.exposeFunction(name, f), run: (task) => page.evaluate(run, task), close };
+}
+
+/** The package in this process. */
+async function inNode(dist, model) {
+  console.error("[generate] there is no Chromium here: on the CPU, in Node; --backend webgpu installs Debian's");
+  globalThis.embergram = await import(pathToFileURL(join(dist, "node.js")).href);
+  return { model, expose: (name, f) => void (globalThis[name] = f), run, close: () => {} };
+}
+
+/** Runs in the page, or in Node. */
 async function run({ model, hfEndpoint, engine, work, params }) {
   const defined = (o) => Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined));
   const { Llm } = globalThis.embergram;
@@ -162,9 +176,11 @@ async function run({ model, hfEndpoint, engine, work, params }) {
       await globalThis.onText(value.text);
     }
   }
+  const metrics = await llm.getMetrics();
+  await llm.unload();
   return {
     model: llm.model, outputs, load_seconds: (loaded - begin) / 1e3, generate_seconds: (done - loaded) / 1e3,
-    metrics: await llm.getMetrics(),
+    metrics,
   };
 }
 

@@ -1,6 +1,6 @@
 // What the tests and tools need besides the repository, fetched once: a Vulkan driver for machines without a GPU, and
 // the model. Everything lands outside the tracked files (`.cache/`); a second call finds it and is fast.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,12 +24,29 @@ export function run(command, args, options = {}) {
   if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
 }
 
+/** The same, beside what else is done. */
+export async function runAside(command, args, options = {}) {
+  const child = spawn(command, args, { stdio: ["ignore", 2, 2], cwd: root, ...options });
+  const status = await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
+  if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
+}
+
 function say(text) {
   console.error(`[setup] ${text}`);
 }
 
-/** Installs Debian packages. */
-export function apt(...packages) {
+/** Does what takes long, and says what it was and how long it took. */
+export async function timed(what, work) {
+  const begin = Date.now();
+  const value = await work();
+  const seconds = Math.round((Date.now() - begin) / 1e3);
+  if (seconds > 1) say(`${what}: ${seconds} s`);
+  return value;
+}
+
+/** Installs Debian packages; `why` says what they are for, and how to do without. */
+export function apt(why, ...packages) {
+  say(`installing Debian's ${packages.join(", ")}: ${why}`);
   const sudo = process.getuid?.() === 0 ? [] : ["sudo"];
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   for (const args of [["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", ...packages]]) {
@@ -53,7 +70,7 @@ export function packages() {
 }
 
 /** The path of a command from crates.io in this version: one that is installed, or compiled into the cache. */
-function cargoTool(command, crate, version) {
+async function cargoTool(command, crate, version) {
   const right = (path) => path && output(path, ["--version"])?.endsWith(` ${version}`);
   const installed = output("which", [command]);
   if (right(installed)) return installed;
@@ -62,21 +79,24 @@ function cargoTool(command, crate, version) {
     say(`installing ${crate} ${version} (a few minutes, once)`);
     // It compiles longer than it ever runs.
     const env = { ...process.env, CARGO_TARGET_DIR: join(cache, "tools-target"), CARGO_PROFILE_RELEASE_OPT_LEVEL: "1" };
-    run("cargo", ["install", crate, "--version", version, "--root", cache], { env });
+    await runAside("cargo", ["install", crate, "--version", version, "--root", cache], { env });
     rmSync(env.CARGO_TARGET_DIR, { recursive: true, force: true });
   }
   return path;
 }
 
-/** The folder with wasm-bindgen in the version that Cargo.lock names; and Rust's wasm target. */
-export function wasmTools() {
+/** Rust's wasm target. */
+export function wasmTarget() {
   const target = "wasm32-unknown-unknown";
-  if (!output("rustup", ["target", "list", "--installed"])?.includes(target)) {
-    say(`adding the Rust target ${target}`);
-    run("rustup", ["target", "add", target]);
-  }
+  if (output("rustup", ["target", "list", "--installed"])?.includes(target)) return;
+  say(`adding the Rust target ${target}`);
+  run("rustup", ["target", "add", target]);
+}
+
+/** The folder with wasm-bindgen in the version that Cargo.lock names. */
+export async function wasmTools() {
   const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
-  return join(cargoTool("wasm-bindgen", "wasm-bindgen-cli", version), "../");
+  return join(await cargoTool("wasm-bindgen", "wasm-bindgen-cli", version), "../");
 }
 
 /** The path of twiggy, which says what takes the space in a WebAssembly module. */
@@ -87,35 +107,26 @@ export const cargoDeny = () => cargoTool("cargo-deny", "cargo-deny", "0.20.2");
 
 /** The path of a Firefox: EMBERGRAM_FIREFOX, one that is installed, or Debian's (80 MB, half a minute), which is installed then. */
 export function firefox() {
-  const named = process.env.EMBERGRAM_FIREFOX;
-  if (named) return named;
-  const find = () => ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
-  if (!find()) {
-    say("installing Firefox (Debian's firefox-esr)");
-    apt("firefox-esr");
-  }
+  const find = () => process.env.EMBERGRAM_FIREFOX || ["firefox-esr", "firefox"].map((n) => output("which", [n])).find(Boolean);
+  if (!find()) apt("tests run in Firefox, too; EMBERGRAM_FIREFOX names another one", "firefox-esr");
   return find();
 }
 
-/** The path of a Chromium: EMBERGRAM_CHROMIUM, one that is installed, or Debian's, which is installed then. */
+/** The path of a Chromium that is here: EMBERGRAM_CHROMIUM, or one that is installed. */
+export function ownChromium() {
+  return process.env.EMBERGRAM_CHROMIUM || ["chromium", "chromium-browser", "google-chrome"].map((n) => output("which", [n])).find(Boolean);
+}
+
+/** The same, or else Debian's (100 MB, a minute), which is installed then. */
 export function chromium() {
-  const named = process.env.EMBERGRAM_CHROMIUM;
-  if (named) return named;
-  const find = () => ["chromium", "chromium-browser", "google-chrome"].map((n) => output("which", [n])).find(Boolean);
-  if (!find()) {
-    say("installing Chromium (Debian's chromium)");
-    apt("chromium");
-  }
-  return find();
+  if (!ownChromium()) apt("the engine runs in a browser; EMBERGRAM_CHROMIUM names another one", "chromium");
+  return ownChromium();
 }
 
 /** The path of the ChromeDriver that goes with it, installed from Debian's packages when there is none. */
 export function chromedriver() {
   const find = () => process.env.CHROMEDRIVER ?? output("which", ["chromedriver"]);
-  if (!find()) {
-    say("installing ChromeDriver (Debian's chromium-driver)");
-    apt("chromium-driver");
-  }
+  if (!find()) apt("WebAssembly tests start Chromium through it; CHROMEDRIVER names another one", "chromium-driver");
   return find();
 }
 
@@ -123,8 +134,7 @@ export function chromedriver() {
 export function vulkan() {
   const folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
   if (folders.some((folder) => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".json")))) return;
-  say("installing a Vulkan driver (Debian's mesa-vulkan-drivers)");
-  apt("mesa-vulkan-drivers", "libvulkan1");
+  apt("native tests run kernels on its software adapter, where no GPU's driver is installed", "mesa-vulkan-drivers", "libvulkan1");
 }
 
 async function sha256(path) {
@@ -255,6 +265,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   packages();
   vulkan();
   chromium();
-  wasmTools();
+  wasmTarget();
+  await wasmTools();
   say(`models: ${await model()}, ${tinyModel()}`);
 }

@@ -59,13 +59,13 @@ await part("native", () => {
   run("cargo", ["test", "--locked", "-p", "embergram", "-p", "embergram-grammar", "--features", "embergram/reference"], { env, stdio: "inherit" });
 });
 await part("isa", async () => (await import("./isa.mjs")).check());
-await part("crates", () => run(cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));
+await part("crates", async () => run(await cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));
 if (all) await wasm();
 else await part("wasm", async () => {
   const { ensureBuilt } = await import("./build.mjs");
   await ensureBuilt();
   // As a list, which may have a space in its path.
-  const runner = `target.${TARGET}.runner=[${JSON.stringify(`${wasmTools()}wasm-bindgen-test-runner`)}]`;
+  const runner = `target.${TARGET}.runner=[${JSON.stringify(`${await wasmTools()}wasm-bindgen-test-runner`)}]`;
   const patient = {
     ...env,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.

@@ -30,7 +30,7 @@ function need(...names) {
     throw new Error("the GPU compilers come from Debian's packages, and there is no dpkg: run this on Debian 12 or 13, or leave out this part");
   }
   const missing = names.filter((name) => !installed(name));
-  if (missing.length > 0) apt(...missing);
+  if (missing.length > 0) apt("Mesa's compilers, which show what drivers make of the kernels", ...missing);
 }
 
 /** Debian's release of this machine, such as `bookworm`. */

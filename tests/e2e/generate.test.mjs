@@ -1,6 +1,6 @@
 // The command line: what a model writes is shown by the terminal and not obeyed.
 import { execFile, execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -32,6 +32,22 @@ test("npm run generate shows control characters in place of obeying them", () =>
     expect(shown).toContain(printable(outputs[0].text));
   }
 }, 300_000);
+
+test("where there is no Chromium it runs in Node, and installs nothing", () => {
+  const path = mkdtempSync(join(tmpdir(), "embergram-path-"));
+  try {
+    for (const command of ["node", "which"]) symlinkSync(command === "node" ? process.execPath : "/usr/bin/which", join(path, command));
+    const args = [join(root, "scripts/generate.mjs"), "--model", process.env.EMBERGRAM_TINY_MODEL, "--max-tokens", "8", "--ignore-eos", "the"];
+    const env = { ...process.env, PATH: path, EMBERGRAM_CHROMIUM: "" };
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8", cwd: root, env });
+    expect(status, stderr).toBe(0);
+    expect(stdout.trim()).not.toBe("");
+    expect(stderr).toMatch(/^\[generate\] there is no Chromium here/);
+    expect(stderr).toMatch(/\[done\] .* on CPU, \d+ threads?, WebAssembly/);
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+});
 
 test("a model by its repository and quantization, from the hub that HF_ENDPOINT names", async () => {
   const server = await serve();
