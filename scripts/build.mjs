@@ -53,7 +53,7 @@ export async function scripts() {
     name: "host-apart",
     setup: (b) => b.onResolve({ filter: /^\.\/host\.js$/ }, ({ path, kind }) => (kind === "dynamic-import" ? { path, external: true } : undefined)),
   };
-  const files = await build({ ...options, entryPoints: ["index", "host", "worker"].map(entry), plugins: [hostApart] });
+  const files = await build({ ...options, entryPoints: ["index", "host"].map(entry), plugins: [hostApart] });
   // A module in another's place.
   const instead = (name, other) => ({
     name: `${other}-instead`,
@@ -68,6 +68,7 @@ export async function scripts() {
       b.onResolve({ filter: /^\.\.\/index\.js$/ }, ({ importer }) => (/node.cli./.test(importer) ? { path: "./node.js", external: true } : undefined));
     },
   };
+  const worker = await build({ ...options, entryPoints: [entry("worker")], plugins: [instead("own", "own-worker")] });
   const here = await build({ ...options, entryPoints: [entry("here")], plugins: [instead("connect", "connect-here")] });
   // Node shows the line of an error that nobody caught: it should be one.
   const node = await build({
@@ -89,7 +90,7 @@ export async function scripts() {
     },
   };
   const inline = await build({ ...options, entryPoints: [entry("inline")], plugins: [hostApart, instead("own", "own-inline"), embedded] });
-  return [files, here, node, inline].map(({ metafile }) => metafile);
+  return [files, worker, here, node, inline].map(({ metafile }) => metafile);
 }
 
 export async function bundle() {

@@ -1,7 +1,7 @@
 // The examples, in a real Chromium over a tiny model: what they print is what the engine counted.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -176,6 +176,47 @@ test("the React chat streams, answers a second time, and stops", async () => {
   expect(errors).toEqual([]);
   await tab.close();
 });
+
+// Next.js bundles with a bundler of its own. It is 340 MB, so that only this test has it.
+test("the Next.js project builds, and its chat streams from a page that is isolated", async () => {
+  const at = join(folder, "nextjs");
+  cpSync(join(root, "examples/nextjs"), at, { recursive: true, filter: (from) => !/node_modules|\.next/.test(from.slice(root.length)) });
+  const manifest = JSON.parse(readFileSync(join(at, "package.json"), "utf8"));
+  // The package as npm would pack it: a link out of the project is none of its bundler's business.
+  const packed = join(at, "embergram");
+  cpSync(dist, join(packed, "dist"), { recursive: true });
+  cpSync(join(root, "package.json"), join(packed, "package.json"));
+  manifest.dependencies.embergram = "file:embergram";
+  writeFileSync(join(at, "package.json"), JSON.stringify(manifest));
+  cpSync(process.env.EMBERGRAM_TINY_MODEL, join(at, "public/tiny.gguf"));
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1" };
+  const options = { cwd: at, env, stdio: "pipe", timeout: 240_000 };
+  execFileSync("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--install-links"], options);
+  execFileSync("npm", ["run", "build"], options);
+  const server = spawn(process.execPath, [join(at, "node_modules/next/dist/bin/next"), "start", "--port", "0"], { cwd: at, env });
+  try {
+    const origin = await new Promise((done) => {
+      let said = "";
+      server.stdout.setEncoding("utf8").on("data", (text) => {
+        const found = /http:\/\/localhost:\d+/.exec((said += text));
+        if (found) done(found[0]);
+      });
+    });
+    const tab = await browser.context.newPage();
+    const errors = [];
+    tab.on("pageerror", (error) => errors.push(error.message));
+    await tab.goto(`${origin}/?model=/tiny.gguf`);
+    await tab.getByText(/random tiny on CPU, 2 threads/).waitFor({ timeout: 60_000 });
+    await tab.fill("textarea", "Hello");
+    await tab.click("text=Send");
+    const answer = tab.locator('[data-role="assistant"] span');
+    await answer.and(tab.locator(":not(:empty)")).waitFor({ timeout: 60_000 });
+    expect(errors).toEqual([]);
+    await tab.close();
+  } finally {
+    server.kill();
+  }
+}, 600_000);
 
 test("the service worker answers its pages", async () => {
   const tab = await browser.context.newPage();

@@ -125,12 +125,6 @@ export class EngineHost {
   #lost = 0;
   /** Calls so far. */
   #uses = 0;
-  readonly #startWorker: (name: string) => Worker;
-
-  /** @param startWorker starts a worker with the package's worker script: by default the file beside this one */
-  constructor(startWorker: (name: string) => Worker = startOwn) {
-    this.#startWorker = startWorker;
-  }
 
   /** Loads a model. A load that fails leaves the host as it was. */
   async load(
@@ -193,7 +187,7 @@ export class EngineHost {
     });
     const own = optionsFor(chosen, { backend }, options);
     const named = source.name === undefined ? own : { served_model_name: source.name, ...own };
-    const opening = () => openBackend(chosen, { threads }, support, modules, this.#startWorker);
+    const opening = () => openBackend(chosen, { threads }, support, modules, startOwn);
     const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));
     try {
       await nextTask();

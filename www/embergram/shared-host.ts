@@ -10,8 +10,7 @@ import type { EmbeddingOutput, LoadProgress, ModelInfo, PoolingParams, RequestOu
 type OnProgress = (progress: LoadProgress) => unknown;
 
 export class SharedEngine {
-  host: EngineHost;
-  readonly #make: () => EngineHost;
+  host = new EngineHost();
   readonly #end: () => void;
   readonly #clients = new Set<SharedClient>();
   readonly #watching = new Set<OnProgress>();
@@ -21,10 +20,8 @@ export class SharedEngine {
   #joined = 0;
 
   /** @param end ends the worker, whose WebAssembly has trapped */
-  constructor(make: () => EngineHost, end: () => void) {
-    this.#make = make;
+  constructor(end: () => void) {
     this.#end = end;
-    this.host = make();
   }
 
   /** Serves another tab. */
@@ -63,7 +60,7 @@ export class SharedEngine {
   /** Another host takes the place of this one. */
   #renew(): void {
     const { host } = this;
-    this.host = this.#make();
+    this.host = new EngineHost();
     this.#loaded = undefined;
     this.#unloading = this.#unloading.then(() => host.unload());
   }

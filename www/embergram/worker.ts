@@ -10,12 +10,11 @@ if (scope.name === THREAD) {
   runThread(scope);
 } else {
   passErrors();
-  const make = () => new EngineHost((name) => new Worker(globalThis.location.href, { type: "module", name }));
   // A shared worker has a port for each client, a dedicated one is its own port.
   if ("onconnect" in scope) {
-    const engine = new SharedEngine(make, () => globalThis.close());
+    const engine = new SharedEngine(() => globalThis.close());
     addEventListener("connect", (event) => engine.join((event as MessageEvent).ports[0]!));
   } else {
-    expose(make());
+    expose(new EngineHost());
   }
 }
