@@ -40,8 +40,9 @@ pub struct LlmConfig {
     pub max_num_batched_tokens: usize,
     /// Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16.
     pub block_size: usize,
-    /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default 256 MiB.
-    pub kv_cache_memory_bytes: u64,
+    /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default: a quarter of a byte for each weight
+    /// of the model, from 256 MiB to 1 GiB.
+    pub kv_cache_memory_bytes: Option<u64>,
     /// How keys and values are kept: f32, or f16 on the CPU. Default f32.
     pub kv_cache_dtype: CacheType,
     /// Whether products with quantised weights take activations of eight bits, on the CPU. Default: no.
@@ -70,7 +71,7 @@ impl Default for LlmConfig {
             max_num_waiting: 16384,
             max_num_batched_tokens: 64,
             block_size: 16,
-            kv_cache_memory_bytes: 256 << 20,
+            kv_cache_memory_bytes: None,
             kv_cache_dtype: CacheType::F32,
             precision: Precision::Full,
             enable_prefix_caching: true,
@@ -85,6 +86,11 @@ impl Default for LlmConfig {
 }
 
 impl LlmConfig {
+    /// Bytes for the KV cache of a model with so many weights.
+    pub fn kv_budget(&self, parameters: u64) -> u64 {
+        self.kv_cache_memory_bytes.unwrap_or((parameters / 4).clamp(256 << 20, 1 << 30))
+    }
+
     const KEYS: [&str; 15] = [
         "max_model_len",
         "max_num_seqs",
@@ -124,7 +130,7 @@ impl LlmConfig {
                 let size = integer(v, 8..=128)? as usize;
                 size.is_power_of_two().then_some(size)
             })?,
-            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?.unwrap_or(default.kv_cache_memory_bytes),
+            kv_cache_memory_bytes: keys.unsigned("kv_cache_memory_bytes", 1)?,
             kv_cache_dtype: keys.read("kv_cache_dtype", default.kv_cache_dtype, "\"f32\" or \"f16\"", |v| {
                 match v.as_str()? {
                     "f32" => Some(CacheType::F32),
@@ -554,8 +560,16 @@ mod tests {
         assert_eq!(rows(json!({ "max_num_seqs": 100 })), 100);
         assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": null })), 64);
         assert_eq!(rows(json!({ "max_num_seqs": 4, "max_num_batched_tokens": 8 })), 8);
-        let cache = LlmConfig::from_json(&json!({ "kv_cache_memory_bytes": null })).unwrap().kv_cache_memory_bytes;
-        assert_eq!(cache, 256 << 20);
+    }
+
+    #[test]
+    fn the_cache_grows_with_the_model() {
+        let bytes = |value, parameters| LlmConfig::from_json(&value).unwrap().kv_budget(parameters);
+        for (parameters, expected) in [(135_000_000, 256 << 20), (3_200_000_000, 800_000_000), (8_000_000_000, 1 << 30)]
+        {
+            assert_eq!(bytes(json!({ "kv_cache_memory_bytes": null }), parameters), expected);
+            assert_eq!(bytes(json!({ "kv_cache_memory_bytes": 5000 }), parameters), 5000);
+        }
     }
 
     #[test]
@@ -573,7 +587,7 @@ mod tests {
             max_num_waiting: 9,
             max_num_batched_tokens: 64,
             block_size: 32,
-            kv_cache_memory_bytes: 5_000_000_000,
+            kv_cache_memory_bytes: Some(5_000_000_000),
             kv_cache_dtype: CacheType::F16,
             precision: Precision::Fast,
             enable_prefix_caching: false,

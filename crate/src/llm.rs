@@ -253,6 +253,11 @@ impl Llm {
         self.engine.check_again().await
     }
 
+    /// That this model runs here since a GPU failed its known answer; metrics say so.
+    pub fn set_wrong_kernel(&mut self) {
+        self.engine.set_wrong_kernel();
+    }
+
     /// Whether sequences in flight outlive a device that is lost. See [`Engine::set_recover`].
     pub fn set_recover(&mut self, recover: bool) {
         self.engine.set_recover(recover);

@@ -159,6 +159,7 @@ export class EngineHost {
   }
 
   #take({ built, modules, doubted }: Ready): void {
+    if (built.opened.adapter.wrong_kernel !== undefined) built.engine.setWrongKernel();
     this.#built = built;
     this.#modules = modules;
     if (doubted !== undefined) void this.#checkAgain(built.engine, doubted);
@@ -189,6 +190,8 @@ export class EngineHost {
     const named = source.name === undefined ? own : { served_model_name: source.name, ...own };
     const opening = () => openBackend(chosen, { threads }, support, modules, startOwn);
     const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));
+    const distrusted = support.webgpu_adapter?.wrong_kernel;
+    if (chosen === "cpu" && backend !== "cpu" && distrusted !== undefined) built.opened.adapter.wrong_kernel = distrusted;
     try {
       await nextTask();
       signal.throwIfAborted();

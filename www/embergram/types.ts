@@ -48,7 +48,10 @@ export interface EngineOptions {
   max_num_batched_tokens?: number;
   /** Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16. */
   block_size?: number;
-  /** Bytes for the KV cache; no more are taken than all sequences could need. Default 256 MiB. */
+  /**
+   * Bytes for the KV cache; no more are taken than all sequences could need. Default: a quarter of a byte for each weight of the model,
+   * from 256 MiB to 1 GiB.
+   */
   kv_cache_memory_bytes?: number;
   /** How keys and values are kept; `"f16"` takes half of the memory, on either backend. Default `"f32"`. */
   kv_cache_dtype?: "f32" | "f16";

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::Result;
 use crate::config::SamplingParams;
+use crate::metrics::Gauge;
 use crate::program::{Batch, BlockEntry, Draw, Row, Runner};
 use crate::sample::{Sampler, TokenCounts};
 
@@ -23,6 +24,11 @@ impl Engine {
             return Ok(wrong);
         }
         Ok(Some("draw".into()))
+    }
+
+    /// That it runs on this device since another one failed its known answer.
+    pub fn set_wrong_kernel(&mut self) {
+        self.metrics.set(Gauge::WrongKernel, 1.0);
     }
 }
 

@@ -15,12 +15,17 @@ pub(super) fn block_bytes(model: &ModelConfig, config: &LlmConfig) -> u64 {
     model.layers.len() as u64 * layer_block_bytes(model, config)
 }
 
-/// What the plan's buffers are to hold. Options may ask for any size, and addresses have 32 bits in a browser: all that can
+/// What the plan's buffers are to hold, for a model of so many parameters. Options may ask for any size, and addresses have 32 bits in a browser: all that can
 /// be too large is refused here, before anything is made of it.
-pub(super) fn capacity(config: &LlmConfig, model: &ModelConfig, backend: &impl Backend) -> Result<Capacity> {
+pub(super) fn capacity(
+    config: &LlmConfig,
+    model: &ModelConfig,
+    parameters: u64,
+    backend: &impl Backend,
+) -> Result<Capacity> {
     let invalid = |message: String| Err(Error::new(ErrorCode::InvalidConfig, message));
     let bytes = block_bytes(model, config);
-    let affordable = config.kv_cache_memory_bytes / bytes;
+    let affordable = config.kv_budget(parameters) / bytes;
     if affordable == 0 {
         return invalid(format!("kv_cache_memory_bytes is too small for one block; give at least {bytes}"));
     }

@@ -87,7 +87,7 @@ impl Inspector {
 
 fn inspection(model: &ModelConfig, parameters: u64, weight_bytes: u64, config: &LlmConfig) -> Inspection {
     let block = block_bytes(model, config);
-    let held = config.kv_cache_memory_bytes / block * config.block_size as u64;
+    let held = config.kv_budget(parameters) / block * config.block_size as u64;
     Inspection {
         architecture: model.arch,
         parameters,

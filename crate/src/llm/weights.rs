@@ -185,7 +185,8 @@ impl<B: Backend> Load for WeightLoader<B> {
     }
 
     fn prepare(&mut self, model: &ModelConfig, config: &LlmConfig) -> Result<Box<dyn Runner>> {
-        let capacity = capacity(config, model, &self.backend)?;
+        let parameters = self.reader.described().map_or(0, |described| described.layout.elements());
+        let capacity = capacity(config, model, parameters, &self.backend)?;
         let backend = self.backend.clone();
         Ok(Box::new(backend.runner(&self.allocate()?.program(model), capacity, config.numerics())?))
     }

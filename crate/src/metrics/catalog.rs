@@ -39,6 +39,7 @@ pub enum Gauge {
     GpuMemoryBytes,
     /// 1 when rows had to be served by one kernel alone since several did not agree bit for bit on this adapter.
     SingleKernelPath,
+    WrongKernel,
     /// What vLLM reports and is never the case here.
     #[doc(hidden)]
     Zero,
@@ -268,4 +269,5 @@ pub(super) const CATALOG: &[Entry] = &[
         G::SingleKernelPath,
         "1 if kernels for several rows disagreed with those for one on this adapter and are not used.",
     ),
+    gauge("embergram:wrong_kernel", G::WrongKernel, "1 if a GPU is not used since it computed a kernel wrongly."),
 ];

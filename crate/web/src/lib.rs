@@ -255,6 +255,15 @@ impl Engine {
         self.0.call_async(async |llm| llm.known_answer().await).await.map_err(thrown)
     }
 
+    /// That the model runs here since a GPU failed its known answer.
+    #[wasm_bindgen(js_name = setWrongKernel)]
+    pub fn set_wrong_kernel(&mut self) -> Thrown<()> {
+        self.call(|llm| {
+            llm.set_wrong_kernel();
+            Ok(())
+        })
+    }
+
     /// Whether sequences in flight outlive a device that is lost: they wait then for `takeOver`.
     #[wasm_bindgen(js_name = setRecover)]
     pub fn set_recover(&mut self, recover: bool) -> Thrown<()> {
