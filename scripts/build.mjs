@@ -11,7 +11,7 @@ import { TARGET, wasmOptions } from "./crates.mjs";
 import { grammar } from "./grammar.mjs";
 import { MODULES, kernels } from "./kernels.mjs";
 import { thirdParty } from "./notices.mjs";
-import { cache, packages, root, run, runAside, timed, twiggy, wasmTarget, wasmTools } from "./setup.mjs";
+import { bindgen, cache, packages, root, run, runAside, timed, twiggy, wasmTarget } from "./setup.mjs";
 
 export const dist = join(root, "dist");
 const notices = join(root, "THIRD_PARTY.md");
@@ -23,19 +23,22 @@ export const define = { EMBERGRAM_VERSION: JSON.stringify(version) };
 /** The WebAssembly modules: the engine's, the CPU's kernels, and the grammars'. */
 const modules = ["engine_bg", ...Object.keys(MODULES), "grammar"];
 
-/** Compiles the engine for wasm32 and makes its glue in `www/embergram/engine/`. */
+/** Compiles the modules for wasm32 and makes the engine's glue in `www/embergram/engine/`. */
 async function engine(profile) {
   wasmTarget();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
   const options = ["build", "--locked", ...wasmOptions(), "-p", "embergram-web", "--profile", profile];
-  // Linking has one core's work at the end: the tool is compiled beside it.
-  const [bin] = await Promise.all([
-    timed("wasm-bindgen", wasmTools), timed("compiling the engine", () => runAside("cargo", options)),
-  ]);
+  // Its linking is one core's work: all else is compiled beside it.
+  const others = async () => {
+    const tool = await timed("compiling wasm-bindgen", bindgen);
+    await timed("compiling the CPU's kernels", kernels);
+    await timed("compiling the grammars", grammar);
+    return tool;
+  };
+  const [tool] = await Promise.all([others(), timed("compiling the engine", () => runAside("cargo", options))]);
   const wasm = join(target, TARGET, profile === "dev" ? "debug" : profile, "embergram_web.wasm");
   // Names of functions would be a fifth of the download.
-  const strip = profile === "dev" ? [] : ["--remove-name-section", "--remove-producers-section"];
-  run(`${bin}wasm-bindgen`, [wasm, "--target", "web", "--out-dir", glue, "--out-name", "engine", ...strip]);
+  run(tool, [wasm, glue, ...(profile === "dev" ? [] : ["--strip"])]);
   return wasm;
 }
 
@@ -158,8 +161,6 @@ export async function build({ dev = false } = {}) {
   const built = dev ? "dev" : "release";
   rmSync(profile, { force: true });
   const wasm = await engine(built);
-  await timed("compiling the CPU's kernels", kernels);
-  await timed("compiling the grammars", grammar);
   await bundle();
   writeFileSync(profile, built);
   return wasm;

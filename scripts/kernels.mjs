@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync } from "node:zlib";
 import { TARGET, places } from "./crates.mjs";
-import { root, run } from "./setup.mjs";
+import { root, runAside } from "./setup.mjs";
 
 const folder = join(root, "www/embergram/engine");
 
@@ -25,28 +25,29 @@ const LINK = [
 ];
 
 /** Compiles both; returns their paths by name. */
-export function kernels() {
+export async function kernels() {
   mkdirSync(folder, { recursive: true });
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
   const prefixes = places().map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
-  const compiled = Object.entries(MODULES).map(([name, more]) => {
+  const compiled = [];
+  for (const [name, more] of Object.entries(MODULES)) {
     const features = [...FEATURES, ...more].map((feature) => `+${feature}`).join(",");
     const flags = [...prefixes, `-Ctarget-feature=${features}`, ...LINK.map((option) => `-Clink-arg=${option}`)];
     // Beside the others: other flags in the same folder would compile everything again.
     const own = join(target, name);
-    run("cargo", [
+    await runAside("cargo", [
       "build", "--locked", "--target", TARGET, "--profile", "kernels", "-p", "embergram-kernels-wasm", "--target-dir", own,
       "--config", `target.${TARGET}.rustflags=${JSON.stringify(flags)}`,
     ]);
     const path = join(folder, `${name}.wasm`);
     copyFileSync(join(own, TARGET, "kernels", "embergram_kernels_wasm.wasm"), path);
-    return [name, path];
-  });
+    compiled.push([name, path]);
+  }
   return Object.fromEntries(compiled);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const sizes = Object.entries(kernels()).map(([name, path]) => {
+  const sizes = Object.entries(await kernels()).map(([name, path]) => {
     return [name, { bytes: statSync(path).size, brotli: brotliCompressSync(readFileSync(path)).length }];
   });
   console.table(Object.fromEntries(sizes));

@@ -93,10 +93,24 @@ export function wasmTarget() {
   run("rustup", ["target", "add", target]);
 }
 
-/** The folder with wasm-bindgen in the version that Cargo.lock names. */
+const wasmBindgenVersion = () => /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
+
+/** The folder with wasm-bindgen's command line, and what runs tests in a browser. */
 export async function wasmTools() {
-  const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(readFileSync(join(root, "Cargo.lock"), "utf8"))[1];
-  return join(await cargoTool("wasm-bindgen", "wasm-bindgen-cli", version), "../");
+  return join(await cargoTool("wasm-bindgen", "wasm-bindgen-cli", wasmBindgenVersion()), "../");
+}
+
+/** The path of what makes a module's glue (scripts/bindgen), compiled into the cache. */
+export async function bindgen() {
+  const path = join(cache, "bin", `embergram-bindgen-${wasmBindgenVersion()}`);
+  if (!existsSync(path)) {
+    const target = join(cache, "bindgen-target");
+    await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(root, "scripts/bindgen/Cargo.toml"), "--target-dir", target]);
+    mkdirSync(join(cache, "bin"), { recursive: true });
+    renameSync(join(target, "release/embergram-bindgen"), path);
+    rmSync(target, { recursive: true, force: true });
+  }
+  return path;
 }
 
 /** The path of twiggy, which says what takes the space in a WebAssembly module. */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { TARGET, wasmOptions } from "./crates.mjs";
-import { cache, cargoDeny, chromium, chromedriver, convertedModels, firefox, model, modelInParts, packages, python, root, run, tinyModel, vulkan, wasmTools } from "./setup.mjs";
+import { cache, cargoDeny, chromium, chromedriver, convertedModels, firefox, model, modelInParts, packages, python, root, run, tinyModel, vulkan, wasmTarget, wasmTools } from "./setup.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { full: { type: "boolean", default: false } } });
 const wanted = (part) => positionals.length === 0 || positionals.includes(part);
@@ -62,10 +62,11 @@ await part("isa", async () => (await import("./isa.mjs")).check());
 await part("crates", async () => run(await cargoDeny(), ["--locked", "check", "licenses", "bans", "sources"], { stdio: "inherit" }));
 if (all) await wasm();
 else await part("wasm", async () => {
+  wasmTarget();
   const { ensureBuilt } = await import("./build.mjs");
-  await ensureBuilt();
+  const [tools] = await Promise.all([wasmTools(), ensureBuilt()]);
   // As a list, which may have a space in its path.
-  const runner = `target.${TARGET}.runner=[${JSON.stringify(`${await wasmTools()}wasm-bindgen-test-runner`)}]`;
+  const runner = `target.${TARGET}.runner=[${JSON.stringify(`${tools}wasm-bindgen-test-runner`)}]`;
   const patient = {
     ...env,
     // Seconds: for all tests together, and for ChromeDriver to start, on a machine with much else to do.
