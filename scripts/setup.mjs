@@ -103,9 +103,10 @@ export async function wasmTools() {
 /** The path of what makes a module's glue (scripts/bindgen), compiled into the cache. */
 export async function bindgen() {
   const path = join(cache, "bin", `embergram-bindgen-${wasmBindgenVersion()}`);
-  if (!existsSync(path)) {
+  const source = join(root, "scripts/bindgen");
+  if (!(statSync(path, { throwIfNoEntry: false })?.mtimeMs > statSync(join(source, "src/main.rs")).mtimeMs)) {
     const target = join(cache, "bindgen-target");
-    await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(root, "scripts/bindgen/Cargo.toml"), "--target-dir", target]);
+    await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", target]);
     mkdirSync(join(cache, "bin"), { recursive: true });
     renameSync(join(target, "release/embergram-bindgen"), path);
     rmSync(target, { recursive: true, force: true });

@@ -13,6 +13,7 @@ fn main() -> Result<()> {
         .web(true)?
         .out_name("engine")
         .typescript(true)
+        .omit_default_module_path(false)
         .remove_name_section(strip)
         .remove_producers_section(strip)
         .generate(folder)
