@@ -28,7 +28,7 @@ async function engine(profile) {
   wasmTarget();
   const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
   const options = ["build", "--locked", ...wasmOptions(), "-p", "embergram-web", "--profile", profile];
-  // Its linking is one core's work: all else is compiled beside it.
+  // Its linking is one core's work: all else, which gives way to it, is compiled beside it.
   const others = async () => {
     const tool = await timed("compiling wasm-bindgen", bindgen);
     await timed("compiling the CPU's kernels", kernels);

@@ -15,7 +15,7 @@ export async function grammar() {
   // A folder of its own, since it is compiled beside the engine.
   const target = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "grammar");
   const options = [...wasmOptions(), "--profile", "grammar", "--target-dir", target];
-  await runAside("cargo", ["build", "--locked", ...options, "-p", "embergram-grammar-wasm"]);
+  await runAside("cargo", ["build", "--locked", ...options, "-p", "embergram-grammar-wasm"], { patient: true });
   const path = join(folder, "grammar.wasm");
   copyFileSync(join(target, TARGET, "grammar", "embergram_grammar_wasm.wasm"), path);
   return path;

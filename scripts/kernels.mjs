@@ -38,7 +38,7 @@ export async function kernels() {
     await runAside("cargo", [
       "build", "--locked", "--target", TARGET, "--profile", "kernels", "-p", "embergram-kernels-wasm", "--target-dir", own,
       "--config", `target.${TARGET}.rustflags=${JSON.stringify(flags)}`,
-    ]);
+    ], { patient: true });
     const path = join(folder, `${name}.wasm`);
     copyFileSync(join(own, TARGET, "kernels", "embergram_kernels_wasm.wasm"), path);
     compiled.push([name, path]);

@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -24,9 +25,10 @@ export function run(command, args, options = {}) {
   if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
 }
 
-/** The same, beside what else is done. */
-export async function runAside(command, args, options = {}) {
+/** The same, beside what else is done; `patient` leaves the processors to others as long as they want them. */
+export async function runAside(command, args, { patient = false, ...options } = {}) {
   const child = spawn(command, args, { stdio: ["ignore", 2, 2], cwd: root, ...options });
+  if (patient && child.pid !== undefined) setPriority(child.pid, 19);
   const status = await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
   if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
 }
@@ -106,7 +108,7 @@ export async function bindgen() {
   const source = join(root, "scripts/bindgen");
   if (!(statSync(path, { throwIfNoEntry: false })?.mtimeMs > statSync(join(source, "src/main.rs")).mtimeMs)) {
     const target = join(cache, "bindgen-target");
-    await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", target]);
+    await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", target], { patient: true });
     mkdirSync(join(cache, "bin"), { recursive: true });
     renameSync(join(target, "release/embergram-bindgen"), path);
     rmSync(target, { recursive: true, force: true });
