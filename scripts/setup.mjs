@@ -25,10 +25,10 @@ export function run(command, args, options = {}) {
   if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
 }
 
-/** The same, beside what else is done; `patient` leaves the processors to others as long as they want them. */
+/** The same, beside what else is done; `patient` leaves most of the processors to others as long as they want them. */
 export async function runAside(command, args, { patient = false, ...options } = {}) {
   const child = spawn(command, args, { stdio: ["ignore", 2, 2], cwd: root, ...options });
-  if (patient && child.pid !== undefined) setPriority(child.pid, 19);
+  if (patient && child.pid !== undefined) setPriority(child.pid, 5);
   const status = await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
   if (status !== 0) throw new Error(`'${command} ${args.join(" ")}' failed with exit code ${status}`);
 }
