@@ -108,6 +108,8 @@ export async function bindgen() {
   const source = join(root, "scripts/bindgen");
   if (!(statSync(path, { throwIfNoEntry: false })?.mtimeMs > statSync(join(source, "src/main.rs")).mtimeMs)) {
     const target = join(cache, "bindgen-target");
+    // What a build left that was ended in the middle.
+    rmSync(target, { recursive: true, force: true });
     await runAside("cargo", ["build", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", target], { patient: true });
     mkdirSync(join(cache, "bin"), { recursive: true });
     renameSync(join(target, "release/embergram-bindgen"), path);
