@@ -157,19 +157,24 @@ test("the React chat streams, answers a second time, and stops", async () => {
   await ask("Hello");
   await tab.locator("text=Stop").and(tab.locator(":disabled")).waitFor({ timeout: 120_000 });
   expect(await answers.first().textContent()).not.toBe("");
-  // Stopped as soon as there is a text: most of the 300 tokens never come.
+  // Stopped as soon as there is a text: of a model whose 300 tokens take seconds most never come.
+  await ask("Again");
+  await answers.nth(1).and(tab.locator(":not(:empty)")).waitFor({ timeout: 120_000 });
+  await tab.goto(`${browser.server.url}/react/index.html?model=/model.gguf`);
+  await tab.locator("text=Send").waitFor();
+  await tab.locator('[role="status"]:has-text(" on ")').waitFor({ timeout: 120_000 });
   await tab.evaluate(() => {
     new MutationObserver((_, observer) => {
-      if (!document.querySelectorAll('[data-role="assistant"] span')[1]?.textContent) return;
+      if (!document.querySelector('[data-role="assistant"] span')?.textContent) return;
       observer.disconnect();
       document.querySelector('button[type="button"]').click();
     }).observe(document.body, { subtree: true, childList: true, characterData: true });
   });
-  await ask("Again");
-  await answers.nth(1).and(tab.locator(":not(:empty)")).waitFor({ timeout: 120_000 });
+  await ask("Tell me a long story.");
+  await answers.and(tab.locator(":not(:empty)")).waitFor({ timeout: 120_000 });
   await tab.locator("text=Stop").and(tab.locator(":disabled")).waitFor({ timeout: 120_000 });
-  expect((await answers.nth(1).textContent()).length).toBeLessThan(150);
-  expect(await tab.locator("li").count()).toBe(4);
+  expect((await answers.textContent()).length).toBeLessThan(300);
+  expect(await tab.locator("li").count()).toBe(2);
   expect(await tab.locator('[role="alert"]').count()).toBe(0);
   await tab.goto(`${browser.server.url}/react/index.html?model=/none.gguf`);
   await tab.getByText("http:").waitFor({ timeout: 30_000 });
@@ -206,7 +211,7 @@ test("the Next.js project builds, and its chat streams from a page that is isola
     const errors = [];
     tab.on("pageerror", (error) => errors.push(error.message));
     await tab.goto(`${origin}/?model=/tiny.gguf`);
-    await tab.getByText(/random tiny on CPU, 2 threads/).waitFor({ timeout: 60_000 });
+    await tab.getByText(/random tiny on CPU, ([2-9]|\d\d) threads/).waitFor({ timeout: 60_000 });
     await tab.fill("textarea", "Hello");
     await tab.click("text=Send");
     const answer = tab.locator('[data-role="assistant"] span');

@@ -11,11 +11,11 @@ export function startOwn(name = "embergram"): Worker {
 /** What this worker was started as: a bundler may have made a classic script of it. */
 function type(): WorkerType {
   try {
-    // With nothing to import it does nothing, but a module may not call it.
-    (globalThis as unknown as { importScripts(): void }).importScripts();
+    // Of nothing. A module may not call it; Firefox says so only where there is something to import.
+    (globalThis as unknown as { importScripts(url: string): void }).importScripts("data:text/javascript,");
     return "classic";
-  } catch {
-    return "module";
+  } catch (error) {
+    return error instanceof TypeError ? "module" : "classic";
   }
 }
 
