@@ -14,12 +14,14 @@ const HELP = `npm run bench -- [options]
   --timed N         prompts of each workload to run by the clock; default all; 0 counts steps only
   --rounds N        rounds by the clock; default 5
   --peer            beside wllama instead: prompt and decoding, the same file in the same browser, in turn
+  --ahead           beside itself without async_scheduling, each read-back taking longer by the --delays
+  --delays LIST     milliseconds; default 0,100
   --dev             build the engine without optimising it
 ${backendHelp(18)}
 Each workload is generated once; from its tokens follow the steps that every setting of speculation takes, and with the cost
 of a step by its rows the modelled cost. The clock runs over the timed prompts in all rounds, the settings taking turns.
 --peer fetches wllama through npm; it takes --model (more than once), --tokens (default 64), --rounds, --precision and --threads
-(such as 1,2).
+(such as 1,2). --ahead takes --model, --tokens (default 64) and --rounds.
 `;
 
 const ROWS = [1, 2, 4, 6, 8, 16];
@@ -88,13 +90,35 @@ async function peers(files, { threads = "1,2", tokens = "64", rounds, backend = 
   console.log(JSON.stringify(all));
 }
 
+/** With and without running ahead, by turns. */
+async function ahead(file, { delays, tokens = "64", rounds }, openPackage) {
+  const { aheadFigures } = await import("../bench/ahead.mjs");
+  const { median } = await import("../bench/speculation.mjs");
+  const browser = await openPackage({ places: { "/model.gguf": file } });
+  try {
+    const options = { model: "/model.gguf", delays: delays.split(",").map(Number), tokens: Number(tokens), rounds: Number(rounds) };
+    const { adapter, results } = await browser.page.evaluate(aheadFigures, options);
+    console.error(`\n${basename(file)} on ${ranOn(adapter)}: tokens/s, medians of ${rounds}`);
+    table([
+      ["delay ms", "waiting", "running ahead", "ratio"],
+      ...results.map(({ delay, tokens_per_second: { false: without, true: with_ } }) => {
+        const [a, b] = [median(without), median(with_)];
+        return [delay, a.toFixed(1), b.toFixed(1), (b / a).toFixed(2)];
+      }),
+    ]);
+    console.log(JSON.stringify({ adapter, results }));
+  } finally {
+    await browser.close();
+  }
+}
+
 async function main() {
   const text = { type: "string" };
   const { values } = parseArgs({
     options: {
       model: { ...text, multiple: true }, steps: { ...text, default: "24" }, prompts: { ...text, default: "10" }, tokens: text,
       timed: text, rounds: { ...text, default: "5" }, workloads: { ...text, default: "rename,copy,story" }, dev: { type: "boolean" },
-      peer: { type: "boolean" }, help: { type: "boolean" }, ...BACKEND_OPTIONS,
+      peer: { type: "boolean" }, ahead: { type: "boolean" }, delays: { ...text, default: "0,100" }, help: { type: "boolean" }, ...BACKEND_OPTIONS,
     },
   });
   if (values.help) return console.log(HELP);
@@ -109,6 +133,10 @@ async function main() {
   if (values.peer) {
     await ensureBuilt(values);
     return peers(files, values, openPackage);
+  }
+  if (values.ahead) {
+    await ensureBuilt(values);
+    return ahead(files[0], values, openPackage);
   }
   const chosen = values.workloads === "none" ? [] : values.workloads.split(",");
   const all = workloads();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use embergram::config::SamplingParams;
 use embergram::gpu::Plan;
-use embergram::program::{Batch, CORRUPTED, Capacity, Draw, Row, Runner};
+use embergram::program::{Batch, CORRUPTED, Capacity, Row, Runner};
 use embergram::sample::{Sampler, TokenCounts};
 use serde_json::{Map, Value, json};
 
@@ -112,9 +112,7 @@ async fn draws(plan: &mut Plan, position: u32, vocab: usize) -> Vec<Value> {
         let greedy = Batch { rows: rows(n, position), ..Batch::default() };
         let read_back = Batch { logits: (0..n).collect(), ..greedy.clone() };
         for (way, params) in &ways {
-            let SamplingParams { temperature, min_p, top_k, top_p, .. } = *params;
-            let draw =
-                |output: u32| Draw { output, position: position + output, seed: 7, temperature, min_p, top_k, top_p };
+            let draw = |output: u32| params.draw(output, position + output, 7);
             let drawn = Batch { draws: (0..n as u32).map(draw).collect(), ..greedy.clone() };
             let mut times = [(); 3].map(|()| Times::default());
             for round in 0..ROUNDS.end {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::format::quant::QuantType;
-use crate::program::{CacheType, Numerics, Precision};
+use crate::program::{CacheType, Draw, Numerics, Precision};
 pub use chat::ChatOptions;
 pub use defaults::{GenerationConfig, SamplingDefaults};
 pub use pooling::{Pooling, PoolingParams};
@@ -49,6 +49,8 @@ pub struct LlmConfig {
     pub precision: Precision,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,
+    /// Whether a step may be submitted to a GPU before the one before it has ended. Default true.
+    pub async_scheduling: bool,
     /// What the seeds of requests without one are derived from: each gets another, the same in each run. Default: random.
     pub seed: Option<u64>,
     /// The `model_name` in metrics, not empty. Default: the model's own name.
@@ -75,6 +77,7 @@ impl Default for LlmConfig {
             kv_cache_dtype: CacheType::F32,
             precision: Precision::Full,
             enable_prefix_caching: true,
+            async_scheduling: true,
             seed: None,
             served_model_name: None,
             chat_template: None,
@@ -91,7 +94,7 @@ impl LlmConfig {
         self.kv_cache_memory_bytes.unwrap_or((parameters / 4).clamp(256 << 20, 1 << 30))
     }
 
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 16] = [
         "max_model_len",
         "max_num_seqs",
         "max_num_waiting",
@@ -101,6 +104,7 @@ impl LlmConfig {
         "kv_cache_dtype",
         "precision",
         "enable_prefix_caching",
+        "async_scheduling",
         "seed",
         "served_model_name",
         "chat_template",
@@ -144,6 +148,7 @@ impl LlmConfig {
                 _ => None,
             })?,
             enable_prefix_caching: keys.boolean("enable_prefix_caching", default.enable_prefix_caching)?,
+            async_scheduling: keys.boolean("async_scheduling", default.async_scheduling)?,
             seed: keys.unsigned("seed", 0)?,
             served_model_name: keys.optional("served_model_name", "a string that is not empty", |v| {
                 v.as_str().filter(|s| !s.is_empty()).map(str::to_owned)
@@ -381,6 +386,13 @@ impl SamplingParams {
         self.temperature == 0.0
     }
 
+    /// How a runner that [draws](crate::program::Runner::draws) samples the token at `position` with this seed, for the row with this
+    /// place among those with output.
+    pub fn draw(&self, output: u32, position: u32, seed: u64) -> Draw {
+        let Self { temperature, min_p, top_k, top_p, .. } = *self;
+        Draw { output, position, seed, temperature, min_p, top_k, top_p }
+    }
+
     /// Checks that the token ids named here are in a vocabulary of this many tokens.
     pub fn check_vocabulary(&self, size: usize) -> Result<()> {
         let named = self.logit_bias.keys().map(|id| ("logit_bias", id));
@@ -576,7 +588,7 @@ mod tests {
     fn every_option_is_read() {
         let value = json!({
             "max_model_len": 2048, "max_num_seqs": 4.0, "max_num_batched_tokens": 64, "block_size": 32,
-            "kv_cache_memory_bytes": 5_000_000_000_u64, "kv_cache_dtype": "f16", "enable_prefix_caching": false, "seed": u64::MAX,
+            "kv_cache_memory_bytes": 5_000_000_000_u64, "kv_cache_dtype": "f16", "enable_prefix_caching": false, "async_scheduling": false, "seed": u64::MAX,
             "served_model_name": "m", "speculative_config": { "method": "ngram" }, "max_num_waiting": 9,
             "chat_template": "x", "generation_config": "vllm", "quantization": "q4_0", "precision": "fast",
         });
@@ -591,6 +603,7 @@ mod tests {
             kv_cache_dtype: CacheType::F16,
             precision: Precision::Fast,
             enable_prefix_caching: false,
+            async_scheduling: false,
             seed: Some(u64::MAX),
             served_model_name: Some("m".into()),
             chat_template: Some("x".into()),
@@ -693,6 +706,7 @@ mod tests {
             ("kv_cache_dtype", vec![json!(16), json!("auto"), json!(null)], "\"f32\" or \"f16\""),
             ("precision", vec![json!("f32"), json!(8), json!(null)], "\"full\" or \"fast\""),
             ("enable_prefix_caching", vec![json!(1), json!(null), json!("true")], "true or false"),
+            ("async_scheduling", vec![json!(0), json!("yes")], "true or false"),
             ("seed", vec![json!(-1), json!(0.5)], "a whole number from 0 to 18446744073709551615"),
             ("served_model_name", vec![json!(""), json!(["a"])], "a string that is not empty"),
             ("speculative_config", vec![json!("ngram"), json!([])], "an object"),

@@ -63,6 +63,11 @@ export interface EngineOptions {
   precision?: "full" | "fast";
   /** Whether prompts reuse the blocks of earlier prompts. Default true. */
   enable_prefix_caching?: boolean;
+  /**
+   * Whether a step is submitted to the GPU before the one before it has been read, where nothing but its token is still to come:
+   * for sequences without speculation whose tokens the GPU samples. It changes no token. Default true.
+   */
+  async_scheduling?: boolean;
   /** Seed of requests that bring none. Default: a fresh random seed a request. */
   seed?: number;
   /** The `model_name` in metrics. Default: the model's own name. */

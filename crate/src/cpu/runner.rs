@@ -310,7 +310,7 @@ impl Runner for CpuRunner {
         }
     }
 
-    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+    fn finish<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
         let changed = batch.tables.iter().try_for_each(|entry| self.set_block(entry));
         let output = changed.map(|()| match batch.rows.is_empty() {
             true => StepOutput::default(),

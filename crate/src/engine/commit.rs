@@ -1,6 +1,6 @@
 //! What a step's samples mean for its sequences: verify the draft, append, draft anew, count, let go of what ended.
 
-use super::Engine;
+use super::{Engine, Flight};
 use super::process::Processed;
 use super::sequence::SequenceOutput;
 use crate::metrics::IterationStats;
@@ -9,27 +9,35 @@ use crate::speculate::verify;
 use crate::{Error, ErrorCode};
 
 impl Engine {
-    /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended.
-    pub(super) fn commit(&mut self, mut step: StepOutput, processed: &Processed) -> Vec<SequenceOutput> {
+    /// Takes the samples of a step into its sequences, counts them, and lets go of those that ended. Of a sequence that ended before,
+    /// nothing is left to do.
+    pub(super) fn commit(
+        &mut self,
+        flight: &Flight,
+        mut step: StepOutput,
+        processed: &Processed,
+    ) -> Vec<SequenceOutput> {
         let mut stats = IterationStats::default();
-        let mut outputs = Vec::with_capacity(self.running.len());
-        let (mut first_row, mut first_logits, mut first_hidden) = (0, 0, 0);
-        let width = step.hidden.len() / self.batch.hidden.len().max(1);
+        let mut outputs = Vec::with_capacity(flight.shares.len());
+        let (mut next_row, mut next_logits, mut next_hidden) = (0, 0, 0);
+        let width = step.hidden.len() / flight.batch.hidden.len().max(1);
         let now = self.now();
-        for index in 0..self.running.len() {
-            let share = self.shares[index];
+        for share in &flight.shares {
+            let (first_row, first_logits, first_hidden) = (next_row, next_logits, next_hidden);
+            next_row += share.made().0;
+            next_logits += share.made().1;
+            next_hidden += share.pooled * width;
+            let Some(index) = self.running.iter().position(|sequence| sequence.id == share.id) else { continue };
+            let Self { running, sampler, tokenizer, vocab, .. } = self;
+            let sequence = &mut running[index];
+            sequence.in_flight.rows -= share.rows;
+            sequence.in_flight.tokens -= usize::from(share.outputs > 0);
             for row in 0..share.scored {
-                let Self { running, sampler, tokenizer, vocab, .. } = self;
-                let sequence = &mut running[index];
                 let logits = &step.logits[(first_logits + row) * *vocab..][..*vocab];
                 sequence.score(sequence.computed + row + 1, logits, sampler, tokenizer);
             }
-            first_row += share.scored;
-            first_logits += share.scored;
-            let states = &step.hidden[first_hidden..][..share.pooled * width];
-            first_hidden += share.pooled * width;
-            if self.running[index].pool.is_some() {
-                outputs.extend(self.pool(index, share.rows, states, &mut stats));
+            if sequence.pool.is_some() {
+                outputs.extend(self.pool(index, share.rows, &step.hidden[first_hidden..next_hidden], &mut stats));
                 continue;
             }
             if share.outputs == 0 {
@@ -37,12 +45,12 @@ impl Engine {
                 continue;
             }
             self.finish_prefill(index, &mut stats);
-            let samples = self.running[index].counts.is_some();
-            outputs.push(self.take_samples(index, &mut step, processed, (first_row, first_logits), now, &mut stats));
-            first_row += share.outputs;
-            first_logits += if samples { share.outputs } else { 0 };
+            let at = (first_row + share.scored, first_logits + share.scored);
+            outputs.push(self.take_samples(index, &mut step, processed, at, (now, flight.longest), &mut stats));
         }
-        self.metrics.on_iteration(&stats);
+        if flight.shares.iter().any(|share| self.running.iter().any(|sequence| sequence.id == share.id)) {
+            self.metrics.on_iteration(&stats);
+        }
         for output in &mut outputs {
             let Some(reason) = output.finish_reason else { continue };
             let Some(index) = self.running.iter().position(|s| s.id == output.id) else { continue };
@@ -89,10 +97,10 @@ impl Engine {
         step: &mut StepOutput,
         processed: &Processed,
         (first_row, first_logits): (usize, usize),
-        now: f64,
+        (now, longest): (f64, usize),
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let Self { running, kv, sampler, tokenizer, metrics, tokens, draft, mask, vocab, longest, acceptance, .. } =
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, draft, mask, vocab, acceptance, .. } =
             self;
         let sequence = &mut running[index];
         let prompt_logprobs = sequence.prompt_logprobs.take();
@@ -162,7 +170,7 @@ impl Engine {
         }
         stats.generation_tokens += output.token_ids.len();
         if output.finish_reason.is_none()
-            && let Some(seconds) = sequence.propose(*longest, self.capacity.positions)
+            && let Some(seconds) = sequence.propose(longest, self.capacity.positions)
         {
             metrics.on_proposal(seconds);
         }

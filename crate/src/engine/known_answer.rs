@@ -4,7 +4,7 @@ use super::Engine;
 use crate::Result;
 use crate::config::SamplingParams;
 use crate::metrics::Gauge;
-use crate::program::{Batch, BlockEntry, Draw, Row, Runner};
+use crate::program::{Batch, BlockEntry, Row, Runner};
 use crate::sample::{Sampler, TokenCounts};
 
 /// Rows that are sampled, each in a way of its own.
@@ -18,6 +18,7 @@ impl Engine {
     /// `device_lost`.
     pub async fn known_answer(&mut self) -> Result<Option<String>> {
         debug_assert!(!self.is_busy(), "it writes over slot 0's block table");
+        self.rest().await?;
         let scratch = self.kv.scratch();
         let wrong = self.runner.known_answer(scratch).await?;
         if wrong.is_some() || !self.runner.draws() || samples_well(&mut *self.runner, self.vocab, scratch).await? {
@@ -44,10 +45,7 @@ pub(crate) async fn samples_well(runner: &mut dyn Runner, vocab: usize, scratch:
         min_p: if i % 4 == 3 { 0.8 } else { 0.0 },
         ..SamplingParams::default()
     };
-    let draw = |i: usize| {
-        let SamplingParams { temperature, min_p, top_k, top_p, .. } = params(i);
-        Draw { output: i as u32, position: i as u32, seed: 0x5eed_0000_5eed, temperature, min_p, top_k, top_p }
-    };
+    let draw = |i: usize| params(i).draw(i as u32, i as u32, 0x5eed_0000_5eed);
     let row =
         |i: usize| Row { token: (i * 31 % vocab) as u32, slot: 0, position: i as u32, output: true, prompt: false };
     let batch = Batch {

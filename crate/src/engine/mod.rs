@@ -65,22 +65,39 @@ pub struct Engine {
     next_id: u64,
     /// Requests with several sequences, by the id of the first.
     parents: HashMap<u64, Parent>,
-    /// The longest sequence of the step before, its draft tokens among it (see [`DraftWindow`]).
-    ///
-    /// [`DraftWindow`]: crate::speculate::DraftWindow
+    /// Of the next step, as [`Flight`] has it.
     longest: usize,
     started: Instant,
     /// What steps cost by rows, and how guesses fared in all sequences: what `"auto"` goes by.
     costs: StepCosts,
     acceptance: HoldRates,
     bids: Vec<Bid>,
-    /// The current step, and each running sequence's part of it. Kept for their memory.
+    /// The next step, and each sequence's part of it.
     batch: Batch,
     shares: Vec<Share>,
+    /// The steps that were submitted and not taken in yet, in order.
+    in_flight: VecDeque<Flight>,
+    /// Whether a step may be submitted before the one before it has ended.
+    async_scheduling: bool,
+    /// When a step was last taken off the device.
+    finished: Instant,
     /// The tokens that a sequence got in the current step, its draft, and what a row may have. Kept for their memory.
     tokens: Vec<u32>,
     draft: Vec<u32>,
     mask: Mask,
+}
+
+/// A step that was submitted.
+struct Flight {
+    batch: Batch,
+    shares: Vec<Share>,
+    /// The longest of its sequences, its draft tokens among it (see [`DraftWindow`]).
+    ///
+    /// [`DraftWindow`]: crate::speculate::DraftWindow
+    longest: usize,
+    submitted: Instant,
+    /// Whether no other step was in flight with it so far.
+    alone: bool,
 }
 
 /// A request with `n > 1` whose sequences have not all ended.
@@ -128,6 +145,9 @@ impl Engine {
             bids: Vec::new(),
             batch: Batch::default(),
             shares: Vec::with_capacity(capacity.slots),
+            in_flight: VecDeque::new(),
+            async_scheduling: true,
+            finished: Instant::now(),
             tokens: Vec::new(),
             draft: Vec::new(),
             mask: Mask::default(),
@@ -145,6 +165,11 @@ impl Engine {
     /// Refuses requests from now on that would let more sequences wait than this.
     pub fn set_max_num_waiting(&mut self, most: usize) {
         self.max_num_waiting = most;
+    }
+
+    /// Says whether a step may be submitted before the one before it has ended, where the runner can take it.
+    pub fn set_async_scheduling(&mut self, asynchronous: bool) {
+        self.async_scheduling = asynchronous;
     }
 
     /// Says how far back any layer of the model looks: blocks of the KV cache behind that are given back.

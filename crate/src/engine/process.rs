@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Engine;
+use super::{Engine, Flight};
 use crate::Result;
 use crate::program::{CORRUPTED, StepOutput};
 
@@ -11,20 +11,16 @@ pub(super) type Processed = BTreeMap<usize, Result<Vec<f32>>>;
 
 impl Engine {
     /// Shows logits to the processors of their requests, those of drafts too: each row with the tokens that it would follow.
-    pub(super) async fn process(&self, step: &StepOutput) -> Processed {
+    pub(super) async fn process(&self, flight: &Flight, step: &StepOutput) -> Processed {
         let mut all = Processed::new();
         let (mut first_row, mut first_logits) = (0, 0);
-        for (sequence, share) in self.running.iter().zip(&self.shares) {
-            first_row += share.scored;
-            first_logits += share.scored;
-            let rows = first_row..first_row + share.outputs;
-            first_row = rows.end;
-            if sequence.counts.is_none() {
-                continue;
-            }
-            let logits = step.logits[first_logits * self.vocab..].chunks_exact(self.vocab);
-            first_logits += share.outputs;
-            if sequence.request.processors.is_empty() {
+        for share in &flight.shares {
+            let rows = first_row + share.scored..first_row + share.made().0;
+            let logits = step.logits[(first_logits + share.scored) * self.vocab..].chunks_exact(self.vocab);
+            first_row += share.made().0;
+            first_logits += share.made().1;
+            let Some(sequence) = self.running.iter().find(|sequence| sequence.id == share.id) else { continue };
+            if !share.logits || sequence.request.processors.is_empty() {
                 continue;
             }
             let (prompt, output) = sequence.tokens.split_at(sequence.prompt_len);

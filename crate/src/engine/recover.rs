@@ -29,6 +29,8 @@ impl Engine {
         }
         self.kv = KvCache::new(self.capacity.blocks, self.capacity.block_size, self.kv.caches_prefixes());
         self.runner = other.runner;
+        self.in_flight.clear();
+        self.batch.clear();
         (self.warm, self.unchecked) = (other.warm, other.unchecked);
         self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.runner.single_kernel_path())));
         for sequence in &mut self.preempted {

@@ -1,18 +1,30 @@
 //! Which rows the next step has. It makes a [`Batch`](crate::program::Batch) and touches no device.
 
 use super::Engine;
-use crate::program::{BlockEntry, Row};
+use super::sequence::InFlight;
+use crate::program::{BlockEntry, Carry, Row};
 use crate::speculate::{Bid, choose_bids};
 
 /// A sequence's part of a step: how many rows, and how many of them, the last, are sampled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
+    /// The sequence. It may have ended when the step does.
+    pub id: u64,
     pub rows: usize,
     pub outputs: usize,
     /// How many rows before those, the prompt's, tell how likely the token after them was.
     pub scored: usize,
+    /// Whether the logits of those that are sampled are wanted.
+    pub logits: bool,
     /// How many rows have a part in an embedding.
     pub pooled: usize,
+}
+
+impl Share {
+    /// Its rows with output, and how many of them have logits.
+    pub fn made(&self) -> (usize, usize) {
+        (self.scored + self.outputs, self.scored + if self.logits { self.outputs } else { 0 })
+    }
 }
 
 impl Engine {
@@ -23,7 +35,7 @@ impl Engine {
         let price = self.costs.price(self.running.len());
         let mut base = 0;
         for (index, sequence) in self.running.iter().enumerate() {
-            if sequence.tokens.len() - sequence.computed > 1 {
+            if sequence.pending() != 1 {
                 continue;
             }
             base += 1;
@@ -44,9 +56,15 @@ impl Engine {
         }
     }
 
-    /// Fills the batch's rows and `shares`, oldest sequence first, within the budget of the plan's rows: what is not computed yet,
-    /// and after a sequence's newest token its draft. Each sequence gets at least one row: neither a long prompt nor the
-    /// drafts of others hold it up.
+    /// Whether the next step can be told while another is in flight: nobody's rows depend on tokens that are not known yet, but for
+    /// those that the device puts in by itself.
+    pub(super) fn can_run_ahead(&self) -> bool {
+        self.running.iter().all(|sequence| sequence.in_flight.tokens == 0 || sequence.can_carry())
+    }
+
+    /// Fills the batch's rows and `shares`, oldest sequence first, within the budget of the plan's rows: what is neither computed nor
+    /// in flight yet, and after a sequence's newest token its draft. Each sequence that has any gets at least one row: neither a
+    /// long prompt nor the drafts of others hold it up.
     pub(super) fn schedule(&mut self) {
         let block_size = self.capacity.block_size;
         let mut budget = self.capacity.rows;
@@ -59,15 +77,19 @@ impl Engine {
         for sequence in &mut self.running {
             others -= 1;
             if let Some(window) = self.window {
-                // The first row of the step sees back to this place, and none after it sees further.
+                // The first row of the step, or of one in flight, sees back to this place, and none after it sees further.
                 let behind = (sequence.computed + 1).saturating_sub(window) / block_size;
                 self.kv.release(&sequence.blocks[sequence.given_back..behind], 0);
                 sequence.given_back = behind;
             }
             let spare = budget - others;
-            let pending = sequence.tokens.len() - sequence.computed;
+            let pending = sequence.pending();
+            if pending == 0 {
+                continue;
+            }
+            let begin = sequence.computed + sequence.in_flight.rows;
             // Logits have room of their own, and each sequence after this one may need a row of it.
-            let of_prompt = sequence.prompt_len.saturating_sub(sequence.computed);
+            let of_prompt = sequence.prompt_len.saturating_sub(begin);
             let scores = sequence.scores() && of_prompt > 0;
             // So have rows of decoding that are computed again.
             let most = if scores { room - others } else { of_prompt + room - others };
@@ -80,16 +102,25 @@ impl Engine {
             let pools = sequence.pool.is_some();
             let outputs = if samples && !pools { 1 + drafted } else { 0 };
             let pooled = sequence.pool.as_ref().map_or(0, |pool| pool.rows(taken, samples));
-            let share = Share { rows: taken + drafted, outputs, scored, pooled };
-            let end = sequence.computed + share.rows;
+            let logits = sequence.counts.is_some();
+            let share = Share { id: sequence.id, rows: taken + drafted, outputs, scored, logits, pooled };
+            let end = begin + share.rows;
             self.longest = self.longest.max(end);
 
-            let known = sequence.tokens[sequence.computed..sequence.computed + taken].iter();
+            let known = match sequence.in_flight {
+                InFlight { tokens: 0, .. } => &sequence.tokens[begin..],
+                // The newest token is in flight, and the only one that is left.
+                InFlight { output, .. } => {
+                    self.batch.carried.push(Carry { row: self.batch.rows.len(), output });
+                    &[0]
+                }
+            };
             let slot = sequence.slot as u32;
-            for (place, token) in (sequence.computed..).zip(known.chain(sequence.draft())) {
-                let sampled = place + 1 >= sequence.tokens.len() && !pools;
+            let first_sampled = begin + taken - usize::from(samples);
+            for (place, token) in (begin..).zip(known[..taken].iter().chain(sequence.draft())) {
+                let sampled = place >= first_sampled && samples && !pools;
                 let output = scores || sampled;
-                if output && (!sampled || sequence.counts.is_some()) {
+                if output && (!sampled || logits) {
                     self.batch.logits.push(made);
                 }
                 if sampled {
@@ -100,6 +131,11 @@ impl Engine {
                 self.batch.rows.push(Row { token: *token, slot, position: place as u32, output, prompt });
             }
             self.batch.hidden.extend(self.batch.rows.len() - pooled..self.batch.rows.len());
+            sequence.in_flight.rows += share.rows;
+            if outputs > 0 {
+                sequence.in_flight.tokens += 1;
+                sequence.in_flight.output = made as u32 - 1;
+            }
             while sequence.blocks.len() * block_size < end {
                 let block = self.kv.take_reserved();
                 sequence.promised -= 1;

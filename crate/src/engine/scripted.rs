@@ -2,8 +2,10 @@
 //! metrics run on it as on any device.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::Result;
 use crate::program::{Batch, Capacity, Runner, Running, StepOutput};
 
 /// The batches that a runner was given, in order.
@@ -18,6 +20,10 @@ pub struct Scripted {
     cache: Vec<u32>,
     /// By slot, then by index: blocks.
     tables: Vec<u32>,
+    /// What the last step sampled, and what those in flight did.
+    sampled: Vec<u32>,
+    in_flight: VecDeque<Vec<u32>>,
+    most_in_flight: usize,
     log: Log,
 }
 
@@ -27,7 +33,13 @@ impl Scripted {
     pub fn new(capacity: Capacity, texts: Vec<Vec<u32>>) -> Self {
         let cache = vec![0; capacity.blocks * capacity.block_size];
         let tables = vec![0; capacity.slots * capacity.table_len()];
-        Self { capacity, texts, cache, tables, log: Log::default() }
+        let (sampled, in_flight, log) = Default::default();
+        Self { capacity, texts, cache, tables, sampled, in_flight, most_in_flight: 1, log }
+    }
+
+    /// Lets so many steps be in flight.
+    pub fn set_steps_in_flight(&mut self, most: usize) {
+        self.most_in_flight = most;
     }
 
     /// Where it notes every batch.
@@ -65,18 +77,30 @@ impl Runner for Scripted {
 
     fn set_ropes(&mut self, _tables: &[Vec<f32>]) {}
 
-    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+    fn steps_in_flight(&self) -> usize {
+        self.most_in_flight
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<()> {
         assert!(batch.logits.is_empty(), "recorded tokens have no logits");
+        assert!(self.in_flight.len() < self.most_in_flight, "more steps than may be in flight");
         for entry in &batch.tables {
             self.tables[entry.slot as usize * self.capacity.table_len() + entry.index as usize] = entry.block;
         }
-        for row in &batch.rows {
+        for (i, row) in batch.rows.iter().enumerate() {
             let place = self.place(row.slot, row.position);
-            self.cache[place] = row.token;
+            let carry = batch.carried.iter().find(|carry| carry.row == i);
+            self.cache[place] = carry.map_or(row.token, |carry| self.sampled[carry.output as usize]);
         }
         let outputs = batch.rows.iter().filter(|row| row.output);
-        let tokens = outputs.map(|row| self.next(row.slot, row.position)).collect();
+        self.sampled = outputs.map(|row| self.next(row.slot, row.position)).collect();
+        self.in_flight.push_back(self.sampled.clone());
         self.log.borrow_mut().push(batch.clone());
+        Ok(())
+    }
+
+    fn finish<'a>(&'a mut self, _batch: &'a Batch) -> Running<'a, StepOutput> {
+        let tokens = self.in_flight.pop_front().expect("a step in flight");
         Box::pin(std::future::ready(Ok(StepOutput { tokens, ..Default::default() })))
     }
 

@@ -203,6 +203,17 @@ impl Request {
     }
 }
 
+/// A sequence's part of the steps that were submitted and not taken in yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct InFlight {
+    /// Rows.
+    pub rows: usize,
+    /// Tokens that they sample, none of them of a draft.
+    pub tokens: usize,
+    /// The place of the newest of these tokens among the outputs of the last step.
+    pub output: u32,
+}
+
 /// A sequence between its admission and its end.
 pub struct Sequence {
     pub(super) id: u64,
@@ -211,6 +222,8 @@ pub struct Sequence {
     pub(super) prompt_len: usize,
     /// Positions whose keys and values are in the cache.
     pub(super) computed: usize,
+    /// What the steps in flight compute of it.
+    pub(super) in_flight: InFlight,
     /// Prompt tokens that the prefix cache had.
     pub(super) cached: usize,
     pub(super) slot: usize,
@@ -253,6 +266,7 @@ impl Sequence {
             prompt_logprobs,
             pool: request.pooling.map(Pool::new),
             computed: 0,
+            in_flight: InFlight::default(),
             cached: 0,
             slot: 0,
             blocks: Vec::new(),
@@ -288,9 +302,20 @@ impl Sequence {
 
     /// How the runner samples the token at `position`, for which row with output; none where it does not, or greedily.
     pub(super) fn draw(&self, output: u32, position: u32) -> Option<Draw> {
-        let SamplingParams { temperature, min_p, top_k, top_p, .. } = self.request.params;
-        let draws = self.counts.is_none() && !self.request.params.is_greedy();
-        draws.then_some(Draw { output, position, seed: self.seed, temperature, min_p, top_k, top_p })
+        let params = &self.request.params;
+        (self.counts.is_none() && !params.is_greedy()).then(|| params.draw(output, position, self.seed))
+    }
+
+    /// Positions of tokens, known or in flight, that no step has rows for. None after what is certainly the last token.
+    pub(super) fn pending(&self) -> usize {
+        let InFlight { rows, tokens, .. } = self.in_flight;
+        let len = self.tokens.len() + tokens;
+        if tokens > 0 && len >= self.request.max_len { 0 } else { len - self.computed - rows }
+    }
+
+    /// Whether its next row follows from its newest token alone, whatever that is: the device may put it in.
+    pub(super) fn can_carry(&self) -> bool {
+        self.counts.is_none() && self.speculation.is_none()
     }
 
     /// Whether it tells how likely its prompt was, and has not told yet.
@@ -308,6 +333,7 @@ impl Sequence {
     pub(super) fn forget_computed(&mut self) {
         self.blocks.clear();
         (self.computed, self.given_back, self.promised) = (0, 0, 0);
+        self.in_flight = InFlight::default();
         self.prompt_logprobs.iter_mut().for_each(Vec::clear);
         self.pool = self.request.pooling.map(Pool::new);
     }

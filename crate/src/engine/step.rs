@@ -2,7 +2,7 @@
 
 use web_time::Instant;
 
-use super::Engine;
+use super::{Engine, Flight};
 use super::sequence::SequenceOutput;
 use crate::metrics::{DeviceStep, Gauge};
 use crate::program::StepOutput;
@@ -17,8 +17,12 @@ impl Engine {
     pub async fn step(&mut self) -> Result<Vec<SequenceOutput>> {
         let outputs = self.try_step().await;
         match &outputs {
-            Err(error) if self.recover && error.code == ErrorCode::DeviceLost => self.preempt_all(),
-            Err(_) => self.fail_all(),
+            Err(error) => {
+                let lost = error.code == ErrorCode::DeviceLost;
+                // What else is in flight must not be taken for a later step.
+                let _ = self.rest().await;
+                if self.recover && lost { self.preempt_all() } else { self.fail_all() }
+            }
             Ok(_) => {}
         }
         self.update_gauges();
@@ -27,20 +31,44 @@ impl Engine {
 
     async fn try_step(&mut self) -> Result<Vec<SequenceOutput>> {
         self.warm_up(None).await?;
-        self.batch.clear();
-        self.admit();
-        self.choose_depths();
-        self.schedule();
-        // It would take the time of an unread step before it for its own.
-        let alone = !self.runner.has_unread();
-        let started = Instant::now();
-        let step = self.run().await?;
-        let processed = self.process(&step).await;
-        let outputs = self.commit(step, &processed);
-        if alone {
-            self.count_cost(started.elapsed().as_secs_f64());
+        let most = if self.async_scheduling { self.runner.steps_in_flight() } else { 1 };
+        while self.in_flight.len() < most && self.submit_next()? {}
+        let Some(flight) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
+        let step = self.finish(&flight).await?;
+        let processed = self.process(&flight, &step).await;
+        let outputs = self.commit(&flight, step, &processed);
+        if flight.alone {
+            self.count_cost(&flight);
         }
         Ok(outputs)
+    }
+
+    /// Submits the next step, if it can be told and has any rows; gives whether it did.
+    fn submit_next(&mut self) -> Result<bool> {
+        self.admit();
+        if !self.can_run_ahead() {
+            return Ok(false);
+        }
+        self.choose_depths();
+        self.schedule();
+        if self.shares.is_empty() {
+            return Ok(false);
+        }
+        let (batch, shares) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.shares));
+        let submitted = Instant::now();
+        self.runner.submit(&batch)?;
+        self.in_flight.iter_mut().for_each(|before| before.alone = false);
+        let alone = self.in_flight.is_empty();
+        self.in_flight.push_back(Flight { batch, shares, longest: self.longest, submitted, alone });
+        Ok(true)
+    }
+
+    /// Waits for the steps in flight, whose sequences have all ended: the device is needed for something else.
+    pub(super) async fn rest(&mut self) -> Result<()> {
+        while let Some(flight) = self.in_flight.pop_front() {
+            self.runner.finish(&flight.batch).await?;
+        }
+        Ok(())
     }
 
     /// Sees, once, whether the device keeps rows independent of their company ([`Runner::check_rows`]), which also compiles
@@ -93,6 +121,7 @@ impl Engine {
             return Ok(false);
         }
         let Some(part) = self.unchecked.pop() else { return Ok(false) };
+        self.rest().await?;
         self.runner.check_rows(part, self.kv.scratch()).await?;
         Ok(!self.unchecked.is_empty() && !self.runner.single_kernel_path())
     }
@@ -102,21 +131,23 @@ impl Engine {
         self.runner.fingerprint()
     }
 
-    /// Runs the scheduled rows on the device.
-    async fn run(&mut self) -> Result<StepOutput> {
-        let sampled: usize = self.shares.iter().map(|share| share.outputs + share.scored).sum();
-        let submitted = Instant::now();
-        let step = self.runner.step(&self.batch).await?;
+    /// Waits for a step.
+    async fn finish(&mut self, flight: &Flight) -> Result<StepOutput> {
+        let sampled: usize = flight.shares.iter().map(|share| share.made().0).sum();
+        let step = self.runner.finish(&flight.batch).await?;
         if step.tokens.len() != sampled {
             let message =
                 format!("a step returned {} tokens instead of {sampled}; please report this", step.tokens.len());
             return Err(Error::new(ErrorCode::Internal, message));
         }
+        // Steps run one after another, however early they were submitted.
+        let begin = flight.submitted.max(self.finished);
+        self.finished = Instant::now();
         self.metrics.on_device_step(&DeviceStep {
-            seconds: submitted.elapsed().as_secs_f64(),
+            seconds: self.finished.duration_since(begin).as_secs_f64(),
             gpu_seconds: step.device_seconds,
             dispatches: self.runner.launches(),
-            rows: self.batch.rows.len(),
+            rows: flight.batch.rows.len(),
             readback_bytes: (step.tokens.len() + step.logits.len() + step.hidden.len()) * 4,
         });
         Ok(step)
@@ -124,9 +155,9 @@ impl Engine {
 
     /// Learns what a step of so many rows costs, from submitting it to having taken its samples in. A prompt's rows are
     /// not sampled and cost less.
-    fn count_cost(&mut self, seconds: f64) {
-        if self.shares.iter().all(|share| share.rows == share.outputs && share.scored == 0) {
-            self.costs.record(self.batch.rows.len(), seconds);
+    fn count_cost(&mut self, flight: &Flight) {
+        if flight.shares.iter().all(|share| share.rows == share.outputs && share.scored == 0) {
+            self.costs.record(flight.batch.rows.len(), flight.submitted.elapsed().as_secs_f64());
         }
     }
 }

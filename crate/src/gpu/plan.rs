@@ -5,18 +5,16 @@
 //! depend on its company. [`Plan::check_rows`] sees whether the driver keeps that order.
 
 mod answer;
-mod hidden;
+mod flight;
 mod measure;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use burn_wgpu::wgpu::{self, BufferUsages as Usage};
-use futures::channel::oneshot;
 use minijinja::context;
 
 use super::kernel::{AttentionShare, Constant};
-use super::readback::{read, wait};
 use super::record::{Memory, record};
 use super::recorder::{Compiled, Counts, Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
@@ -24,11 +22,15 @@ use super::tuning::PARTS;
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Draw, Parameter, Program, Row, Runner, Running, Shape,
-    StepOutput,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Carry, Draw, Op, Parameter, Program, Row, Runner, Running,
+    Shape, StepOutput,
 };
 
+use flight::{Flight, IN_FLIGHT, Recorded};
 pub use measure::{KernelInfo, Source};
+
+/// With it a row's token is that of an output of the step before (shaders/embed.wgsl).
+const SAMPLED: u32 = 1 << 31;
 
 /// A recorded model on one device.
 pub struct Plan {
@@ -48,13 +50,17 @@ pub struct Plan {
     /// bindings at least.
     rows: wgpu::Buffer,
     memory: Memory,
-    /// With room for logits once they have been wanted.
-    readback: wgpu::Buffer,
-    hidden: hidden::Hidden,
+    /// What results are read through, in turns. They grow to what is wanted of a step.
+    readbacks: [wgpu::Buffer; IN_FLIGHT],
+    turn: usize,
+    in_flight: VecDeque<Flight>,
+    recorded: VecDeque<Recorded>,
+    /// Of the step that was submitted last.
+    counts: Counts,
+    /// The gain of the norm before the output matrix.
+    gain: Option<DeviceWords>,
     /// What the known answer looks at.
     probes: Vec<answer::Probe>,
-    /// Settles when the last step has ended, where that step read nothing back.
-    unread: Option<oneshot::Receiver<()>>,
     memory_bytes: u64,
     /// Keeps the memory that the bind groups name: burn would give it to the next tensor.
     _memory: Vec<DeviceWords>,
@@ -73,12 +79,13 @@ impl Plan {
         cache: CacheType,
     ) -> Result<Self> {
         let shape = program.shape;
-        let allocator = Allocator { gpu, bytes: Cell::new(0) };
+        let allocator = Allocator::new(gpu);
         let max_blocks = capacity.table_len();
         let step = allocator.buffer("step", 8, Usage::UNIFORM | Usage::COPY_DST)?;
         let table_at = capacity.rows + capacity.rows.div_ceil(4);
         let rows = allocator.scratch("rows", table_at * 4 + capacity.slots * max_blocks)?;
-        let readback = allocator.readback(capacity.outputs)?;
+        let readback = || allocator.readback(4 * capacity.outputs as u64 + 64);
+        let readbacks = [readback()?, readback()?];
         let memory = allocator.memory(program, capacity, cache)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
@@ -110,10 +117,16 @@ impl Plan {
             step,
             rows,
             memory,
-            readback,
-            hidden: hidden::Hidden::new(program),
+            readbacks,
+            turn: 0,
+            in_flight: VecDeque::new(),
+            recorded: VecDeque::new(),
+            counts: Counts::default(),
+            gain: program.ops.iter().find_map(|op| match *op {
+                Op::Logits { norm, .. } => Some(norm.whole().words.clone()),
+                _ => None,
+            }),
             probes,
-            unread: None,
             memory_bytes,
             _memory: kept,
         })
@@ -136,76 +149,7 @@ impl Plan {
     pub async fn run_rows(&mut self, rows: &[Row], want_logits: bool) -> Result<StepOutput> {
         let outputs = if want_logits { rows.iter().filter(|row| row.output).count() } else { 0 };
         let batch = Batch { rows: rows.to_vec(), logits: (0..outputs).collect(), ..Batch::default() };
-        self.run(&batch, 0..self.dispatches.len()).await
-    }
-
-    /// A step of only these dispatches.
-    async fn run(&mut self, batch: &Batch, dispatches: impl IntoIterator<Item = usize>) -> Result<StepOutput> {
-        let Batch { rows, logits, draws, .. } = batch;
-        let counts = Counts { draws: draws.len(), ..self.write_rows(rows) };
-        self.write_draws(draws);
-        let outputs = counts.outputs;
-        if rows.is_empty() {
-            return Ok(StepOutput::default());
-        }
-        let mut encoder =
-            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("step"),
-                timestamp_writes: self.timer.as_ref().filter(|_| outputs > 0).map(|timer| timer.writes(0)),
-            });
-            for i in dispatches {
-                self.encode(&self.dispatches[i], &mut pass, counts)?;
-            }
-        }
-        if outputs == 0 {
-            // Nothing is read back, so nothing says that the step has ended. One may run while the next is recorded; were
-            // all of a long prompt queued at once, nobody could come in between.
-            self.gpu.queue.submit([encoder.finish()]);
-            let (sender, done) = oneshot::channel();
-            self.gpu.queue.on_submitted_work_done(move || {
-                let _ = sender.send(());
-            });
-            if let Some(before) = self.unread.replace(done) {
-                wait(&self.gpu, before).await?;
-            }
-            return Ok(StepOutput::default());
-        }
-        self.unread = None;
-        if !logits.is_empty() && self.readback.size() < (self.capacity.outputs * self.shape.vocab * 4) as u64 {
-            let allocator = Allocator { gpu: &self.gpu, bytes: Cell::new(0) };
-            self.memory_bytes -= self.readback.size();
-            self.readback = allocator.readback(self.capacity.outputs * (self.shape.vocab + 1))?;
-            self.memory_bytes += self.readback.size();
-        }
-        // Read back: the times, the tokens, the logits that are wanted.
-        let time_bytes = self.timer.as_ref().map_or(0, |t| t.resolve(&mut encoder, &self.readback));
-        let token_bytes = (outputs * 4) as u64;
-        let row_bytes = (self.shape.vocab * 4) as u64;
-        let logit_bytes = logits.len() as u64 * row_bytes;
-        encoder.copy_buffer_to_buffer(&self.memory.sampled, 0, &self.readback, time_bytes, token_bytes);
-        let mut at = time_bytes + token_bytes;
-        for run in logits.chunk_by(|row, next| row + 1 == *next) {
-            let (from, bytes) = (run[0] as u64 * row_bytes, run.len() as u64 * row_bytes);
-            encoder.copy_buffer_to_buffer(&self.memory.logits, from, &self.readback, at, bytes);
-            at += bytes;
-        }
-        self.gpu.queue.submit([encoder.finish()]);
-        // A mapped range is a multiple of eight bytes long.
-        let bytes = (time_bytes + token_bytes + logit_bytes).next_multiple_of(8);
-        let timer = self.timer.as_ref();
-        read(&self.gpu, &self.readback, bytes, |view| {
-            let (times, rest) = view.split_at(time_bytes as usize);
-            let (tokens, rest) = rest.split_at(token_bytes as usize);
-            StepOutput {
-                tokens: bytemuck::pod_collect_to_vec(tokens),
-                logits: bytemuck::pod_collect_to_vec(&rest[..logit_bytes as usize]),
-                device_seconds: timer.map(|t| t.seconds(times)[0]),
-                ..StepOutput::default()
-            }
-        })
-        .await
+        self.step(&batch).await
     }
 
     fn encode(&self, dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>, counts: Counts) -> Result<()> {
@@ -225,7 +169,7 @@ impl Plan {
     }
 
     /// Writes the rows of a step, those of decoding first where prompts are a role of their own.
-    fn write_rows(&self, rows: &[Row]) -> Counts {
+    fn write_rows(&self, rows: &[Row], carried: &[Carry]) -> Counts {
         let order = self.order(rows);
         let mut output_rows: Vec<(usize, u32)> =
             (0..).zip(&order).filter(|(_, i)| rows[**i].output).map(|(at, i)| (*i, at)).collect();
@@ -253,6 +197,8 @@ impl Plan {
             .enumerate()
             .map(|(at, i)| {
                 let Row { token, slot, position, .. } = rows[*i];
+                let carry = carried.iter().find(|carry| carry.row == *i);
+                let token = carry.map_or(token, |carry| SAMPLED | carry.output);
                 [token, slot, position, output_rows.get(at).map_or(0, |(_, row)| *row)]
             })
             .collect();
@@ -382,22 +328,22 @@ impl Runner for Plan {
         }
     }
 
-    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+    fn steps_in_flight(&self) -> usize {
+        IN_FLIGHT
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<()> {
         batch.tables.iter().for_each(|entry| self.set_block(*entry));
-        Box::pin(async {
-            let output = self.run(batch, 0..self.dispatches.len()).await?;
-            let hidden = self.read_hidden(&batch.rows, &batch.hidden).await?;
-            Ok(StepOutput { hidden, ..output })
-        })
+        self.begin(batch)
+    }
+
+    fn finish<'a>(&'a mut self, _batch: &'a Batch) -> Running<'a, StepOutput> {
+        Box::pin(self.end())
     }
 
     /// A software adapter samples slower than the CPU itself.
     fn draws(&self) -> bool {
         self.gpu.tuning == Tuning::Gpu
-    }
-
-    fn has_unread(&self) -> bool {
-        self.unread.is_some()
     }
 
     /// Shaders, model shape, tensor types, tuning.
@@ -434,7 +380,11 @@ struct Allocator<'a> {
     bytes: Cell<u64>,
 }
 
-impl Allocator<'_> {
+impl<'a> Allocator<'a> {
+    fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, bytes: Cell::new(0) }
+    }
+
     fn buffer(&self, name: &str, words: usize, usage: Usage) -> Result<wgpu::Buffer> {
         let size = (words as u64 * 4).next_multiple_of(16).max(16);
         let remedy = "lower max_model_len, max_num_seqs or max_num_batched_tokens";
@@ -444,9 +394,9 @@ impl Allocator<'_> {
         Ok(self.gpu.device.create_buffer(&descriptor))
     }
 
-    /// What a step's results are read through: so many words, and its times.
-    fn readback(&self, words: usize) -> Result<wgpu::Buffer> {
-        self.buffer("readback", words + 6, Usage::MAP_READ | Usage::COPY_DST)
+    /// What a step's results are read through.
+    fn readback(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        self.buffer("readback", bytes.div_ceil(4) as usize, Usage::MAP_READ | Usage::COPY_DST)
     }
 
     fn scratch(&self, name: &str, words: usize) -> Result<wgpu::Buffer> {

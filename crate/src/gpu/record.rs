@@ -88,7 +88,7 @@ impl Record<'_> {
                     let scale = Constant::factor(scales.embedding);
                     let kernel = Kernel::Embed { w: matrices(&[part]), scale, gain: gain.is_some() };
                     let bindings: Vec<_> =
-                        [reads(&part.words), writes(x), writes(x_squares)].into_iter().chain(next()).collect();
+                        [reads(&part.words), writes(x), writes(x_squares), reads(sampled)].into_iter().chain(next()).collect();
                     r.dispatch(kernel, Over::Rows, Grid::Each((d / 32).div_ceil(16)), &bindings)?;
                 }
                 Ok(())

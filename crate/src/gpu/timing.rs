@@ -46,12 +46,15 @@ impl Timer {
         }
     }
 
-    /// Copies all timestamps to the start of `to`; gives their bytes.
-    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer) -> u64 {
-        let bytes = u64::from(self.spans) * 16;
+    /// Bytes of all timestamps.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.spans) * 16
+    }
+
+    /// Copies all timestamps to the start of `to`.
+    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer) {
         encoder.resolve_query_set(&self.queries, 0..2 * self.spans, &self.resolved, 0);
-        encoder.copy_buffer_to_buffer(&self.resolved, 0, to, 0, bytes);
-        bytes
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, to, 0, self.bytes());
     }
 
     /// Seconds of each span.

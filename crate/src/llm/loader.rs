@@ -138,6 +138,7 @@ impl LlmLoader {
         let mut engine = Engine::new(runner, tokenizer, model.vocab, self.config.enable_prefix_caching, metrics);
         engine.set_speculation(speculation(&self.config)?);
         engine.set_max_num_waiting(self.config.max_num_waiting);
+        engine.set_async_scheduling(self.config.async_scheduling);
         engine.set_window(model.window());
         let info = ModelInfo {
             name,

@@ -50,11 +50,22 @@ pub struct Draw {
     pub top_p: f32,
 }
 
+/// A row whose token is the one that the step before this one sampled: it may be submitted before that token is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// The row, by its place in the batch. Its own token is not looked at.
+    pub row: usize,
+    /// The token, by its place among the outputs of the step that was submitted before.
+    pub output: u32,
+}
+
 /// One step's work. It is a value: whoever makes it touches no device, and a runner knows no sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// What is computed. Rows of one slot come one after another, in ascending positions.
     pub rows: Vec<Row>,
+    /// Tokens of rows that only the device knows so far; none for a runner that has one step [in flight](Runner::steps_in_flight).
+    pub carried: Vec<Carry>,
     /// What changed in the block tables since the batch before.
     pub tables: Vec<BlockEntry>,
     /// The rows whose logits are wanted, ascending, by their place among those with `output`.
@@ -69,6 +80,7 @@ impl Batch {
     /// Empties it, and keeps its memory.
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.carried.clear();
         self.tables.clear();
         self.logits.clear();
         self.draws.clear();
@@ -169,7 +181,7 @@ pub struct StepOutput {
     pub logits: Vec<f32>,
     /// Hidden states of the batch's `hidden` rows, `[rows, d]` f32: what the output matrix would be multiplied with.
     pub hidden: Vec<f32>,
-    /// Seconds the device spent on it, where it has a clock and something was read back.
+    /// Seconds the device spent on it, where it has a clock.
     pub device_seconds: Option<f64>,
 }
 
@@ -190,22 +202,44 @@ pub trait Runner {
     /// Writes the rotary tables, each `[positions, head_dim / 2, 2]`: cosine and sine of each pair of neighbours.
     fn set_ropes(&mut self, tables: &[Vec<f32>]);
 
-    /// Runs one step.
+    /// How many steps may be submitted before the first of them is finished.
+    fn steps_in_flight(&self) -> usize {
+        1
+    }
+
+    /// Begins a step. A runner that computes in its caller's thread leaves all of it to [`finish`](Self::finish).
     ///
     /// # Panics
     /// When the batch is over the capacity: the scheduler's fault.
     ///
     /// # Errors
     /// `device_lost`.
-    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput>;
+    fn submit(&mut self, _batch: &Batch) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits for the step that was submitted first of those in flight; `batch` is what it was submitted with.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    fn finish<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput>;
+
+    /// Runs one step, with none in flight.
+    ///
+    /// # Panics
+    /// As [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// `device_lost`.
+    fn step<'a>(&'a mut self, batch: &'a Batch) -> Running<'a, StepOutput> {
+        Box::pin(async move {
+            self.submit(batch)?;
+            self.finish(batch).await
+        })
+    }
 
     /// Whether it samples ([`Batch::draws`]). Who needs the logits themselves, as penalties do, gets them in any case.
     fn draws(&self) -> bool {
-        false
-    }
-
-    /// Whether the last step read nothing back, and so may not have ended.
-    fn has_unread(&self) -> bool {
         false
     }
 

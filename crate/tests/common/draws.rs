@@ -3,7 +3,7 @@
 use embergram::config::SamplingParams;
 use embergram::gpu::{Gpu, Plan};
 use embergram::llm::weights::WeightLoader;
-use embergram::program::{Batch, BlockEntry, Capacity, Draw, Row, Runner};
+use embergram::program::{Batch, BlockEntry, Capacity, Row, Runner};
 use embergram::sample::{Sampler, TokenCounts};
 
 const ROWS: u32 = 16;
@@ -55,15 +55,8 @@ pub async fn assert_draws(plan: &mut Plan, tokens: &[u32], vocab: usize) {
                 output: i != 3,
                 prompt: false,
             };
-            let draw = |output: u32| Draw {
-                output,
-                position: 100 * step + output,
-                seed: 0x1234_5678_9abc_def0 ^ u64::from(step) << 40,
-                temperature: params.temperature,
-                min_p: params.min_p,
-                top_k: params.top_k,
-                top_p: params.top_p,
-            };
+            let seed = 0x1234_5678_9abc_def0 ^ u64::from(step) << 40;
+            let draw = |output: u32| params.draw(output, 100 * step + output, seed);
             let outputs = ROWS - 1;
             let batch = Batch {
                 rows: (0..ROWS).map(row).collect(),

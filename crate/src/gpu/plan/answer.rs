@@ -140,7 +140,7 @@ impl Plan {
 
     /// Runs the operations over the row, and reads what the checks need of the time before and after each.
     fn look(&self, row: Row, scratch: u32) -> Result<(wgpu::Buffer, Vec<Check>)> {
-        let counts = self.write_rows(&[row]);
+        let counts = self.write_rows(&[row], &[]);
         let mut reads = Reads::default();
         let mut states = vec![self.state(&mut reads, None, scratch)];
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());

@@ -60,7 +60,7 @@ impl Plan {
     /// # Errors
     /// `device_lost`.
     pub async fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(usize, f64)>> {
-        let counts = self.write_rows(rows);
+        let counts = self.write_rows(rows, &[]);
         let dispatches: Vec<usize> = (0..self.dispatches.len()).collect();
         let mut seconds = Vec::new();
         for some in dispatches.chunks(MAX_SPANS) {
