@@ -29,7 +29,6 @@ enum Event {
 struct Case {
     capacity: Capacity,
     prefix_caching: bool,
-    window: Option<usize>,
     /// Prompts, and what follows.
     texts: Vec<(Vec<u32>, Vec<u32>)>,
     events: BTreeMap<usize, Vec<Event>>,
@@ -65,8 +64,7 @@ impl Case {
             }
             at += random.below(12);
         }
-        let window = (random.below(3) == 0).then_some(16);
-        Self { capacity, prefix_caching: random.below(2) == 0, window, texts, events }
+        Self { capacity, prefix_caching: random.below(2) == 0, texts, events }
     }
 
     /// Runs it with so many steps in flight.
@@ -77,7 +75,6 @@ impl Case {
         let log = runner.log();
         let registry = Registry::new("scripted", self.capacity.positions);
         let mut engine = Engine::new(Box::new(runner), tokenizer(), 200, self.prefix_caching, registry);
-        engine.set_window(self.window);
         let mut run = Run { outputs: BTreeMap::new(), steps: Vec::new(), metrics: Value::Null, log };
         let mut ids = BTreeMap::new();
         let last = *self.events.keys().last().expect("an event");
@@ -150,7 +147,7 @@ fn tokenizer() -> Tokenizer {
 #[test]
 fn tokens_are_the_same_however_many_steps_are_in_flight() {
     let mut carried = 0;
-    for seed in 0..400 {
+    for seed in 0..200 {
         let case = Case::new(&mut Random(seed));
         let one = case.run(1);
         assert!(one.log.borrow().iter().all(|batch| batch.carried.is_empty()), "{seed}");
@@ -169,7 +166,7 @@ fn tokens_are_the_same_however_many_steps_are_in_flight() {
             carried += more.log.borrow().iter().map(|batch| batch.carried.len()).sum::<usize>();
         }
     }
-    assert!(carried > 10_000, "{carried} tokens were put in by the device");
+    assert!(carried > 5_000, "{carried} tokens were put in by the device");
 }
 
 #[test]
@@ -177,8 +174,9 @@ fn counters_are_the_same_where_nothing_is_aborted() {
     for seed in 0..200 {
         let mut case = Case::new(&mut Random(seed));
         let adds = std::mem::take(&mut case.events).into_values().flatten();
-        // All at once, so that every step has its like.
+        // All at once and with room for all, so that no draft is cut for the sake of others.
         case.events = BTreeMap::from([(0, adds.filter(|event| matches!(event, Event::Add { .. })).collect())]);
+        (case.capacity.rows, case.capacity.outputs) = (256, 256);
         let (one, two) = (case.run(1), case.run(2));
         for name in [
             "vllm:spec_decode_num_drafts",
@@ -199,7 +197,7 @@ fn alone(speculates: bool, max_tokens: usize) -> Run {
     let prompt = (10..20).collect();
     let output = [30, 31, 32, 33, 34, 35, EOS].to_vec();
     let events = BTreeMap::from([(0, vec![Event::Add { text: 0, speculates, max_tokens }])]);
-    let case = Case { capacity, prefix_caching: true, window: None, texts: vec![(prompt, output)], events };
+    let case = Case { capacity, prefix_caching: true, texts: vec![(prompt, output)], events };
     case.run(2)
 }
 

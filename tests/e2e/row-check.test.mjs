@@ -61,6 +61,30 @@ test("an answer lasts for a week, and an adapter without a name gets none", asyn
   expect(got.unnamed).toEqual([]);
 });
 
+test("pipelines that a load checks are compiled beside each other, and none twice", async () => {
+  const { begun, alone, shaders } = await page.evaluate(async () => {
+    await caches.delete("embergram");
+    const { prototype } = GPUDevice;
+    const { createComputePipeline, createComputePipelineAsync } = prototype;
+    const counts = { begun: 0, alone: 0 };
+    prototype.createComputePipelineAsync = function (descriptor) {
+      counts.begun += 1;
+      return createComputePipelineAsync.call(this, descriptor);
+    };
+    prototype.createComputePipeline = function (descriptor) {
+      counts.alone += 1;
+      return createComputePipeline.call(this, descriptor);
+    };
+    const llm = await load();
+    await llm.generate("the", { max_tokens: 3, temperature: 0 });
+    await llm.unload();
+    return { ...counts, shaders: compiled.size };
+  });
+  expect(begun).toBeGreaterThan(10);
+  expect(shaders).toBe(begun);
+  expect(alone).toBe(0);
+});
+
 test("a remembered answer is checked again when nobody wants anything; one that holds stays", async () => {
   const { all, remembered, value } = await page.evaluate(async () => {
     await caches.delete("embergram");

@@ -19,6 +19,7 @@ impl Engine {
     pub async fn known_answer(&mut self) -> Result<Option<String>> {
         debug_assert!(!self.is_busy(), "it writes over slot 0's block table");
         self.rest().await?;
+        self.runner.compile().await?;
         let scratch = self.kv.scratch();
         let wrong = self.runner.known_answer(scratch).await?;
         if wrong.is_some() || !self.runner.draws() || samples_well(&mut *self.runner, self.vocab, scratch).await? {

@@ -86,7 +86,10 @@ impl Engine {
             self.unchecked = (0..self.runner.row_checks()).collect();
             match known {
                 Some(single) => self.runner.set_single_kernel_path(single),
-                None => while self.check_next().await? {},
+                None => {
+                    self.runner.compile().await?;
+                    while self.check_next().await? {}
+                }
             }
             self.metrics.set(Gauge::SingleKernelPath, f64::from(u8::from(self.runner.single_kernel_path())));
             self.warm = true;

@@ -28,6 +28,9 @@ pub struct Gpu {
     pub shuffles: bool,
     /// Most bytes of one binding.
     pub binding_limit: u64,
+    /// Compiles pipelines beside each other.
+    #[cfg(target_family = "wasm")]
+    pub(super) compiler: super::browser::Compiler,
     faults: Faults,
 }
 
@@ -61,7 +64,7 @@ impl Gpu {
             ..Default::default()
         };
         #[cfg(target_family = "wasm")]
-        let (device, subgroups) = super::subgroups::request_device(&adapter, &descriptor);
+        let (device, subgroups, compiler) = super::browser::request_device(&adapter, &descriptor);
         #[cfg(not(target_family = "wasm"))]
         let (device, subgroups) =
             (adapter.request_device(&descriptor), descriptor.required_features.contains(wgpu::Features::SUBGROUP));
@@ -93,6 +96,8 @@ impl Gpu {
             subgroup,
             shuffles,
             binding_limit,
+            #[cfg(target_family = "wasm")]
+            compiler,
             faults,
         })
     }

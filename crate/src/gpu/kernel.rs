@@ -100,6 +100,11 @@ impl Kernel {
         }
     }
 
+    /// Whether it only serves to sample by noise.
+    pub fn samples(&self) -> bool {
+        matches!(self, Self::Draw)
+    }
+
     /// What reports call it: its shader, and what tells it from others of that shader in one model.
     pub fn name(&self) -> String {
         let shader = self.shader().trim_end_matches(".wgsl");

@@ -4,6 +4,8 @@
 //! [`kernels`] makes pipelines out of `shaders/`, written out for the adapter's [`Tuning`]; [`plan`] records a program's step;
 //! [`readback`] brings its result home.
 
+#[cfg(target_family = "wasm")]
+mod browser;
 pub mod device;
 #[cfg(target_family = "wasm")]
 mod firefox;
@@ -13,8 +15,6 @@ pub mod plan;
 pub mod readback;
 mod record;
 mod recorder;
-#[cfg(target_family = "wasm")]
-mod subgroups;
 mod timing;
 mod tuning;
 pub mod weights;

@@ -40,6 +40,8 @@ pub struct Plan {
     pub capacity: Capacity,
     max_blocks: usize,
     pipelines: Pipelines,
+    /// Whether all pipelines have been begun.
+    compiling: bool,
     dispatches: Vec<Dispatch>,
     /// Whether keys and values are kept as halves.
     half_cache: bool,
@@ -101,6 +103,11 @@ impl Plan {
         let ends = record(&mut r, gpu, program, &memory)?;
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
+        // A GPU's driver compiles while the weights are on their way. A software adapter would take the processor from them.
+        let compiling = gpu.tuning == Tuning::Gpu;
+        if compiling {
+            pipelines.begin(gpu)?;
+        }
         let probes = answer::probes(program, &ends, &dispatches);
         let kept = kept(program, &memory);
         let memory_bytes = allocator.bytes.get() + kept.iter().map(DeviceWords::bytes).sum::<u64>();
@@ -110,6 +117,7 @@ impl Plan {
             capacity,
             max_blocks,
             pipelines,
+            compiling,
             dispatches,
             half_cache: cache == CacheType::F16,
             single_kernel_path: false,
@@ -349,6 +357,17 @@ impl Runner for Plan {
     /// Shaders, model shape, tensor types, tuning.
     fn fingerprint(&self) -> u64 {
         self.pipelines.fingerprint()
+    }
+
+    fn compile(&mut self) -> Running<'_, ()> {
+        Box::pin(async {
+            if !std::mem::replace(&mut self.compiling, true) {
+                self.pipelines.begin(&self.gpu)?;
+            }
+            #[cfg(target_family = "wasm")]
+            self.gpu.compiler.all().await;
+            self.gpu.check()
+        })
     }
 
     fn row_checks(&self) -> usize {

@@ -43,6 +43,16 @@ impl Compiled {
         Ok(pipeline.get().expect("just made"))
     }
 
+    /// Begins to compile its pipelines beside everything else, where the device can.
+    #[cfg(target_family = "wasm")]
+    fn begin(&self, gpu: &Gpu, templates: &Kernels) -> Result<()> {
+        let shader = self.kernel.shader();
+        for variant in self.variants.iter().filter(|variant| variant.pipeline.get().is_none()) {
+            gpu.compiler.begin(shader, &templates.render(shader, &variant.values)?, &self.kinds);
+        }
+        Ok(())
+    }
+
     /// Each pipeline's WGSL, and the rows of its tile.
     pub fn sources(&self, templates: &Kernels) -> Result<Vec<(usize, String)>> {
         let rows = |variant: &Variant| variant.tile.map_or(1, |tile| tile.rows);
@@ -100,6 +110,18 @@ pub(super) enum Grid {
 }
 
 impl Pipelines {
+    /// Begins to compile all pipelines that no step has needed yet, beside each other and beside everything else. wgpu has no such
+    /// thing natively: there they are compiled as steps first need them.
+    pub fn begin(&self, gpu: &Gpu) -> Result<()> {
+        // A software adapter never samples.
+        let needed = self.kernels.iter().filter(|kernel| gpu.tuning == Tuning::Gpu || !kernel.kernel.samples());
+        for _kernel in needed {
+            #[cfg(target_family = "wasm")]
+            _kernel.begin(gpu, &self.templates)?;
+        }
+        Ok(())
+    }
+
     /// What tells these kernels from others: shaders and the values they are written out with.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -247,6 +247,14 @@ pub trait Runner {
     /// kept by it.
     fn fingerprint(&self) -> u64;
 
+    /// Compiles what all steps to come may need, where that is faster than one kernel after another as steps first need them.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    fn compile(&mut self) -> Running<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// How many parts the row check has.
     fn row_checks(&self) -> usize;
 
