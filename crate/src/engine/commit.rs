@@ -118,7 +118,7 @@ impl Engine {
                 end = Some(sequence.corrupted());
                 return None;
             }
-            if sequence.counts.is_none() {
+            if !sequence.on_cpu {
                 return Some(token);
             }
             let logits = &mut step.logits[(first_logits + row) * *vocab..][..*vocab];

@@ -7,6 +7,7 @@
 //! [`recover`] puts another runner in the place of one whose device was lost.
 //! [`scripted`] is a runner that knows what will be said, and [`replay`] runs known texts on it.
 
+mod changes;
 mod commit;
 pub(crate) mod known_answer;
 pub mod kv_cache;
@@ -30,6 +31,7 @@ use crate::program::{Batch, Capacity, Runner};
 use crate::sample::{Grammars, Mask, Sampler};
 use crate::speculate::{Bid, HoldRates, SpeculativeConfig, StepCost, StepCosts};
 use crate::text::Tokenizer;
+pub use changes::changes;
 use kv_cache::KvCache;
 use scheduler::Share;
 use sequence::Waiting;

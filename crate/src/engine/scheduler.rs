@@ -74,6 +74,7 @@ impl Engine {
         // Rows with output so far.
         let mut made = 0;
         let mut others = self.running.len();
+        let eos = self.tokenizer.eos_ids();
         for sequence in &mut self.running {
             others -= 1;
             if let Some(window) = self.window {
@@ -102,7 +103,7 @@ impl Engine {
             let pools = sequence.pool.is_some();
             let outputs = if samples && !pools { 1 + drafted } else { 0 };
             let pooled = sequence.pool.as_ref().map_or(0, |pool| pool.rows(taken, samples));
-            let logits = sequence.counts.is_some();
+            let logits = sequence.on_cpu;
             let share = Share { id: sequence.id, rows: taken + drafted, outputs, scored, logits, pooled };
             let end = begin + share.rows;
             self.longest = self.longest.max(end);
@@ -124,6 +125,8 @@ impl Engine {
                     self.batch.logits.push(made);
                 }
                 if sampled {
+                    let draft = place - first_sampled;
+                    self.batch.changes.extend(sequence.changes(made as u32, draft, eos));
                     self.batch.draws.extend(sequence.draw(made as u32, place as u32 + 1));
                 }
                 made += usize::from(output);

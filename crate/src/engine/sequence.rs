@@ -8,8 +8,10 @@ use web_time::Instant;
 use super::pooled::Pool;
 use crate::config::{Pooling, PoolingParams, SamplingParams};
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
-use crate::program::Draw;
-use crate::sample::{Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, needs_logits};
+use crate::program::{Change, Draw};
+use crate::sample::{
+    Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, has_changes, needs_logits,
+};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 use crate::{Error, ErrorCode, Result};
@@ -237,8 +239,10 @@ pub struct Sequence {
     pub(super) prompt_logprobs: Option<Vec<Vec<Logprob>>>,
     /// What its embedding is made of so far; none where it generates.
     pub(super) pool: Option<Pool>,
-    /// Tokens so far, for the sampler; none where the runner's token is the answer.
-    pub(super) counts: Option<TokenCounts>,
+    /// Whether the sampler chooses its tokens, and not the runner.
+    pub(super) on_cpu: bool,
+    /// Tokens so far; none where the choice of the next one does not look at them.
+    counts: Option<TokenCounts>,
     pub(super) speculation: Option<Speculation>,
     /// What the output must fit, or why that cannot be told any more.
     constraint: Option<Result<Box<dyn Constraint>>>,
@@ -272,6 +276,7 @@ impl Sequence {
             blocks: Vec::new(),
             given_back: 0,
             promised: 0,
+            on_cpu: false,
             counts: None,
             tokens: prompt.to_vec(),
             seed,
@@ -291,9 +296,10 @@ impl Sequence {
 
     /// Whether the runner or the sampler chooses its tokens, with a runner that `draws` or not.
     pub(super) fn choose_sampler(&mut self, draws: bool) {
-        let needed = needs_logits(&self.request.params, draws) || !self.request.processors.is_empty();
+        let Request { params, processors, .. } = &*self.request;
+        self.on_cpu = needs_logits(params, draws) || !processors.is_empty();
         let (prompt, output) = self.tokens.split_at(self.prompt_len);
-        self.counts = needed.then(|| {
+        self.counts = (self.on_cpu || has_changes(params)).then(|| {
             let mut counts = TokenCounts::new(prompt);
             output.iter().for_each(|token| counts.push(*token));
             counts
@@ -303,7 +309,17 @@ impl Sequence {
     /// How the runner samples the token at `position`, for which row with output; none where it does not, or greedily.
     pub(super) fn draw(&self, output: u32, position: u32) -> Option<Draw> {
         let params = &self.request.params;
-        (self.counts.is_none() && !params.is_greedy()).then(|| params.draw(output, position, self.seed))
+        (!self.on_cpu && !params.is_greedy()).then(|| params.draw(output, position, self.seed))
+    }
+
+    /// What the runner does to the logits of the row after so many tokens of the draft.
+    pub(super) fn changes(&self, output: u32, draft: usize, eos: &[u32]) -> impl Iterator<Item = Change> + use<> {
+        let counts = self.counts.as_ref().filter(|_| !self.on_cpu);
+        let changes = counts.map(|counts| {
+            let draft: Vec<u32> = self.draft().take(draft).copied().collect();
+            super::changes(output, &self.request.params, counts, &draft, eos)
+        });
+        changes.into_iter().flatten()
     }
 
     /// Positions of tokens, known or in flight, that no step has rows for. None after what is certainly the last token.
@@ -475,6 +491,9 @@ impl Sequence {
     /// Appends a sampled token; sets `output.finish_reason` when it is the last.
     pub(super) fn append(&mut self, token: u32, tokenizer: &Tokenizer, output: &mut SequenceOutput) {
         self.tokens.push(token);
+        if let (Some(counts), false) = (&mut self.counts, self.on_cpu) {
+            counts.push(token);
+        }
         if let Some(speculation) = &mut self.speculation {
             speculation.proposer.iter_mut().for_each(|ngram| ngram.extend(&[token]));
             speculation.prediction.iter_mut().for_each(|prediction| prediction.extend(&[token]));

@@ -74,6 +74,7 @@ pub(super) enum Kernel {
         scale: Option<Constant>,
         cap: Option<Constant>,
     },
+    Adjust,
     ArgmaxPart,
     Argmax,
     Draw,
@@ -94,6 +95,7 @@ impl Kernel {
             Self::AddNormed { .. } => "add_normed.wgsl",
             Self::GateUp { .. } => "gate_up.wgsl",
             Self::Logits { .. } => "logits.wgsl",
+            Self::Adjust => "adjust.wgsl",
             Self::ArgmaxPart => "argmax_part.wgsl",
             Self::Argmax => "argmax.wgsl",
             Self::Draw => "draw.wgsl",
@@ -146,7 +148,7 @@ impl Kernel {
     /// The values for its template.
     pub fn values(&self) -> Value {
         match self {
-            Self::ArgmaxPart | Self::Argmax | Self::Draw => Value::from_serialize(()),
+            Self::Adjust | Self::ArgmaxPart | Self::Argmax | Self::Draw => Value::from_serialize(()),
             _ => Value::from_serialize(self),
         }
     }

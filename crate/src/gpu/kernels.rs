@@ -39,6 +39,7 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "logits.wgsl",
     "common/best.wgsl",
     "common/noise.wgsl",
+    "adjust.wgsl",
     "argmax_part.wgsl",
     "argmax.wgsl",
     "draw.wgsl",

@@ -18,11 +18,11 @@ use super::kernel::{AttentionShare, Constant};
 use super::record::{Memory, record};
 use super::recorder::{Compiled, Counts, Dispatch, Pipelines, Recorder, TILES};
 use super::timing::Timer;
-use super::tuning::PARTS;
+use super::tuning::{CHANGE_SIZE, PARTS};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Carry, Draw, Op, Parameter, Program, Row, Runner, Running,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Change, Draw, Op, Parameter, Program, Row, Runner, Running,
     Shape, StepOutput,
 };
 
@@ -177,7 +177,8 @@ impl Plan {
     }
 
     /// Writes the rows of a step, those of decoding first where prompts are a role of their own.
-    fn write_rows(&self, rows: &[Row], carried: &[Carry]) -> Counts {
+    fn write_rows(&self, batch: &Batch) -> Counts {
+        let Batch { rows, carried, changes, draws, .. } = batch;
         let order = self.order(rows);
         let mut output_rows: Vec<(usize, u32)> =
             (0..).zip(&order).filter(|(_, i)| rows[**i].output).map(|(at, i)| (*i, at)).collect();
@@ -190,7 +191,9 @@ impl Plan {
             rows: rows.len(),
             decode,
             outputs: output_rows.len(),
-            draws: 0,
+            draws: draws.len(),
+            // So that many steps have as many workgroups.
+            changes: if changes.is_empty() { 0 } else { changes.len().next_power_of_two().max(CHANGE_SIZE) },
             decode_groups,
             prompt_groups: groups.len() - decode_groups,
             splits: last.zip(self.share()).map_or(0, |(last, share)| last / share.split + 1),
@@ -224,11 +227,35 @@ impl Plan {
             counts.decode,
             self.capacity.rows,
             counts.decode_groups,
+            changes.len(),
         ]
         .map(|n| n as u32);
         self.gpu.queue.write_buffer(&self.rows, 0, bytemuck::cast_slice(&words));
         self.gpu.queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&numbers));
         counts
+    }
+
+    /// Writes what becomes of logits: (place, bias, factor, less) of each.
+    fn write_changes(&mut self, changes: &[Change]) -> Result<()> {
+        if self.memory.changes.size() < 16 * changes.len() as u64 {
+            let allocator = Allocator::new(&self.gpu);
+            self.memory_bytes -= self.memory.changes.size();
+            self.memory.changes = allocator.scratch("changes", 4 * changes.len().next_power_of_two())?;
+            self.memory_bytes += self.memory.changes.size();
+            let bound = [&self.step, &self.rows, &self.memory.changes, &self.memory.logits];
+            let of_changes = self.dispatches.iter_mut().filter(|dispatch| dispatch.is_of_changes());
+            of_changes.for_each(|dispatch| dispatch.bind(&self.gpu, &self.pipelines, bound));
+            self.recorded.clear();
+        }
+        let words = |change: &Change| {
+            let place = change.output * self.shape.vocab as u32 + change.token;
+            [place, change.bias.to_bits(), change.factor.to_bits(), change.less.to_bits()]
+        };
+        if !changes.is_empty() {
+            let words: Vec<[u32; 4]> = changes.iter().map(words).collect();
+            self.gpu.queue.write_buffer(&self.memory.changes, 0, bytemuck::cast_slice(&words));
+        }
+        Ok(())
     }
 
     /// Writes how rows are sampled: (output, position, seed) and (1 / temperature, largest distance, top_k, top_p) of each.
@@ -460,6 +487,7 @@ impl<'a> Allocator<'a> {
             logits: self.scratch("logits", capacity.outputs * shape.vocab)?,
             bests: self.scratch("bests", capacity.outputs * PARTS * 2)?,
             sampled: self.scratch("sampled", capacity.outputs)?,
+            changes: self.scratch("changes", 4 * CHANGE_SIZE)?,
             draws: self.scratch("draws", capacity.outputs * 8)?,
         })
     }

@@ -6,7 +6,7 @@ use burn_wgpu::wgpu;
 
 use super::kernel::{AttentionShare, Constant, Kernel, matrices};
 use super::recorder::{Grid, Over, Recorder, reads, writes};
-use super::tuning::PARTS;
+use super::tuning::{CHANGE_SIZE, PARTS};
 use super::{Gpu, weights::DeviceWords};
 use crate::Result;
 use crate::program::{Buffer, Op, Parameter, Program, Shape, Then};
@@ -28,6 +28,8 @@ pub(super) struct Memory {
     /// The best token of each part of the vocabulary.
     pub bests: wgpu::Buffer,
     pub sampled: wgpu::Buffer,
+    /// What becomes of logits before that (shaders/adjust.wgsl).
+    pub changes: wgpu::Buffer,
     /// What is sampled by noise, and how (shaders/draw.wgsl).
     pub draws: wgpu::Buffer,
 }
@@ -77,7 +79,7 @@ impl Record<'_> {
         gain: Option<&Parameter<DeviceWords>>,
     ) -> Result<()> {
         let Shape { d, ff, scales, softcaps, .. } = *self.shape;
-        let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled, .. } = self.memory;
+        let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled, changes, .. } = self.memory;
         let (x, x_squares) = (&activations[&Buffer::Residual], &squares[&Buffer::Residual]);
         // What a product reads of the residual stream, and what its writer binds besides.
         let residual = |normed: bool| if normed { vec![reads(gained), reads(x_squares)] } else { vec![reads(x)] };
@@ -176,6 +178,8 @@ impl Record<'_> {
                 Ok(())
             }
             Op::Argmax => {
+                let changed = Grid::Flat(1, CHANGE_SIZE);
+                r.dispatch(Kernel::Adjust, Over::Changes, changed, &[reads(changes), writes(logits)])?;
                 // Sixteen parts share a workgroup where a part is one invocation.
                 let groups = Grid::Each(if self.gpu.tuning.part_size() > 1 { PARTS } else { PARTS / 16 });
                 r.dispatch(Kernel::ArgmaxPart, Over::Outputs, groups, &[reads(logits), writes(bests)])?;

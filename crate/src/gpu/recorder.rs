@@ -9,7 +9,7 @@ use minijinja::{context, value::merge_maps};
 
 use super::kernel::Kernel;
 use super::kernels::{Kernels, SHADERS, layout};
-use super::tuning::{PARTS, Tile};
+use super::tuning::{CHANGE_SIZE, PARTS, Tile};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::{Error, ErrorCode, Result};
 
@@ -77,6 +77,8 @@ pub(super) struct Counts {
     /// Those whose tokens are wanted, and how many of them are drawn.
     pub outputs: usize,
     pub draws: usize,
+    /// Logits that are changed, or somewhat more.
+    pub changes: usize,
     /// Groups of decoding's rows for attention, and of prompts'.
     pub decode_groups: usize,
     pub prompt_groups: usize,
@@ -90,6 +92,7 @@ pub(super) enum Over {
     Rows,
     Outputs,
     Draws,
+    Changes,
 }
 
 /// How many workgroups a dispatch has.
@@ -145,9 +148,20 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
+    /// Binds other memory to it, in the order of the shader's bindings.
+    pub fn bind<'a>(&mut self, gpu: &Gpu, pipelines: &Pipelines, memory: impl IntoIterator<Item = &'a wgpu::Buffer>) {
+        let Compiled { kernel, layout, .. } = &pipelines.kernels[self.kernel];
+        self.group = group(gpu, kernel.shader(), layout, memory.into_iter().map(wgpu::Buffer::as_entire_binding));
+    }
+
+    /// Whether it changes logits.
+    pub fn is_of_changes(&self) -> bool {
+        self.over == Over::Changes
+    }
+
     /// Whether each step has it.
     pub fn is_always(&self) -> bool {
-        self.over != Over::Draws && !matches!(self.grid, Grid::Merge(_) | Grid::Prompts(_))
+        !matches!(self.over, Over::Draws | Over::Changes) && !matches!(self.grid, Grid::Merge(_) | Grid::Prompts(_))
     }
 
     /// Records it. `one_tile` takes the largest tile however few the rows are.
@@ -166,6 +180,7 @@ impl Dispatch {
             Over::Rows => counts.rows,
             Over::Outputs => counts.outputs,
             Over::Draws => counts.draws,
+            Over::Changes => counts.changes,
         };
         let kernel = &pipelines.kernels[self.kernel];
         let mut dispatch = |variant: usize, [x, y, z]: [usize; 3]| -> Result<()> {
@@ -196,6 +211,18 @@ impl Dispatch {
             }
         }
     }
+}
+
+/// A bind group of these, from binding 0 on.
+fn group<'a>(
+    gpu: &Gpu,
+    shader: &str,
+    layout: &wgpu::BindGroupLayout,
+    resources: impl Iterator<Item = wgpu::BindingResource<'a>>,
+) -> wgpu::BindGroup {
+    let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
+    let entries: Vec<_> = (0..).zip(resources).map(entry).collect();
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries })
 }
 
 /// The workgroups of a product over so many rows. Outputs are the second and third dimension where rows are the first.
@@ -272,6 +299,7 @@ impl<'a> Recorder<'a> {
             parts => PARTS,
             part_size => gpu.tuning.part_size(),
             draw_size => gpu.tuning.draw_size(),
+            change_size => CHANGE_SIZE,
             ..shape
         };
         Self {
@@ -347,12 +375,7 @@ impl<'a> Recorder<'a> {
             next
         });
         let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
-        let entries: Vec<_> = (0..)
-            .zip(common.iter().chain(bindings.iter().map(|b| &b.0)))
-            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource: resource.clone() })
-            .collect();
-        let group =
-            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries });
+        let group = group(gpu, shader, layout, common.into_iter().chain(bindings.iter().map(|b| b.0.clone())));
         self.dispatches.push(Dispatch { kernel, group, grid, over });
         Ok(())
     }

@@ -8,6 +8,9 @@ use crate::format::quant::QuantType;
 /// Parts that the search for the largest logit is split into.
 pub(super) const PARTS: usize = 64;
 
+/// Logits that a workgroup changes.
+pub(super) const CHANGE_SIZE: usize = 256;
+
 /// How kernels sum. Within a tuning a row's results do not depend on the number of rows; between tunings they differ in
 /// rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

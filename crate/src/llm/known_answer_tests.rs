@@ -1,7 +1,7 @@
 //! The known answer is right where the kernels are, and names a kernel whose shader was broken on purpose.
 
 use super::weights::WeightLoader;
-use crate::engine::known_answer::samples_well;
+use crate::engine::known_answer::{SAMPLING, samples_well};
 use crate::format::Parser;
 use crate::gpu::{Gpu, Tuning, kernels};
 use crate::model::{Decoder, arch};
@@ -59,7 +59,7 @@ fn answer(gpu: &Gpu, model: &Model) -> Option<String> {
         if wrong.is_some() || !plan.draws() || samples_well(&mut plan, VOCAB, 1).await.unwrap() {
             return wrong;
         }
-        Some("draw".into())
+        Some(SAMPLING.into())
     })
 }
 
@@ -134,10 +134,13 @@ fn a_broken_kernel_is_named() {
             "argmax_part, argmax",
         ),
         (&gpu, &llama, "common/best.wgsl", "vb > va ||", "vb < va ||", "argmax_part, argmax"),
-        (&gpu, &llama, "common/noise.wgsl", "c.y ^ key.x", "c.y", "draw"),
-        (&gpu, &llama, "common/noise.wgsl", "0.69314718", "-0.69314718", "draw"),
-        (&gpu, &llama, "draw.wgsl", "gumbel(noise[i]) - distances[i]", "gumbel(noise[i]) + distances[i]", "draw"),
-        (&gpu, &llama, "draw.wgsl", "(prefix << 8u) | bin", "(prefix << 8u) + bin + 40u", "draw"),
+        (&gpu, &llama, "adjust.wgsl", "v / factor", "v * factor", SAMPLING),
+        (&gpu, &llama, "adjust.wgsl", "- bitcast<f32>(change.w)", "+ bitcast<f32>(change.w)", SAMPLING),
+        (&gpu, &llama, "adjust.wgsl", "+ bitcast<f32>(change.y)", "- bitcast<f32>(change.y)", SAMPLING),
+        (&gpu, &llama, "common/noise.wgsl", "c.y ^ key.x", "c.y", SAMPLING),
+        (&gpu, &llama, "common/noise.wgsl", "0.69314718", "-0.69314718", SAMPLING),
+        (&gpu, &llama, "draw.wgsl", "gumbel(noise[i]) - distances[i]", "gumbel(noise[i]) + distances[i]", SAMPLING),
+        (&gpu, &llama, "draw.wgsl", "(prefix << 8u) | bin", "(prefix << 8u) + bin + 40u", SAMPLING),
         (&gpu, &gemma, "qk_norm.wgsl", "f32(count * 4u)", "f32(count)", "qk_norm"),
         (&gpu, &gemma, "add_normed.wgsl", "x[at] + branch", "x[at] - branch", "add_normed"),
         (&gpu, &gemma, "gate_up.wgsl", "let u = v.xy", "let u = -v.xy", "gate_up"),

@@ -32,6 +32,18 @@ pub struct BlockEntry {
     pub block: u32,
 }
 
+/// What becomes of one logit before a token is sampled, where the runner does that: `bias` is added; then a positive one is divided by
+/// `factor` and another multiplied with it; then `less` is taken off. A `factor` of 0 leaves the token out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// The row, by its place among those with `output`, and the token.
+    pub output: u32,
+    pub token: u32,
+    pub bias: f32,
+    pub factor: f32,
+    pub less: f32,
+}
+
 /// How the token of a row is sampled where the runner does it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
@@ -70,6 +82,9 @@ pub struct Batch {
     pub tables: Vec<BlockEntry>,
     /// The rows whose logits are wanted, ascending, by their place among those with `output`.
     pub logits: Vec<usize>,
+    /// What becomes of logits before all else, for a runner that [`draws`](Runner::draws); at most one for each token of a row. Who
+    /// wants the logits of such a row gets the changed ones.
+    pub changes: Vec<Change>,
     /// What is sampled in place of the greedy token, for a runner that [`draws`](Runner::draws); at most one for each row.
     pub draws: Vec<Draw>,
     /// The rows, ascending, whose hidden states are wanted.
@@ -83,6 +98,7 @@ impl Batch {
         self.carried.clear();
         self.tables.clear();
         self.logits.clear();
+        self.changes.clear();
         self.draws.clear();
         self.hidden.clear();
     }
@@ -238,7 +254,7 @@ pub trait Runner {
         })
     }
 
-    /// Whether it samples ([`Batch::draws`]). Who needs the logits themselves, as penalties do, gets them in any case.
+    /// Whether it samples ([`Batch::changes`], [`Batch::draws`]). Who needs the logits themselves gets them in any case.
     fn draws(&self) -> bool {
         false
     }

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+use super::changes::changes;
 use super::constraint::Mask;
 use super::counts::TokenCounts;
 use crate::config::SamplingParams;
@@ -17,7 +18,7 @@ pub(super) fn sanitize(logits: &mut [f32]) {
     }
 }
 
-fn finite(x: f32) -> f32 {
+pub(super) fn finite(x: f32) -> f32 {
     if x.is_nan() { MASK } else { x.clamp(MASK, f32::MAX) }
 }
 
@@ -30,9 +31,8 @@ pub(super) fn keep(logits: &mut [f32], mask: &Mask) {
     }
 }
 
-/// The processors that may change the most likely token: masking all but `allowed_token_ids`, and the ends of `bad_words`;
-/// `logit_bias`, masking `eos` and `stop_token_ids` before `min_tokens`, then repetition, frequency and presence penalty. Ids
-/// outside the row are passed over.
+/// The processors that may change the most likely token: masking all but `allowed_token_ids`, then [`changes`]. Ids outside the row
+/// are passed over.
 pub(super) fn adjust(logits: &mut [f32], params: &SamplingParams, counts: &TokenCounts, eos: &[u32]) {
     if let Some(allowed) = &params.allowed_token_ids {
         let mut allowed = allowed.iter().peekable();
@@ -42,46 +42,10 @@ pub(super) fn adjust(logits: &mut [f32], params: &SamplingParams, counts: &Token
             }
         }
     }
-    for word in &params.bad_words_token_ids {
-        if let Some((&last, before)) = word.split_last()
-            && counts.output().ends_with(before)
-        {
-            update(logits, last, |_| MASK);
+    for change in changes(params, counts, &[], eos) {
+        if let Some(logit) = logits.get_mut(change.token as usize) {
+            *logit = change.of(*logit);
         }
-    }
-    for (&token, &bias) in &params.logit_bias {
-        update(logits, token, |logit| logit + bias);
-    }
-    if counts.output().len() < params.min_tokens {
-        for &token in eos.iter().chain(&params.stop_token_ids) {
-            update(logits, token, |_| MASK);
-        }
-    }
-    if penalises(params) {
-        for (token, in_output) in counts.seen() {
-            update(logits, token, |logit| {
-                let factor = params.repetition_penalty;
-                let mut logit = if logit > 0.0 { logit / factor } else { logit * factor };
-                if in_output > 0 {
-                    logit -= params.frequency_penalty * in_output as f32;
-                    logit -= params.presence_penalty;
-                }
-                logit
-            });
-        }
-    }
-}
-
-/// Whether any penalty is on.
-pub(super) fn penalises(params: &SamplingParams) -> bool {
-    params.repetition_penalty != 1.0 || params.frequency_penalty != 0.0 || params.presence_penalty != 0.0
-}
-
-fn update(logits: &mut [f32], token: u32, change: impl FnOnce(f32) -> f32) {
-    if let Some(logit) = logits.get_mut(token as usize)
-        && *logit > MASK
-    {
-        *logit = finite(change(*logit));
     }
 }
 

@@ -4,6 +4,7 @@
 //! (seed, position, token id) alone: never on what else is in the step. Lossless speculation rests on this.
 //! A [`Constraint`] leaves some tokens out before all else.
 
+mod changes;
 mod constraint;
 mod counts;
 mod logits;
@@ -13,6 +14,7 @@ mod processor;
 mod rng;
 mod sampler;
 
+pub use changes::{Change, changes, has_changes};
 pub use constraint::{Constraint, Grammars, Mask};
 pub use counts::TokenCounts;
 pub use logits::MASK;

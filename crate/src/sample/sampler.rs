@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::changes::has_changes;
 use super::constraint::Mask;
 use super::counts::TokenCounts;
-use super::logits::{MASK, adjust, descending, keep, narrow, penalises, sanitize};
+use super::logits::{MASK, adjust, descending, keep, narrow, sanitize};
 use super::rng::{Noise, gumbel_bound, to_gumbel};
 use crate::config::SamplingParams;
 
@@ -38,17 +39,13 @@ pub struct Sampler {
     ids: Vec<u32>,
 }
 
-/// Whether a request's rows must come to this sampler. False where the first largest raw logit is the answer, or on a device
-/// that `draws` ([`Runner::draws`](crate::program::Runner::draws)) noise alone decides: no bias, penalty, `logprobs`,
-/// `min_tokens` or `structured_outputs`. It depends on nothing else, so that drafts change no token.
+/// Whether a request's rows must come to this sampler. False where the first largest raw logit is the answer; on a device that
+/// `draws` ([`Runner::draws`](crate::program::Runner::draws)) only what looks at all logits needs them here: `logprobs`,
+/// `allowed_token_ids`, `structured_outputs`. It depends on nothing else, so that drafts change no token.
 pub fn needs_logits(params: &SamplingParams, draws: bool) -> bool {
-    !(params.is_greedy() || draws)
-        || penalises(params)
-        || !params.logit_bias.is_empty()
+    !draws && (!params.is_greedy() || has_changes(params))
         || params.logprobs.is_some()
-        || params.min_tokens > 0
         || params.allowed_token_ids.is_some()
-        || !params.bad_words.is_empty()
         || params.structured_outputs.is_some()
 }
 
@@ -314,10 +311,14 @@ mod tests {
             SamplingParams { presence_penalty: 0.1, ..greedy.clone() },
             SamplingParams { frequency_penalty: -0.1, ..greedy.clone() },
             SamplingParams { logit_bias: [(1, 1.0)].into(), ..greedy.clone() },
+            SamplingParams { bad_words_token_ids: vec![vec![1]], ..greedy.clone() },
+            SamplingParams { min_tokens: 1, ..greedy.clone() },
+        ] {
+            assert!(needs_logits(&params, false) && !needs_logits(&params, true), "{params:?}");
+        }
+        for params in [
             SamplingParams { logprobs: Some(0), ..greedy.clone() },
             SamplingParams { allowed_token_ids: Some(vec![1]), ..greedy.clone() },
-            SamplingParams { bad_words: vec!["x".into()], ..greedy.clone() },
-            SamplingParams { min_tokens: 1, ..greedy.clone() },
             SamplingParams {
                 structured_outputs: StructuredOutputs::from_json(&serde_json::json!({ "regex": "a" })).ok(),
                 ..greedy

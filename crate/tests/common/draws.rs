@@ -1,6 +1,7 @@
 //! What a device samples is what the sampler on the CPU makes of the same logits.
 
 use embergram::config::SamplingParams;
+use embergram::engine::changes;
 use embergram::gpu::{Gpu, Plan};
 use embergram::llm::weights::WeightLoader;
 use embergram::program::{Batch, BlockEntry, Capacity, Row, Runner};
@@ -24,7 +25,19 @@ fn all_params() -> Vec<SamplingParams> {
         SamplingParams { top_p: 1e-6, ..default.clone() },
         SamplingParams { top_p: 0.5, ..default.clone() },
         SamplingParams { temperature: 3.0, top_p: 0.95, ..default.clone() },
-        SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, ..default },
+        SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, ..default.clone() },
+        SamplingParams { temperature: 0.0, repetition_penalty: 1.7, ..default.clone() },
+        SamplingParams { frequency_penalty: 0.4, presence_penalty: -0.9, top_p: 0.9, ..default.clone() },
+        SamplingParams { temperature: 0.0, logit_bias: [(7, 100.0), (300, 3.0)].into(), min_tokens: 9, ..default.clone() },
+        SamplingParams {
+            temperature: 0.7,
+            top_k: 20,
+            top_p: 0.8,
+            repetition_penalty: 1.05,
+            logit_bias: [(9, -100.0), (270, 100.0), (271, 101.0)].into(),
+            bad_words_token_ids: vec![vec![271]],
+            ..default
+        },
     ]
 }
 
@@ -43,9 +56,12 @@ pub async fn the_device_draws_what_the_sampler_would(gpu: &Gpu, file: &[u8]) {
 
 /// On any model: one of its sequences has these tokens, and slot 0 room for them.
 pub async fn assert_draws(plan: &mut Plan, tokens: &[u32], vocab: usize) {
-    let mut sampler = Sampler::default();
-    let counts = TokenCounts::default();
+    let mut sampler = Sampler::new([259, 260, 261, 262]);
+    let eos = [259, 260, 261, 262];
     let greedy = SamplingParams { temperature: 0.0, ..Default::default() };
+    let nothing = TokenCounts::default();
+    let mut counts = TokenCounts::new(&[261, 300, 5]);
+    [262, 262, 270, 300].iter().for_each(|token| counts.push(*token));
     for params in all_params() {
         for step in 0..STEPS {
             let row = |i: u32| Row {
@@ -58,19 +74,24 @@ pub async fn assert_draws(plan: &mut Plan, tokens: &[u32], vocab: usize) {
             let seed = 0x1234_5678_9abc_def0 ^ u64::from(step) << 40;
             let draw = |output: u32| params.draw(output, 100 * step + output, seed);
             let outputs = ROWS - 1;
-            let batch = Batch {
+            // Some stay as they are.
+            let chosen = |output: &u32| output % 5 != 4;
+            let changed = |output: u32| changes(output, &params, &counts, &[], &eos);
+            let mut batch = Batch {
                 rows: (0..ROWS).map(row).collect(),
                 logits: (0..outputs as usize).collect(),
-                // Some stay greedy.
-                draws: (0..outputs).filter(|output| output % 5 != 4).map(draw).collect(),
                 ..Batch::default()
             };
-            let made = plan.step(&batch).await.unwrap();
-            assert_eq!(made.tokens.len(), outputs as usize);
-            for (output, (logits, token)) in (0..).zip(made.logits.chunks_exact(vocab).zip(&made.tokens)) {
-                let draw = batch.draws.iter().find(|draw| draw.output == output);
-                let (params, seed, position) = draw.map_or((&greedy, 0, 0), |draw| (&params, draw.seed, draw.position));
-                let sampled = sampler.sample(&mut logits.to_vec(), params, &counts, seed, position, None, None);
+            let logits = plan.step(&batch).await.unwrap().logits;
+            batch.logits.clear();
+            batch.changes = (0..outputs).filter(chosen).flat_map(changed).collect();
+            batch.draws = (0..outputs).filter(chosen).filter(|_| !params.is_greedy()).map(draw).collect();
+            let tokens = plan.step(&batch).await.unwrap().tokens;
+            assert_eq!(tokens.len(), outputs as usize);
+            for (output, (logits, token)) in (0..).zip(logits.chunks_exact(vocab).zip(&tokens)) {
+                let (params, counts) = if chosen(&output) { (&params, &counts) } else { (&greedy, &nothing) };
+                let place = draw(output).position;
+                let sampled = sampler.sample(&mut logits.to_vec(), params, counts, seed, place, None, None);
                 assert_eq!(*token, sampled.token, "output {output} of step {step}, {params:?}");
             }
         }

@@ -140,7 +140,7 @@ impl Plan {
 
     /// Runs the operations over the row, and reads what the checks need of the time before and after each.
     fn look(&self, row: Row, scratch: u32) -> Result<(wgpu::Buffer, Vec<Check>)> {
-        let counts = self.write_rows(&[row], &[]);
+        let counts = self.write_rows(&Batch { rows: vec![row], ..Batch::default() });
         let mut reads = Reads::default();
         let mut states = vec![self.state(&mut reads, None, scratch)];
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -199,7 +199,7 @@ impl Plan {
     fn probe_name(&self, index: usize) -> String {
         let dispatches = &self.dispatches[self.probes[index].dispatches.clone()];
         let mut names: Vec<String> =
-            dispatches.iter().map(|dispatch| self.pipelines.kernels[dispatch.kernel].kernel.name()).collect();
+            dispatches.iter().filter(|dispatch| !dispatch.is_of_changes()).map(|dispatch| self.pipelines.kernels[dispatch.kernel].kernel.name()).collect();
         names.dedup();
         names.join(", ")
     }

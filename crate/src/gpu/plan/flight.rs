@@ -40,7 +40,7 @@ pub(super) struct Recorded {
 impl Plan {
     /// Submits a step of all dispatches. Its block tables are set.
     pub(super) fn begin(&mut self, batch: &Batch) -> Result<()> {
-        let counts = self.write(batch);
+        let counts = self.write(batch)?;
         let encoder = match self.recorded(counts).and_then(|i| self.recorded.remove(i)) {
             Some(recorded) => recorded.encoder,
             None => self.record(counts, 0..self.dispatches.len())?,
@@ -60,16 +60,17 @@ impl Plan {
         batch: &Batch,
         dispatches: impl IntoIterator<Item = usize>,
     ) -> Result<StepOutput> {
-        let counts = self.write(batch);
+        let counts = self.write(batch)?;
         let encoder = self.record(counts, dispatches)?;
         self.submit(batch, counts, encoder)?;
         self.end().await
     }
 
     /// Writes what a step's kernels are told.
-    fn write(&self, batch: &Batch) -> Counts {
+    fn write(&mut self, batch: &Batch) -> Result<Counts> {
+        self.write_changes(&batch.changes)?;
         self.write_draws(&batch.draws);
-        Counts { draws: batch.draws.len(), ..self.write_rows(&batch.rows, &batch.carried) }
+        Ok(self.write_rows(batch))
     }
 
     /// Records a step's one pass.

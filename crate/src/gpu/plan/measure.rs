@@ -6,7 +6,7 @@ use super::{Counts, Plan};
 use crate::Result;
 use crate::gpu::readback::read;
 use crate::gpu::timing::{MAX_SPANS, Timer};
-use crate::program::Row;
+use crate::program::{Batch, Row};
 
 /// A kernel of a plan.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Plan {
     /// # Errors
     /// `device_lost`.
     pub async fn kernel_seconds(&mut self, rows: &[Row]) -> Result<Vec<(usize, f64)>> {
-        let counts = self.write_rows(rows, &[]);
+        let counts = self.write_rows(&Batch { rows: rows.to_vec(), ..Batch::default() });
         let dispatches: Vec<usize> = (0..self.dispatches.len()).collect();
         let mut seconds = Vec::new();
         for some in dispatches.chunks(MAX_SPANS) {
