@@ -104,7 +104,7 @@ impl Kernel {
 
     /// Whether it only serves to sample by noise.
     pub fn samples(&self) -> bool {
-        matches!(self, Self::Draw)
+        matches!(self, Self::Adjust | Self::Draw)
     }
 
     /// What reports call it: its shader, and what tells it from others of that shader in one model.

@@ -87,7 +87,7 @@ impl Plan {
         let table_at = capacity.rows + capacity.rows.div_ceil(4);
         let rows = allocator.scratch("rows", table_at * 4 + capacity.slots * max_blocks)?;
         let readback = || allocator.readback(4 * capacity.outputs as u64 + 64);
-        let readbacks = [readback()?, readback()?];
+        let readbacks = [readback()?, readback()?, readback()?];
         let memory = allocator.memory(program, capacity, cache)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
@@ -364,7 +364,11 @@ impl Runner for Plan {
     }
 
     fn steps_in_flight(&self) -> usize {
-        IN_FLIGHT
+        match self.gpu.tuning {
+            // Its steps are long, and the processor has other work as well.
+            Tuning::Cpu => 2,
+            Tuning::Gpu => IN_FLIGHT,
+        }
     }
 
     fn submit(&mut self, batch: &Batch) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Steps in flight: each is recorded, submitted, and read back in its turn. Two may be, so that the device goes on with the second
+//! Steps in flight: each is recorded, submitted, and read back in its turn. Several may be, so that the device goes on with the next
 //! while the first one's tokens cross to the CPU and are taken in there.
 
 use burn_wgpu::wgpu;
@@ -8,8 +8,9 @@ use crate::Result;
 use crate::gpu::readback::{Mapping, map};
 use crate::program::{Batch, Buffer, StepOutput, rms_norm};
 
-/// How many steps may be in flight.
-pub(super) const IN_FLIGHT: usize = 2;
+/// How many steps may be in flight on a GPU. A browser takes a millisecond or two to tell of a step's end, as long as one or two steps of a
+/// small model take. What a sequence's end finds in flight is for nothing, so there are no more.
+pub(super) const IN_FLIGHT: usize = 3;
 
 /// How many passes are kept recorded: with and without drafts a step's rows differ.
 const RECORDED: usize = 4;
