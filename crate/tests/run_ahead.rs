@@ -17,11 +17,15 @@ use serde_json::Value;
 
 const EOS: u32 = 7;
 
+const FIXED: SpeculativeConfig =
+    SpeculativeConfig { num_speculative_tokens: 3, adaptive: false, prompt_lookup_min: 2, prompt_lookup_max: 3 };
+const AUTO: SpeculativeConfig = SpeculativeConfig { adaptive: true, ..FIXED };
+
 /// What happens before a step, by the step's number.
 #[derive(Clone, Debug)]
 enum Event {
     /// A request with the text of this number.
-    Add { text: usize, speculates: bool, max_tokens: usize },
+    Add { text: usize, speculates: Option<SpeculativeConfig>, max_tokens: usize },
     /// The end of the request that was added as this one.
     Abort(usize),
 }
@@ -56,7 +60,7 @@ impl Case {
         let mut events = BTreeMap::<usize, Vec<Event>>::new();
         let mut at = 0;
         for text in 0..texts.len() {
-            let speculates = random.below(4) == 0;
+            let speculates = *random.pick(&[None, None, Some(AUTO), Some(FIXED)]);
             let max_tokens = 1 + random.below(50);
             events.entry(at).or_default().push(Event::Add { text, speculates, max_tokens });
             if random.below(4) == 0 {
@@ -82,13 +86,7 @@ impl Case {
             for event in self.events.get(&step).into_iter().flatten() {
                 match *event {
                     Event::Add { text, speculates, max_tokens } => {
-                        let config = SpeculativeConfig {
-                            num_speculative_tokens: 3,
-                            adaptive: false,
-                            prompt_lookup_min: 2,
-                            prompt_lookup_max: 3,
-                        };
-                        engine.set_speculation(speculates.then_some(config));
+                        engine.set_speculation(speculates);
                         let params =
                             SamplingParams { temperature: 0.0, max_tokens: Some(max_tokens), ..Default::default() };
                         ids.insert(text, engine.add(&self.texts[text].0, &params, Vec::new(), 0).unwrap()[0]);
@@ -125,9 +123,8 @@ struct Run {
 impl Run {
     /// Tokens and ends; of aborted ones only that they were, since who waits for what may have come further.
     fn said(&self) -> BTreeMap<u64, (Vec<u32>, Value)> {
-        let said = |output: &SequenceOutput| {
-            (output.token_ids.clone(), serde_json::to_value(output.finish_reason).unwrap())
-        };
+        let said =
+            |output: &SequenceOutput| (output.token_ids.clone(), serde_json::to_value(output.finish_reason).unwrap());
         self.outputs.iter().map(|(id, output)| (*id, said(output))).collect()
     }
 
@@ -140,7 +137,8 @@ impl Run {
 
 fn tokenizer() -> Tokenizer {
     let tokens = (0..200).map(|id| format!("t{id}")).collect();
-    let source = TokenizerSource { model: "gpt2".into(), pre: "gpt-2".into(), tokens, eos: Some(EOS), ..Default::default() };
+    let source =
+        TokenizerSource { model: "gpt2".into(), pre: "gpt-2".into(), tokens, eos: Some(EOS), ..Default::default() };
     Tokenizer::new(source).unwrap()
 }
 
@@ -174,8 +172,9 @@ fn counters_are_the_same_where_nothing_is_aborted() {
     for seed in 0..200 {
         let mut case = Case::new(&mut Random(seed));
         let adds = std::mem::take(&mut case.events).into_values().flatten();
-        // All at once and with room for all, so that no draft is cut for the sake of others.
-        case.events = BTreeMap::from([(0, adds.filter(|event| matches!(event, Event::Add { .. })).collect())]);
+        // All at once and with room for all, so that no draft is cut for the sake of others. What "auto" does depends on the clock.
+        let same = |event: &Event| matches!(event, Event::Add { speculates, .. } if *speculates != Some(AUTO));
+        case.events = BTreeMap::from([(0, adds.filter(same).collect())]);
         (case.capacity.rows, case.capacity.outputs) = (256, 256);
         let (one, two) = (case.run(1), case.run(2));
         for name in [
@@ -192,7 +191,7 @@ fn counters_are_the_same_where_nothing_is_aborted() {
 }
 
 /// A sequence alone, its prompt in two steps.
-fn alone(speculates: bool, max_tokens: usize) -> Run {
+fn alone(speculates: Option<SpeculativeConfig>, max_tokens: usize) -> Run {
     let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 64, blocks: 8, block_size: 8 };
     let prompt = (10..20).collect();
     let output = [30, 31, 32, 33, 34, 35, EOS].to_vec();
@@ -203,7 +202,7 @@ fn alone(speculates: bool, max_tokens: usize) -> Run {
 
 #[test]
 fn a_step_is_submitted_before_the_one_before_it_is_read() {
-    let run = alone(false, 100);
+    let run = alone(None, 100);
     let rows: Vec<usize> = run.log.borrow().iter().map(|batch| batch.rows.len()).collect();
     // The prompt's ten, a step per token but the first, and one that was for nothing, since nobody knew of the end.
     assert_eq!(rows, [8, 2, 1, 1, 1, 1, 1, 1, 1]);
@@ -215,15 +214,31 @@ fn a_step_is_submitted_before_the_one_before_it_is_read() {
 
 #[test]
 fn where_the_last_token_is_known_to_be_the_last_nothing_is_for_nothing() {
-    let rows: Vec<usize> = alone(false, 4).log.borrow().iter().map(|batch| batch.rows.len()).collect();
+    let rows: Vec<usize> = alone(None, 4).log.borrow().iter().map(|batch| batch.rows.len()).collect();
     assert_eq!(rows, [8, 2, 1, 1, 1]);
 }
 
 #[test]
 fn a_sequence_that_drafts_waits_for_its_tokens() {
-    let run = alone(true, 100);
+    let run = alone(Some(FIXED), 100);
     assert!(run.log.borrow().iter().all(|batch| batch.carried.is_empty()));
     assert_eq!(run.log.borrow().len(), 8);
+}
+
+#[test]
+fn a_sequence_that_drafts_as_deep_as_it_pays_tries_to_do_without() {
+    let capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 128, blocks: 16, block_size: 8 };
+    let output: Vec<u32> = (40..80).collect();
+    let events = BTreeMap::from([(0, vec![Event::Add { text: 0, speculates: Some(AUTO), max_tokens: 40 }])]);
+    let case = Case { capacity, prefix_caching: true, texts: vec![(vec![10, 11], output.clone())], events };
+    let run = case.run(3);
+    assert_eq!(run.outputs[&0].token_ids, output);
+    let carried: Vec<bool> = run.log.borrow().iter().map(|batch| !batch.carried.is_empty()).collect();
+    // First it learns what a step costs that is waited for.
+    assert!(
+        carried[..3].iter().all(|carried| !carried) && carried.iter().filter(|carried| **carried).count() >= 3,
+        "{carried:?}"
+    );
 }
 
 #[test]

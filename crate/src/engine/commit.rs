@@ -1,8 +1,8 @@
 //! What a step's samples mean for its sequences: verify the draft, append, draft anew, count, let go of what ended.
 
-use super::{Engine, Flight};
 use super::process::Processed;
 use super::sequence::SequenceOutput;
+use super::{Engine, Flight};
 use crate::metrics::IterationStats;
 use crate::program::{CORRUPTED, StepOutput};
 use crate::speculate::verify;
@@ -32,6 +32,7 @@ impl Engine {
             let sequence = &mut running[index];
             sequence.in_flight.rows -= share.rows;
             sequence.in_flight.tokens -= usize::from(share.outputs > 0);
+            sequence.in_flight.drafted -= share.outputs.saturating_sub(1);
             for row in 0..share.scored {
                 let logits = &step.logits[(first_logits + row) * *vocab..][..*vocab];
                 sequence.score(sequence.computed + row + 1, logits, sampler, tokenizer);
@@ -46,7 +47,16 @@ impl Engine {
             }
             self.finish_prefill(index, &mut stats);
             let at = (first_row + share.scored, first_logits + share.scored);
-            outputs.push(self.take_samples(index, &mut step, processed, at, (now, flight.longest), &mut stats));
+            let drafted = share.outputs - 1;
+            outputs.push(self.take_samples(
+                index,
+                drafted,
+                &mut step,
+                processed,
+                at,
+                (now, flight.longest),
+                &mut stats,
+            ));
         }
         if flight.shares.iter().any(|share| self.running.iter().any(|sequence| sequence.id == share.id)) {
             self.metrics.on_iteration(&stats);
@@ -89,25 +99,27 @@ impl Engine {
         }
     }
 
-    /// Verifies a sequence's draft against the samples of its rows, which begin at these places of the step's tokens and logits;
+    /// Verifies a sequence's draft, of so many tokens, against the samples of its rows, which begin at these places of the step's tokens and logits;
     /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
     fn take_samples(
         &mut self,
         index: usize,
+        drafted: usize,
         step: &mut StepOutput,
         processed: &Processed,
         (first_row, first_logits): (usize, usize),
         (now, longest): (f64, usize),
         stats: &mut IterationStats,
     ) -> SequenceOutput {
-        let Self { running, kv, sampler, tokenizer, metrics, tokens, draft, mask, vocab, acceptance, .. } =
-            self;
+        let Self { running, kv, sampler, tokenizer, metrics, tokens, draft, mask, vocab, acceptance, .. } = self;
         let sequence = &mut running[index];
         let prompt_logprobs = sequence.prompt_logprobs.take();
         let mut output = SequenceOutput { id: sequence.id, prompt_logprobs, ..Default::default() };
 
         let forced = sequence.take_forced();
         let (guess, depth) = sequence.take_guess();
+        // A guess that came while this step was in flight is none of its draft.
+        let depth = depth.min(drafted.saturating_sub(forced.len()));
         draft.clear();
         draft.extend(forced.iter().chain(&guess[..depth]));
         // Why there is no next token, where there is none.

@@ -72,6 +72,8 @@ pub struct Engine {
     started: Instant,
     /// What steps cost by rows, and how guesses fared in all sequences: what `"auto"` goes by.
     costs: StepCosts,
+    /// What they cost that run after another without a pause.
+    ahead_costs: StepCosts,
     acceptance: HoldRates,
     bids: Vec<Bid>,
     /// The next step, and each sequence's part of it.
@@ -100,6 +102,8 @@ struct Flight {
     submitted: Instant,
     /// Whether no other step was in flight with it so far.
     alone: bool,
+    /// Whether another one was in flight when it was submitted.
+    behind: bool,
 }
 
 /// A request with `n > 1` whose sequences have not all ended.
@@ -143,6 +147,7 @@ impl Engine {
             longest: 0,
             started: Instant::now(),
             costs: StepCosts::new(capacity.rows),
+            ahead_costs: StepCosts::new(capacity.rows),
             acceptance: HoldRates::default(),
             bids: Vec::new(),
             batch: Batch::default(),

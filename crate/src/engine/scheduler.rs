@@ -1,9 +1,12 @@
 //! Which rows the next step has. It makes a [`Batch`](crate::program::Batch) and touches no device.
 
 use super::Engine;
-use super::sequence::InFlight;
+use super::sequence::{InFlight, Sequence};
 use crate::program::{BlockEntry, Carry, Row};
 use crate::speculate::{Bid, choose_bids};
+
+/// The most of a step's cost, where it is waited for, that one without a pause may cost for `"auto"` to run ahead.
+const AHEAD_PAYS: f64 = 0.8;
 
 /// A sequence's part of a step: how many rows, and how many of them, the last, are sampled.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +51,8 @@ impl Engine {
                 _ => base += sequence.draft_len().1,
             }
         }
-        choose_bids(&self.costs, base, &mut self.bids);
+        let ahead = self.ahead_pays().then(|| self.ahead_costs.measured_of(base)).flatten();
+        choose_bids(&self.costs, base, ahead, &mut self.bids);
         for (index, sequence) in self.running.iter_mut().enumerate() {
             if sequence.speculation.as_ref().is_some_and(|s| s.config.adaptive) {
                 sequence.trim_guess(self.bids.iter().filter(|bid| bid.sequence == index).count());
@@ -57,9 +61,28 @@ impl Engine {
     }
 
     /// Whether the next step can be told while another is in flight: nobody's rows depend on tokens that are not known yet, but for
-    /// those that the device puts in by itself.
-    pub(super) fn can_run_ahead(&self) -> bool {
-        self.running.iter().all(|sequence| sequence.in_flight.tokens == 0 || sequence.can_carry())
+    /// those that the device puts in by itself. Guesses that pay are waited for.
+    pub(super) fn can_run_ahead(&mut self) -> bool {
+        if self.running.iter().any(|sequence| sequence.in_flight.drafted > 0) {
+            return false;
+        }
+        self.choose_depths();
+        let pays = self.ahead_pays();
+        let mut in_flight = self.running.iter().filter(|sequence| sequence.in_flight.tokens > 0);
+        in_flight.all(|sequence| sequence.can_carry() && (pays || !sequence.drafts()) && sequence.draft_len().1 == 0)
+    }
+
+    /// Whether steps that run after another without a pause cost so much less than those that are waited for, that sequences which draft
+    /// as deep as it pays do not wait where they have no draft: one that turns up comes a step or two later then.
+    fn ahead_pays(&self) -> bool {
+        let rows = self.running.len();
+        self.running.iter().all(Sequence::can_carry)
+            && match (self.costs.measured_of(rows), self.ahead_costs.measured_of(rows)) {
+                (Some(alone), Some(ahead)) => ahead < AHEAD_PAYS * alone,
+                // It is tried.
+                (alone, None) => alone.is_some(),
+                (None, _) => false,
+            }
     }
 
     /// Fills the batch's rows and `shares`, oldest sequence first, within the budget of the plan's rows: what is neither computed nor
@@ -137,6 +160,7 @@ impl Engine {
             sequence.in_flight.rows += share.rows;
             if outputs > 0 {
                 sequence.in_flight.tokens += 1;
+                sequence.in_flight.drafted += drafted;
                 sequence.in_flight.output = made as u32 - 1;
             }
             while sequence.blocks.len() * block_size < end {

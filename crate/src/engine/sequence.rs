@@ -9,9 +9,7 @@ use super::pooled::Pool;
 use crate::config::{Pooling, PoolingParams, SamplingParams};
 use crate::metrics::{FinishReason, RequestMetrics, RequestRecorder};
 use crate::program::{Change, Draw};
-use crate::sample::{
-    Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, has_changes, needs_logits,
-};
+use crate::sample::{Constraint, LogitsProcessor, Mask, Sampler, TokenCounts, TokenLogprob, has_changes, needs_logits};
 use crate::speculate::{Acceptance, DraftWindow, HoldRates, NgramProposer, Prediction, Proposer, SpeculativeConfig};
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 use crate::{Error, ErrorCode, Result};
@@ -210,8 +208,10 @@ impl Request {
 pub(super) struct InFlight {
     /// Rows.
     pub rows: usize,
-    /// Tokens that they sample, none of them of a draft.
+    /// Tokens that they sample after the known ones and the drafts.
     pub tokens: usize,
+    /// Tokens of drafts among the rows.
+    pub drafted: usize,
     /// The place of the newest of these tokens among the outputs of the last step.
     pub output: u32,
 }
@@ -329,9 +329,14 @@ impl Sequence {
         if tokens > 0 && len >= self.request.max_len { 0 } else { len - self.computed - rows }
     }
 
-    /// Whether its next row follows from its newest token alone, whatever that is: the device may put it in.
+    /// Whether its next row follows from its newest token alone where it has no draft: the device may put that in.
     pub(super) fn can_carry(&self) -> bool {
-        self.counts.is_none() && self.speculation.is_none()
+        self.counts.is_none() && self.speculation.as_ref().is_none_or(|speculation| speculation.config.adaptive)
+    }
+
+    /// Whether it drafts at all.
+    pub(super) fn drafts(&self) -> bool {
+        self.speculation.is_some()
     }
 
     /// Whether it tells how likely its prompt was, and has not told yet.

@@ -2,8 +2,8 @@
 
 use web_time::Instant;
 
-use super::{Engine, Flight};
 use super::sequence::SequenceOutput;
+use super::{Engine, Flight};
 use crate::metrics::{DeviceStep, Gauge};
 use crate::program::StepOutput;
 use crate::{Error, ErrorCode, Result};
@@ -34,22 +34,21 @@ impl Engine {
         let most = if self.async_scheduling { self.runner.steps_in_flight() } else { 1 };
         while self.in_flight.len() < most && self.submit_next()? {}
         let Some(flight) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
-        let step = self.finish(&flight).await?;
+        let (step, seconds) = self.finish(&flight).await?;
         let processed = self.process(&flight, &step).await;
         let outputs = self.commit(&flight, step, &processed);
-        if flight.alone {
-            self.count_cost(&flight);
-        }
+        self.count_cost(&flight, seconds);
         Ok(outputs)
     }
 
     /// Submits the next step, if it can be told and has any rows; gives whether it did.
     fn submit_next(&mut self) -> Result<bool> {
         self.admit();
-        if !self.can_run_ahead() {
+        if self.in_flight.is_empty() {
+            self.choose_depths();
+        } else if !self.can_run_ahead() {
             return Ok(false);
         }
-        self.choose_depths();
         self.schedule();
         if self.shares.is_empty() {
             return Ok(false);
@@ -58,8 +57,8 @@ impl Engine {
         let submitted = Instant::now();
         self.runner.submit(&batch)?;
         self.in_flight.iter_mut().for_each(|before| before.alone = false);
-        let alone = self.in_flight.is_empty();
-        self.in_flight.push_back(Flight { batch, shares, longest: self.longest, submitted, alone });
+        let (alone, behind) = (self.in_flight.is_empty(), !self.in_flight.is_empty());
+        self.in_flight.push_back(Flight { batch, shares, longest: self.longest, submitted, alone, behind });
         Ok(true)
     }
 
@@ -134,8 +133,8 @@ impl Engine {
         self.runner.fingerprint()
     }
 
-    /// Waits for a step.
-    async fn finish(&mut self, flight: &Flight) -> Result<StepOutput> {
+    /// Waits for a step; gives the seconds that were its own.
+    async fn finish(&mut self, flight: &Flight) -> Result<(StepOutput, f64)> {
         let sampled: usize = flight.shares.iter().map(|share| share.made().0).sum();
         let step = self.runner.finish(&flight.batch).await?;
         if step.tokens.len() != sampled {
@@ -146,21 +145,28 @@ impl Engine {
         // Steps run one after another, however early they were submitted.
         let begin = flight.submitted.max(self.finished);
         self.finished = Instant::now();
+        let seconds = self.finished.duration_since(begin).as_secs_f64();
         self.metrics.on_device_step(&DeviceStep {
-            seconds: self.finished.duration_since(begin).as_secs_f64(),
+            seconds,
             gpu_seconds: step.device_seconds,
             dispatches: self.runner.launches(),
             rows: flight.batch.rows.len(),
             readback_bytes: (step.tokens.len() + step.logits.len() + step.hidden.len()) * 4,
         });
-        Ok(step)
+        Ok((step, seconds))
     }
 
-    /// Learns what a step of so many rows costs, from submitting it to having taken its samples in. A prompt's rows are
-    /// not sampled and cost less.
-    fn count_cost(&mut self, flight: &Flight) {
-        if flight.shares.iter().all(|share| share.rows == share.outputs && share.scored == 0) {
-            self.costs.record(flight.batch.rows.len(), flight.submitted.elapsed().as_secs_f64());
+    /// Learns what a step of so many rows costs: alone from submitting it to having taken its samples in, behind another from that one's
+    /// end to its own. A prompt's rows are not sampled and cost less.
+    fn count_cost(&mut self, flight: &Flight, seconds: f64) {
+        let rows = flight.batch.rows.len();
+        if flight.shares.iter().any(|share| share.rows != share.outputs || share.scored > 0) {
+            return;
+        }
+        if flight.alone {
+            self.costs.record(rows, flight.submitted.elapsed().as_secs_f64());
+        } else if flight.behind {
+            self.ahead_costs.record(rows, seconds);
         }
     }
 }

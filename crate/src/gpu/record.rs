@@ -89,8 +89,10 @@ impl Record<'_> {
                 for part in &table.parts {
                     let scale = Constant::factor(scales.embedding);
                     let kernel = Kernel::Embed { w: matrices(&[part]), scale, gain: gain.is_some() };
-                    let bindings: Vec<_> =
-                        [reads(&part.words), writes(x), writes(x_squares), reads(sampled)].into_iter().chain(next()).collect();
+                    let bindings: Vec<_> = [reads(&part.words), writes(x), writes(x_squares), reads(sampled)]
+                        .into_iter()
+                        .chain(next())
+                        .collect();
                     r.dispatch(kernel, Over::Rows, Grid::Each((d / 32).div_ceil(16)), &bindings)?;
                 }
                 Ok(())

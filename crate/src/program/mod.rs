@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 pub use parameter::{Matrix, Parameter, Part};
 pub use runner::{
-    Batch, BlockEntry, CORRUPTED, CacheType, Capacity, Carry, Change, Draw, Numerics, Precision, Row, Runner, Running, StepOutput,
+    Batch, BlockEntry, CORRUPTED, CacheType, Capacity, Carry, Change, Draw, Numerics, Precision, Row, Runner, Running,
+    StepOutput,
 };
 
 /// What a runner executes.

@@ -66,6 +66,11 @@ impl StepCosts {
         }
     }
 
+    /// The same, but that costs which are given are no measurements.
+    pub fn measured_of(&self, rows: usize) -> Option<f64> {
+        if self.fixed.is_some() { None } else { self.known(rows) }
+    }
+
     /// What one row more costs than a step of `rows` rows, in tokens that such a step brings: at most 1; 0 where it is not known.
     pub fn price(&self, rows: usize) -> f64 {
         let (Some(cost), Some(more)) = (self.known(rows), self.known(rows + 1)) else { return 0.0 };

@@ -79,19 +79,20 @@ pub struct Bid {
     pub gain: f64,
 }
 
-/// Leaves those bids that make a step of `base` rows, which bring a token each, yield the most tokens by cost.
+/// Leaves those bids that make a step of `base` rows, which bring a token each, yield the most tokens by cost. Without any bid it costs
+/// `ahead`, if that is known: such a step need not wait for the one before it.
 ///
 /// The best bids for any number of rows are the largest, so each number of rows is tried with them. A number of rows
 /// that no step has had yet costs at least what fewer rows cost: it is tried as if it cost no more, and nothing beyond
 /// it, so that costs become known from few rows to many and only as far as they could pay.
-pub fn choose_bids(costs: &StepCosts, base: usize, bids: &mut Vec<Bid>) {
+pub fn choose_bids(costs: &StepCosts, base: usize, ahead: Option<f64>, bids: &mut Vec<Bid>) {
     let Some(mut cost) = costs.known(base) else {
         bids.clear();
         return;
     };
     bids.sort_by(|a, b| b.gain.total_cmp(&a.gain));
     let mut tokens = base as f64;
-    let mut best = tokens / cost;
+    let mut best = tokens / ahead.map_or(cost, |ahead| ahead.min(cost));
     let mut chosen = 0;
     for (i, bid) in bids.iter().enumerate() {
         let known = costs.known(base + i + 1);
@@ -134,8 +135,18 @@ mod tests {
             (&[], 0),
         ] {
             let mut bids = bids(gains);
-            choose_bids(&table, 1, &mut bids);
+            choose_bids(&table, 1, None, &mut bids);
             assert_eq!(bids.len(), chosen, "{gains:?}");
+        }
+    }
+
+    #[test]
+    fn drafts_must_pay_for_the_pause_that_they_make() {
+        let table = costs(&[(1, 3.0), (2, 3.1), (4, 3.2)]);
+        for (ahead, chosen) in [(None, 3), (Some(3.5), 3), (Some(2.0), 3), (Some(0.8), 0)] {
+            let mut bids = bids(&[0.9, 0.8, 0.7]);
+            choose_bids(&table, 1, ahead, &mut bids);
+            assert_eq!(bids.len(), chosen, "{ahead:?}");
         }
     }
 
@@ -147,7 +158,7 @@ mod tests {
             Bid { sequence: 1, gain: 0.9 },
             Bid { sequence: 1, gain: 0.8 },
         ];
-        choose_bids(&costs(&[(2, 2.0), (3, 2.2), (4, 2.4), (5, 4.0)]), 2, &mut bids);
+        choose_bids(&costs(&[(2, 2.0), (3, 2.2), (4, 2.4), (5, 4.0)]), 2, None, &mut bids);
         assert_eq!(bids, [Bid { sequence: 1, gain: 0.9 }, Bid { sequence: 1, gain: 0.8 }]);
     }
 
@@ -156,7 +167,7 @@ mod tests {
         let mut costs = StepCosts::new(8);
         let chosen = |costs: &StepCosts| {
             let mut bids = bids(&[0.9; 7]);
-            choose_bids(costs, 1, &mut bids);
+            choose_bids(costs, 1, None, &mut bids);
             bids.len()
         };
         assert_eq!(chosen(&costs), 0, "first what a step costs without drafts");

@@ -28,7 +28,12 @@ fn all_params() -> Vec<SamplingParams> {
         SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, ..default.clone() },
         SamplingParams { temperature: 0.0, repetition_penalty: 1.7, ..default.clone() },
         SamplingParams { frequency_penalty: 0.4, presence_penalty: -0.9, top_p: 0.9, ..default.clone() },
-        SamplingParams { temperature: 0.0, logit_bias: [(7, 100.0), (300, 3.0)].into(), min_tokens: 9, ..default.clone() },
+        SamplingParams {
+            temperature: 0.0,
+            logit_bias: [(7, 100.0), (300, 3.0)].into(),
+            min_tokens: 9,
+            ..default.clone()
+        },
         SamplingParams {
             temperature: 0.7,
             top_k: 20,

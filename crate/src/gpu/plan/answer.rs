@@ -198,8 +198,11 @@ impl Plan {
     /// What runs the kernels of a probe.
     fn probe_name(&self, index: usize) -> String {
         let dispatches = &self.dispatches[self.probes[index].dispatches.clone()];
-        let mut names: Vec<String> =
-            dispatches.iter().filter(|dispatch| !dispatch.is_of_changes()).map(|dispatch| self.pipelines.kernels[dispatch.kernel].kernel.name()).collect();
+        let mut names: Vec<String> = dispatches
+            .iter()
+            .filter(|dispatch| !dispatch.is_of_changes())
+            .map(|dispatch| self.pipelines.kernels[dispatch.kernel].kernel.name())
+            .collect();
         names.dedup();
         names.join(", ")
     }
