@@ -8,6 +8,9 @@ use crate::metrics::{DeviceStep, Gauge};
 use crate::program::StepOutput;
 use crate::{Error, ErrorCode, Result};
 
+/// After so many steps of some rows that were waited for, what running ahead costs is measured anew.
+const STEPS_UNTIL_AHEAD_IS_TRIED: u64 = 128;
+
 impl Engine {
     /// Runs one step over all sequences in flight; returns what it added to each that got tokens.
     ///
@@ -164,7 +167,10 @@ impl Engine {
             return;
         }
         if flight.alone {
-            self.costs.record(rows, flight.submitted.elapsed().as_secs_f64());
+            let steps = self.costs.record(rows, flight.submitted.elapsed().as_secs_f64());
+            if steps.is_multiple_of(STEPS_UNTIL_AHEAD_IS_TRIED) {
+                self.ahead_costs.forget(rows);
+            }
         } else if flight.behind {
             self.ahead_costs.record(rows, seconds);
         }

@@ -47,15 +47,23 @@ impl StepCosts {
         self.fixed = (!table.is_empty()).then(|| table.to_vec());
     }
 
-    /// A step of `rows` rows, all of them sampled, took so long.
-    pub fn record(&mut self, rows: usize, seconds: f64) {
-        let Some(samples) = self.by_rows.get_mut(rows) else { return };
+    /// A step of `rows` rows, all of them sampled, took so long. Gives how many there were so far.
+    pub fn record(&mut self, rows: usize, seconds: f64) -> u64 {
+        let Some(samples) = self.by_rows.get_mut(rows) else { return 0 };
         samples.seconds[(samples.steps % KEPT as u64) as usize] = seconds;
         samples.steps += 1;
         let kept = (samples.steps as usize).min(KEPT);
         let mut sorted = samples.seconds;
         sorted[..kept].sort_unstable_by(f64::total_cmp);
         samples.median = sorted[kept / 2];
+        samples.steps
+    }
+
+    /// Nothing is known any more of steps of so many rows.
+    pub fn forget(&mut self, rows: usize) {
+        if let Some(samples) = self.by_rows.get_mut(rows) {
+            *samples = Samples::default();
+        }
     }
 
     /// The cost of a step of `rows` rows; none until it is known.

@@ -83,7 +83,7 @@ pub struct Bid {
 /// `ahead`, if that is known: such a step need not wait for the one before it.
 ///
 /// The best bids for any number of rows are the largest, so each number of rows is tried with them. A number of rows
-/// that no step has had yet costs at least what fewer rows cost: it is tried as if it cost no more, and nothing beyond
+/// that no step has had yet costs at least what fewer rows cost: it is tried if all bids at that cost would pay, and nothing beyond
 /// it, so that costs become known from few rows to many and only as far as they could pay.
 pub fn choose_bids(costs: &StepCosts, base: usize, ahead: Option<f64>, bids: &mut Vec<Bid>) {
     let Some(mut cost) = costs.known(base) else {
@@ -98,7 +98,8 @@ pub fn choose_bids(costs: &StepCosts, base: usize, ahead: Option<f64>, bids: &mu
         let known = costs.known(base + i + 1);
         cost = known.unwrap_or(cost);
         tokens += bid.gain;
-        if tokens / cost > best {
+        let hoped = if known.is_none() { bids[i + 1..].iter().map(|bid| bid.gain).sum() } else { 0.0 };
+        if (tokens + hoped) / cost > best {
             best = tokens / cost;
             chosen = i + 1;
         }
@@ -151,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_cost_is_tried_for_the_sake_of_what_may_come_after_it() {
+        let mut costs = StepCosts::new(8);
+        (0..3).for_each(|_| _ = costs.record(1, 3.0));
+        for (gains, chosen) in [(&[0.9; 7][..], 1), (&[0.9; 1], 0)] {
+            let mut bids = bids(gains);
+            choose_bids(&costs, 1, Some(1.2), &mut bids);
+            assert_eq!(bids.len(), chosen, "{gains:?}");
+        }
+    }
+
+    #[test]
     fn the_likelier_tokens_of_a_batch_go_first() {
         let mut bids = vec![
             Bid { sequence: 0, gain: 0.2 },
@@ -172,7 +184,7 @@ mod tests {
         };
         assert_eq!(chosen(&costs), 0, "first what a step costs without drafts");
         for (rows, cost, next) in [(1, 1.0, 1), (2, 1.1, 2), (3, 1.2, 3), (4, 4.0, 2)] {
-            (0..3).for_each(|_| costs.record(rows, cost));
+            (0..3).for_each(|_| _ = costs.record(rows, cost));
             assert_eq!(chosen(&costs), next, "after {rows} rows");
         }
     }
