@@ -5,6 +5,8 @@ mod capacity;
 mod facts;
 pub mod inspect;
 #[cfg(all(test, not(target_family = "wasm")))]
+mod growth_tests;
+#[cfg(all(test, not(target_family = "wasm")))]
 mod known_answer_tests;
 mod loader;
 mod templates;

@@ -1,7 +1,8 @@
 //! Which block of the KV cache belongs to whom, and which hold a prompt's beginning that can serve again.
 //!
 //! A block is shared by reference count. A block that was filled by a prompt keeps its key after it is freed, until it
-//! is handed out again; the one freed longest ago goes first. Keys chain through the block before, by a number that is
+//! is handed out again. Blocks without a key go first, those used before them all: a runner may take memory for blocks as they come into
+//! use. Of those with a key the one freed longest ago goes first. Keys chain through the block before, by a number that is
 //! never used twice, so a hit is equality of all tokens so far and not of a hash.
 
 use std::collections::{HashMap, VecDeque};
@@ -173,8 +174,10 @@ impl KvCache {
         for &index in blocks.iter().rev() {
             let block = &mut self.blocks[index as usize];
             block.references -= 1;
-            if block.references == 0 {
-                self.free.push_back(index);
+            match block.references {
+                0 if block.key.is_some() => self.free.push_back(index),
+                0 => self.free.push_front(index),
+                _ => {}
             }
         }
     }
@@ -229,6 +232,17 @@ mod tests {
         let (_, blocks) = fill(&mut cache, &[7, 7, 7, 7, 7], 8).unwrap();
         cache.release(&blocks, 0);
         assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 8).unwrap().0, 0);
+    }
+
+    #[test]
+    fn what_serves_nobody_is_handed_out_before_what_was_never_used_and_prompts_last() {
+        let mut cache = KvCache::new(6, 4, true);
+        let (_, blocks) = fill(&mut cache, &[1, 2, 3, 4, 5], 12).unwrap();
+        assert_eq!(blocks, [0, 1, 2]);
+        cache.release(&blocks, 0);
+        let (_, next) = fill(&mut cache, &[6; 3], 20).unwrap();
+        assert_eq!(next, [1, 2, 3, 4, 5]);
+        assert_eq!(fill(&mut cache, &[1, 2, 3, 4, 5], 4).unwrap(), (1, vec![0]));
     }
 
     #[test]

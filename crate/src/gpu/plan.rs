@@ -32,6 +32,12 @@ pub use measure::{KernelInfo, Source};
 /// With it a row's token is that of an output of the step before (shaders/embed.wgsl).
 const SAMPLED: u32 = 1 << 31;
 
+/// What the KV cache takes at first, as far as it may be as large.
+const FIRST_CACHE_BYTES: usize = if cfg!(test) { 1 } else { 32 << 20 };
+
+/// What buffers of the KV cache are called.
+const KV_CACHE: &str = "KV cache of a layer";
+
 /// A recorded model on one device.
 pub struct Plan {
     gpu: Gpu,
@@ -52,6 +58,9 @@ pub struct Plan {
     /// bindings at least.
     rows: wgpu::Buffer,
     memory: Memory,
+    /// Blocks of the KV cache that have memory, and how many must.
+    blocks: usize,
+    used_blocks: Cell<usize>,
     /// What results are read through, in turns. They grow to what is wanted of a step.
     readbacks: [wgpu::Buffer; IN_FLIGHT],
     turn: usize,
@@ -88,7 +97,10 @@ impl Plan {
         let rows = allocator.scratch("rows", table_at * 4 + capacity.slots * max_blocks)?;
         let readback = || allocator.readback(4 * capacity.outputs as u64 + 64);
         let readbacks = [readback()?, readback()?, readback()?];
-        let memory = allocator.memory(program, capacity, cache)?;
+        let layer_block_bytes = 2 * capacity.block_size * shape.kv_d() * cache.bytes();
+        let first = FIRST_CACHE_BYTES / (shape.layers * layer_block_bytes);
+        let blocks = first.clamp(1, capacity.blocks);
+        let memory = allocator.memory(program, capacity, blocks * layer_block_bytes)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
             q_d => shape.q_d(), kv_d => shape.kv_d(), vocab => shape.vocab,
@@ -125,6 +137,8 @@ impl Plan {
             step,
             rows,
             memory,
+            blocks,
+            used_blocks: Cell::new(0),
             readbacks,
             turn: 0,
             in_flight: VecDeque::new(),
@@ -140,9 +154,10 @@ impl Plan {
         })
     }
 
-    /// Writes an entry of a block table.
+    /// Writes an entry of a block table. The block has memory when a step runs.
     pub fn set_block(&self, entry: BlockEntry) {
         let BlockEntry { slot, index, block } = entry;
+        self.used_blocks.set(self.used_blocks.get().max(block as usize + 1));
         let offset = self.table_at() * 16 + (slot as usize * self.max_blocks + index as usize) * 4;
         self.gpu.queue.write_buffer(&self.rows, offset as u64, &block.to_le_bytes());
     }
@@ -235,17 +250,40 @@ impl Plan {
         counts
     }
 
+    /// Gives the KV cache memory for the blocks that are in use. It at least doubles, so that little is copied.
+    fn grow_cache(&mut self) -> Result<()> {
+        let used = self.used_blocks.get();
+        if used <= self.blocks {
+            return Ok(());
+        }
+        let blocks = used.max(2 * self.blocks).min(self.capacity.blocks);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        for layer in 0..self.memory.kv.len() {
+            let words = self.memory.kv[layer].size() as usize / 4 / self.blocks * blocks;
+            let new = Allocator::new(&self.gpu).scratch(KV_CACHE, words)?;
+            let old = std::mem::replace(&mut self.memory.kv[layer], new.clone());
+            encoder.copy_buffer_to_buffer(&old, 0, &new, 0, old.size());
+            self.replace(&old, &new);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        self.blocks = blocks;
+        Ok(())
+    }
+
+    /// Lets all dispatches bind another buffer in the place of one.
+    fn replace(&mut self, old: &wgpu::Buffer, new: &wgpu::Buffer) {
+        self.dispatches.iter_mut().for_each(|dispatch| dispatch.replace(&self.gpu, &self.pipelines, old, new));
+        self.recorded.clear();
+        self.memory_bytes += new.size();
+        self.memory_bytes -= old.size();
+    }
+
     /// Writes what becomes of logits: (place, bias, factor, less) of each.
     fn write_changes(&mut self, changes: &[Change]) -> Result<()> {
         if self.memory.changes.size() < 16 * changes.len() as u64 {
-            let allocator = Allocator::new(&self.gpu);
-            self.memory_bytes -= self.memory.changes.size();
-            self.memory.changes = allocator.scratch("changes", 4 * changes.len().next_power_of_two())?;
-            self.memory_bytes += self.memory.changes.size();
-            let bound = [&self.step, &self.rows, &self.memory.changes, &self.memory.logits];
-            let of_changes = self.dispatches.iter_mut().filter(|dispatch| dispatch.is_of_changes());
-            of_changes.for_each(|dispatch| dispatch.bind(&self.gpu, &self.pipelines, bound));
-            self.recorded.clear();
+            let new = Allocator::new(&self.gpu).scratch("changes", 4 * changes.len().next_power_of_two())?;
+            let old = std::mem::replace(&mut self.memory.changes, new.clone());
+            self.replace(&old, &new);
         }
         let words = |change: &Change| {
             let place = change.output * self.shape.vocab as u32 + change.token;
@@ -458,7 +496,7 @@ impl<'a> Allocator<'a> {
         &self,
         program: &Program<'_, Parameter<DeviceWords>>,
         capacity: Capacity,
-        cache: CacheType,
+        layer_bytes: usize,
     ) -> Result<Memory> {
         let Self { gpu, .. } = *self;
         let shape = &program.shape;
@@ -470,8 +508,7 @@ impl<'a> Allocator<'a> {
                 squares.insert(buffer, self.scratch(&format!("{buffer:?} squares"), words / 4)?);
             }
         }
-        let kv_bytes = (2 * capacity.blocks * capacity.block_size * shape.kv_d() * cache.bytes()) as u64;
-        let kv = (0..shape.layers).map(|_| DeviceWords::empty(gpu, kv_bytes, "the KV cache of a layer"));
+        let kv = (0..shape.layers).map(|_| self.scratch(KV_CACHE, layer_bytes / 4));
         let share = (gpu.tuning == Tuning::Gpu).then(|| AttentionShare::new(shape, capacity.positions));
         let splits = share
             .map(|share| {
@@ -500,6 +537,6 @@ impl<'a> Allocator<'a> {
 /// The memory that bind groups name and burn would give to the next tensor.
 fn kept(program: &Program<'_, Parameter<DeviceWords>>, memory: &Memory) -> Vec<DeviceWords> {
     let parts = program.parameters().into_iter().flat_map(|parameter| &parameter.parts);
-    let words = parts.map(|part| &part.words).chain(&memory.kv).chain(&memory.ropes);
+    let words = parts.map(|part| &part.words).chain(&memory.ropes);
     words.cloned().collect()
 }

@@ -18,8 +18,8 @@ pub(super) struct Memory {
     pub squares: BTreeMap<Buffer, wgpu::Buffer>,
     /// The residual stream times the gain of the norm that follows.
     pub gained: wgpu::Buffer,
-    /// Each layer's keys and values.
-    pub kv: Vec<DeviceWords>,
+    /// Each layer's keys and values, of the blocks that have memory.
+    pub kv: Vec<wgpu::Buffer>,
     /// How attention is shared out on GPUs, and the splits of its rows (shaders/attention_gpu.wgsl).
     pub splits: Option<(AttentionShare, wgpu::Buffer)>,
     /// Rotary tables.

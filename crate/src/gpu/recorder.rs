@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
 use burn_wgpu::wgpu;
@@ -142,16 +143,22 @@ impl Pipelines {
 pub(super) struct Dispatch {
     /// Which of the plan's pipelines.
     pub kernel: usize,
+    /// What it binds, from binding 0 on.
+    memory: Vec<Binding>,
     group: wgpu::BindGroup,
     grid: Grid,
     over: Over,
 }
 
 impl Dispatch {
-    /// Binds other memory to it, in the order of the shader's bindings.
-    pub fn bind<'a>(&mut self, gpu: &Gpu, pipelines: &Pipelines, memory: impl IntoIterator<Item = &'a wgpu::Buffer>) {
-        let Compiled { kernel, layout, .. } = &pipelines.kernels[self.kernel];
-        self.group = group(gpu, kernel.shader(), layout, memory.into_iter().map(wgpu::Buffer::as_entire_binding));
+    /// Puts another buffer in the place of one that it binds whole.
+    pub fn replace(&mut self, gpu: &Gpu, pipelines: &Pipelines, old: &wgpu::Buffer, new: &wgpu::Buffer) {
+        if self.memory.iter().any(|memory| memory.buffer == *old) {
+            let others = self.memory.iter_mut().filter(|memory| memory.buffer == *old);
+            others.for_each(|memory| *memory = Binding::whole(new));
+            let Compiled { kernel, layout, .. } = &pipelines.kernels[self.kernel];
+            self.group = group(gpu, kernel.shader(), layout, &self.memory);
+        }
     }
 
     /// Whether it changes logits.
@@ -214,14 +221,9 @@ impl Dispatch {
 }
 
 /// A bind group of these, from binding 0 on.
-fn group<'a>(
-    gpu: &Gpu,
-    shader: &str,
-    layout: &wgpu::BindGroupLayout,
-    resources: impl Iterator<Item = wgpu::BindingResource<'a>>,
-) -> wgpu::BindGroup {
-    let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
-    let entries: Vec<_> = (0..).zip(resources).map(entry).collect();
+fn group(gpu: &Gpu, shader: &str, layout: &wgpu::BindGroupLayout, memory: &[Binding]) -> wgpu::BindGroup {
+    let entry = |(binding, memory)| wgpu::BindGroupEntry { binding, resource: Binding::resource(memory) };
+    let entries: Vec<_> = (0..).zip(memory).map(entry).collect();
     gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(shader), layout, entries: &entries })
 }
 
@@ -241,34 +243,54 @@ fn groups_y(gpu: &Gpu, groups: usize) -> usize {
     groups.div_ceil(groups.div_ceil(most))
 }
 
+/// A part of a buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Binding {
+    pub buffer: wgpu::Buffer,
+    pub offset: u64,
+    /// None for all that follows.
+    pub size: Option<NonZeroU64>,
+}
+
+impl Binding {
+    fn whole(buffer: &wgpu::Buffer) -> Self {
+        Self { buffer: buffer.clone(), offset: 0, size: None }
+    }
+
+    fn resource(&self) -> wgpu::BindingResource<'_> {
+        let Self { buffer, offset, size } = self;
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: *offset, size: *size })
+    }
+}
+
 /// Something bound to a kernel, and whether the kernel writes it.
-pub(super) struct Bound<'a>(wgpu::BindingResource<'a>, bool);
+pub(super) struct Bound(Binding, bool);
 
 /// Memory that a kernel can bind.
 pub(super) trait Memory {
-    fn resource(&self) -> wgpu::BindingResource<'_>;
+    fn bound(&self) -> Binding;
 }
 
 impl Memory for wgpu::Buffer {
-    fn resource(&self) -> wgpu::BindingResource<'_> {
-        self.as_entire_binding()
+    fn bound(&self) -> Binding {
+        Binding::whole(self)
     }
 }
 
 impl Memory for DeviceWords {
-    fn resource(&self) -> wgpu::BindingResource<'_> {
+    fn bound(&self) -> Binding {
         self.binding()
     }
 }
 
 /// `memory`, bound to be read only.
-pub(super) fn reads(memory: &impl Memory) -> Bound<'_> {
-    Bound(memory.resource(), false)
+pub(super) fn reads(memory: &impl Memory) -> Bound {
+    Bound(memory.bound(), false)
 }
 
 /// `memory`, bound to be written.
-pub(super) fn writes(memory: &impl Memory) -> Bound<'_> {
-    Bound(memory.resource(), true)
+pub(super) fn writes(memory: &impl Memory) -> Bound {
+    Bound(memory.bound(), true)
 }
 
 /// Collects a plan's dispatches.
@@ -318,7 +340,7 @@ impl<'a> Recorder<'a> {
     ///
     /// # Errors
     /// `adapter_too_small` where the adapter's limits are below what the shader binds or runs.
-    pub fn dispatch(&mut self, kernel: Kernel, over: Over, grid: Grid, bindings: &[Bound<'_>]) -> Result<()> {
+    pub fn dispatch(&mut self, kernel: Kernel, over: Over, grid: Grid, bindings: &[Bound]) -> Result<()> {
         let gpu = self.gpu;
         let shader = kernel.shader();
         let kinds: String = bindings.iter().map(|b| if b.1 { 'w' } else { 'r' }).collect();
@@ -374,9 +396,10 @@ impl<'a> Recorder<'a> {
             self.pipelines.kernels.push(Compiled { kernel, kinds, layout, variants });
             next
         });
-        let common = [self.step.as_entire_binding(), self.rows.as_entire_binding()];
-        let group = group(gpu, shader, layout, common.into_iter().chain(bindings.iter().map(|b| b.0.clone())));
-        self.dispatches.push(Dispatch { kernel, group, grid, over });
+        let common = [self.step, self.rows].map(Binding::whole);
+        let memory: Vec<Binding> = common.into_iter().chain(bindings.iter().map(|bound| bound.0.clone())).collect();
+        let group = group(gpu, shader, layout, &memory);
+        self.dispatches.push(Dispatch { kernel, memory, group, grid, over });
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use burn_wgpu::{AutoCompiler, Wgpu, WgpuResource, wgpu};
 use cubecl::wgpu::WgpuServer;
 
 use super::Gpu;
+use super::recorder::Binding;
 use crate::{Error, ErrorCode, Result};
 
 /// Device memory in 32-bit words, owned by burn where burn has the device.
@@ -63,11 +64,7 @@ impl DeviceWords {
     }
 
     /// What a bind group binds.
-    pub fn binding(&self) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: self.offset,
-            size: NonZeroU64::new(self.bytes),
-        })
+    pub(super) fn binding(&self) -> Binding {
+        Binding { buffer: self.buffer.clone(), offset: self.offset, size: NonZeroU64::new(self.bytes) }
     }
 }

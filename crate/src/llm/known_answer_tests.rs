@@ -8,11 +8,11 @@ use crate::model::{Decoder, arch};
 use crate::program::{Capacity, Runner};
 use crate::testing::{Entry, F32, Model, Q4_0, Tensor};
 
-const VOCAB: usize = 70;
-const CAPACITY: Capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 32, blocks: 4, block_size: 8 };
+pub(super) const VOCAB: usize = 70;
+pub(super) const CAPACITY: Capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 32, blocks: 4, block_size: 8 };
 
 /// A small model of this architecture, with a layer of each kind.
-fn model(architecture: &str) -> Model {
+pub(super) fn model(architecture: &str) -> Model {
     let key = |name: &str| format!("{architecture}.{name}");
     let mut model = Model::default().set("general.architecture", Entry::Text(architecture.into()));
     for (name, value) in [
@@ -64,7 +64,7 @@ fn answer(gpu: &Gpu, model: &Model) -> Option<String> {
 }
 
 /// The adapter under each tuning, and without subgroups.
-fn adapters() -> [Gpu; 3] {
+pub(super) fn adapters() -> [Gpu; 3] {
     let gpu = pollster::block_on(Gpu::open()).unwrap();
     let with = |tuning, subgroup| {
         let mut gpu = gpu.clone();

@@ -189,7 +189,7 @@ impl Plan {
             activations,
             squares: squares.map(|(name, buffer)| (*name, reads.want((buffer, 0), 0, self.shape.d))).collect(),
             gained: reads.want((&memory.gained, 0), 0, 4 * self.shape.d),
-            cache: layer.map(|layer| reads.want(memory.kv[layer].place(), scratch as usize * block, block)),
+            cache: layer.map(|layer| reads.want((&memory.kv[layer], 0), scratch as usize * block, block)),
             logits: reads.want((&memory.logits, 0), 0, 4 * self.shape.vocab),
             sampled: reads.want((&memory.sampled, 0), 0, 4),
         }

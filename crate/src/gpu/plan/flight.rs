@@ -69,6 +69,7 @@ impl Plan {
 
     /// Writes what a step's kernels are told.
     fn write(&mut self, batch: &Batch) -> Result<Counts> {
+        self.grow_cache()?;
         self.write_changes(&batch.changes)?;
         self.write_draws(&batch.draws);
         Ok(self.write_rows(batch))
