@@ -68,7 +68,7 @@ fn memory() -> f64 {
 async fn two_prompts(llm: &mut Llm, k: u32) -> (Vec<Vec<u32>>, u64) {
     llm.set_speculation(speculation(json!(k)));
     let mut ids = Vec::new();
-    for p in [json!({ "temperature": 0 }), json!({ "temperature": 2.0, "seed": 11 })] {
+    for p in [json!({ "temperature": 0 }), json!({ "temperature": 2.0, "seed": 11, "repetition_penalty": 1.05 })] {
         let mut p = p;
         p["max_tokens"] = json!(32);
         p["ignore_eos"] = json!(true);
