@@ -40,10 +40,10 @@ pub struct LlmConfig {
     pub max_num_batched_tokens: usize,
     /// Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16.
     pub block_size: usize,
-    /// Bytes for the KV cache, 1 or more; no more are taken than all sequences could need. Default: a quarter of a byte for each weight
+    /// Most bytes for the KV cache, 1 or more, which are taken as its blocks come into use. Default: a quarter of a byte for each weight
     /// of the model, from 256 MiB to 1 GiB.
     pub kv_cache_memory_bytes: Option<u64>,
-    /// How keys and values are kept: f32, or f16 on the CPU. Default f32.
+    /// How keys and values are kept: f32 or f16. Default f32.
     pub kv_cache_dtype: CacheType,
     /// Whether products with quantised weights take activations of eight bits, on the CPU. Default: no.
     pub precision: Precision,

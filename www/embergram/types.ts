@@ -49,7 +49,7 @@ export interface EngineOptions {
   /** Positions in a block of the KV cache: 8, 16, 32, 64 or 128. Default 16. */
   block_size?: number;
   /**
-   * Bytes for the KV cache; no more are taken than all sequences could need. Default: a quarter of a byte for each weight of the model,
+   * Most bytes for the KV cache, which are taken as its blocks come into use. Default: a quarter of a byte for each weight of the model,
    * from 256 MiB to 1 GiB.
    */
   kv_cache_memory_bytes?: number;
