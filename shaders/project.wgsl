@@ -2,7 +2,7 @@
 // the norm that follows needs.
 {% from "common/matrix.wgsl" import matrix %}
 {% include "common/step.wgsl" %}
-@group(0) @binding(2) var<storage, read> activations: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> activations: array<{{ "u32" if fast else "vec4<f32>" }}>;
 @group(0) @binding(3) var<storage, read> matrix: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> squares: array<f32>;

@@ -45,7 +45,7 @@ pub struct LlmConfig {
     pub kv_cache_memory_bytes: Option<u64>,
     /// How keys and values are kept: f32 or f16. Default f32.
     pub kv_cache_dtype: CacheType,
-    /// Whether products with quantised weights take activations of eight bits, on the CPU. Default: no.
+    /// Whether products with quantised weights take activations of eight bits. Default: no.
     pub precision: Precision,
     /// Whether prompts reuse the blocks of earlier prompts. Default true.
     pub enable_prefix_caching: bool,

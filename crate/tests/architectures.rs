@@ -8,7 +8,7 @@ use common::{On, lossless};
 use embergram::format::QuantType;
 use embergram::gpu::Tuning;
 use embergram::model::reference::Reference;
-use embergram::program::CacheType;
+use embergram::program::{CacheType, Precision};
 use transformers::{ALL, difference, gives_the_logits_and_tokens_of_transformers, last_difference, of_folder, of_gguf};
 
 #[test]
@@ -58,7 +58,7 @@ fn rows_do_not_depend_on_their_company() {
     for tiny in &ALL {
         for tuning in [Tuning::Cpu, Tuning::Gpu] {
             gpu.tuning = tuning;
-            pollster::block_on(common::rows::any_grouping_gives_the_same_logits(&gpu, tiny.file, rounds));
+            pollster::block_on(common::rows::any_grouping_gives_the_same_logits(&gpu, tiny.file, rounds, Precision::Full));
         }
     }
 }

@@ -12,6 +12,7 @@ use common::requests::{counter, finish, metric, params};
 use common::{draws, quant, rows};
 use embergram::config::LlmConfig;
 use embergram::gpu::{Gpu, Tuning};
+use embergram::program::Precision;
 use embergram::llm::{Llm, LlmLoader, Prompt};
 use embergram::{ErrorCode, Result};
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ async fn kernels_dequantise_every_type_as_gguf_does() {
 async fn any_grouping_gives_the_same_logits() {
     let gpu = gpu().await;
     assert_eq!(gpu.tuning, Tuning::Cpu, "SwiftShader is a software adapter");
-    rows::any_grouping_gives_the_same_logits(&gpu, TINY, 4).await;
+    rows::any_grouping_gives_the_same_logits(&gpu, TINY, 4, Precision::Full).await;
 }
 
 /// A browser's compiler takes the shaders that GPUs get, too.
@@ -104,7 +105,9 @@ async fn any_grouping_gives_the_same_logits() {
 async fn any_grouping_gives_the_same_logits_with_a_gpu_s_kernels() {
     let mut gpu = gpu().await;
     gpu.tuning = Tuning::Gpu;
-    rows::any_grouping_gives_the_same_logits(&gpu, TINY, 1).await;
+    for precision in [Precision::Full, Precision::Fast] {
+        rows::any_grouping_gives_the_same_logits(&gpu, TINY, 1, precision).await;
+    }
 }
 
 #[wasm_bindgen_test]

@@ -36,14 +36,18 @@ fn a_cache_of_halves_is_lossless_too() {
     assert!(drafts.accepted > 12 && drafts.rejected() > 12, "too few to tell: {drafts:?}");
 }
 
-/// So do activations of eight bits.
+/// So do activations of eight bits. An adapter that computes in software does not have them.
 #[test]
-fn fast_is_lossless_too_and_the_adapter_does_not_have_it() {
+fn fast_is_lossless_too() {
     let mut config = lossless::config();
     config["precision"] = json!("fast");
     let mut llm = On::Cpu(2).load("EMBERGRAM_TINY_MODEL", config.clone());
     assert_eq!(llm.info().precision, "fast");
     pollster::block_on(lossless::every_depth_gives_the_tokens_of_none(&mut llm, CASES, |_| {}));
+    let mut llm = On::GpuKernels.load("EMBERGRAM_TINY_MODEL", config.clone());
+    assert_eq!(llm.info().precision, "fast");
+    let drafts = pollster::block_on(lossless::drafts_change_no_token(&mut llm, 6, 3..320));
+    assert!(drafts.accepted > 12 && drafts.rejected() > 12, "too few to tell: {drafts:?}");
     the_adapter_refuses(config, "precision");
 }
 

@@ -15,6 +15,13 @@
   {%- if kind == "float" -%} {{ c }} * 8u + lane * 2u {%- elif kind == "pair" -%} {{ c }} * 16u + lane {%- elif kind == "six" -%} ({{ c }} >> 1u) * 32u + ({{ c }} & 1u) * 8u + lane {%- else -%} {{ c }} * 8u + lane {%- endif -%}
 {%- endmacro -%}
 {%- macro offset(kind, i) -%} {{ {"float": [0, 1], "plain": [0, 4], "pair": [0, 4, 8, 12], "six": [0, 4, 16, 20]}[kind][i] }}u {%- endmacro -%}
+{#- As whole numbers: piece i as signed bytes, and what those have too much; the scale of pieces 2p and 2p + 1, and their minimum. -#}
+{%- macro signed(words, ty, i) -%} {{ words }}.q[{{ i }}]{{ " ^ 0x80808080u" if ty == "Q8_0" }} {%- endmacro -%}
+{%- macro excess(ty) -%} {{ {"Q4_0": 8, "Q5_0": 16, "Q6_K": 32}[ty] if ty in ["Q4_0", "Q5_0", "Q6_K"] else 0 }} {%- endmacro -%}
+{%- macro scale_of(words, ty, p) -%} {{ words }}.d{{ "[" ~ p ~ "]" if ty in ["Q4_K", "Q5_K"] }} {%- endmacro -%}
+{%- macro minimum(words, ty, p) -%}
+  {%- if ty in ["Q4_1", "Q5_1"] -%} {{ words }}.m {%- elif ty in ["Q4_K", "Q5_K"] -%} {{ words }}.m[{{ p }}] {%- endif -%}
+{%- endmacro -%}
 {%- macro lane_weights(name, buf, ty, p) %}
 {%- if ty == "F32" %}
 struct {{ name }}_words { v: array<vec4<f32>, 2> }

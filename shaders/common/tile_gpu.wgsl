@@ -7,7 +7,9 @@
     lanes the first part is shuffles. Not `subgroupAdd`: a subgroup's size may differ between two pipelines, and the bits
     with it. Which lane takes which chunk depends on the shape alone, so a row's order of summation is the same whatever T
     is. Tiles of rows are the fast dimension: workgroups with the same weights run together. #}
-{% from "common/lane_weights.wgsl" import kind, chunk, pieces, first, offset %}
+{% from "common/lane_weights.wgsl" import kind, chunk, pieces, first, offset, signed, excess, scale_of, minimum %}
+{#- Words of a row of activations that are bytes (quantize.wgsl). Products of bytes are whole numbers, and exact. #}
+{%- set row_words = inner // 4 + inner // 16 %}
 {%- set values = T * quads %}
 {%- set square_values = (T + 3) // 4 if norm else 0 %}
 {%- set all = values + square_values %}
@@ -54,7 +56,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     {%- for k in kinds.all | unique %}
     {%- set jobs = namespace(all=[]) %}
     {%- for q in range(quads) %}{% for j in range(4) %}{% if kinds.all[j // each] == k %}
-    {%- set jobs.all = jobs.all + [[q, j, section.weights[j // each]]] %}
+    {%- set jobs.all = jobs.all + [[q, j, section.weights[j // each], section.types[j // each]]] %}
     {%- endif %}{% endfor %}{% endfor %}
     {%- set chunks = inner // (chunk(k) | int) %}
     {#- Words of so many chunks are on their way at once. #}
@@ -64,23 +66,50 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- for u in range(ahead) %}
       {%- set c = "c_" ~ u %}
       let {{ c }} = {{ "at" if u == 0 else "min(at + " ~ u * 16 ~ "u, " ~ (chunks - 1) ~ "u)" }};
-      {%- for q, j, name in jobs.all %}
+      {%- for q, j, name, ty in jobs.all %}
       let words_{{ u }}_{{ q * 4 + j }} = {{ name }}_read(w_at_{{ q * 4 + j }}, {{ c }}, lane);
       {%- endfor %}{% endfor %}
       {%- for u in range(ahead) %}
       {%- set bounded = u > 0 and chunks % (16 * ahead) %}
       {{ "if (at + " ~ u * 16 ~ "u < " ~ chunks ~ "u) {" if bounded else "{" }}
       let x_at = {{ first(k, "c_" ~ u) }};
+      {%- if fast %}
+      {%- for i in range(pieces(k) | int) %}{% for t in range(T) %}
+      let a_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ row_words }}u + x_at + {{ offset(k, i) }}];
+      let e_{{ i }}_{{ t }} = dot4I8Packed(a_{{ i }}_{{ t }}, 0x01010101u);
+      {%- endfor %}{% endfor %}
+      {%- for p in range((pieces(k) | int) // 2) %}
+      {%- set a, b = p * 2, p * 2 + 1 %}
+      {%- for t in range(T) %}
+      let f_{{ p }}_{{ t }} = bitcast<f32>({{ input }}[row_{{ t }} * {{ row_words }}u + {{ inner // 4 }}u + ((x_at + {{ offset(k, a) }}) >> 3u) * 2u]);
+      {%- endfor %}
+      {%- for q, j, name, ty in jobs.all %}
+      {%- set words = "words_" ~ u ~ "_" ~ (q * 4 + j) %}
+      {%- for t in range(T) %}
+      {%- set s = "s_" ~ (t * quads + q) ~ "." ~ "xyzw"[j] %}
+      {%- if ty == "Q6_K" %}
+      {%- for i in [a, b] %}
+      {{ s }} = fma({{ words }}.d[{{ i }}] * f_{{ p }}_{{ t }}, f32(dot4I8Packed({{ signed(words, ty, i) }}, a_{{ i }}_{{ t }}) - {{ excess(ty) }} * e_{{ i }}_{{ t }}), {{ s }});
+      {%- endfor %}
+      {%- else %}
+      {{ s }} = fma({{ scale_of(words, ty, p) }} * f_{{ p }}_{{ t }}, f32(dot4I8Packed({{ signed(words, ty, a) }}, a_{{ a }}_{{ t }}) + dot4I8Packed({{ signed(words, ty, b) }}, a_{{ b }}_{{ t }}) - {{ excess(ty) }} * (e_{{ a }}_{{ t }} + e_{{ b }}_{{ t }})), {{ s }});
+      {%- if minimum(words, ty, p) %}
+      {{ s }} = fma({{ minimum(words, ty, p) }} * f_{{ p }}_{{ t }}, f32(e_{{ a }}_{{ t }} + e_{{ b }}_{{ t }}), {{ s }});
+      {%- endif %}
+      {%- endif %}
+      {%- endfor %}{% endfor %}{% endfor %}
+      {%- else %}
       {%- for i in range(pieces(k) | int) %}
       {%- for t in range(T) %}
       let x_{{ i }}_{{ t }} = {{ input }}[row_{{ t }} * {{ inner // 4 }}u + x_at + {{ offset(k, i) }}];
       {%- endfor %}
-      {%- for q, j, name in jobs.all %}
+      {%- for q, j, name, ty in jobs.all %}
       let w_{{ i }}_{{ q * 4 + j }} = {{ name }}_piece_{{ i }}(words_{{ u }}_{{ q * 4 + j }});
       {%- for t in range(T) %}{% for e in "xyzw" %}
       {%- set s = "s_" ~ (t * quads + q) ~ "." ~ "xyzw"[j] %}
       {{ s }} = fma(w_{{ i }}_{{ q * 4 + j }}.{{ e }}, x_{{ i }}_{{ t }}.{{ e }}, {{ s }});
       {%- endfor %}{% endfor %}{% endfor %}{% endfor %}
+      {%- endif %}
       }
       {%- endfor %}
     }

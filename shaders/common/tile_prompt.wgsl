@@ -4,16 +4,23 @@
     takes every other group of 32. Activations lie in workgroup memory, two groups of each row at a time; each invocation makes
     its four outputs' weights in registers for all of its rows. A slice's sum is one chain of multiply-adds in ascending order,
     and the two are added: neither depends on the other rows. #}
-{% from "common/weights.wgsl" import words, piece %}
+{% from "common/weights.wgsl" import words, piece, signed_piece, minimum_piece %}
+{% from "common/lane_weights.wgsl" import excess %}
 {%- set each_rows = T // 2 %}
 {%- set slices = 2 %}
 {%- set threads = 64 * slices %}
 {#- vec4 of a row in workgroup memory. #}
 {%- set vec4s = 8 * slices %}
 {%- set groups_of_row = inner // 32 %}
+{#- Words of a row of activations that are bytes (quantize.wgsl). #}
+{%- set row_words = inner // 4 + inner // 16 %}
 {%- set at_group = namespace(first=0) %}
 {#- Activations; then the slices' sums of two rows of each half at a time. #}
-var<workgroup> tile: array<vec4<f32>, {{ [T * vec4s, 128 * slices] | max }}>;
+var<workgroup> tile: array<vec4<f32>, {{ 128 * slices if fast else [T * vec4s, 128 * slices] | max }}>;
+{%- if fast %}
+var<workgroup> bytes_of: array<u32, {{ T * vec4s }}>;
+var<workgroup> scales_of: array<vec2<u32>, {{ T * slices }}>;
+{%- endif %}
 {%- if norm %}
 var<workgroup> factors: array<f32, {{ T }}>;
 {%- endif %}
@@ -42,9 +49,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     // A turn takes {{ 4 * 32 }} weights.
     for (var at = 0u; at < {{ groups_of_row }}u; at += {{ slices }}u) {
       workgroupBarrier();
+      {%- if fast %}
+      {%- for n in range(T // 8) %}
+      bytes_of[local + {{ n * threads }}u] = {{ input }}[min(first + local / {{ vec4s }}u + {{ n * 8 }}u, step.rows - 1u) * {{ row_words }}u + min(at * 8u + local % {{ vec4s }}u, {{ inner // 4 - 1 }}u)];
+      {%- endfor %}
+      if (local < {{ T * slices }}u) {
+        let scale_at = min(first + local / {{ slices }}u, step.rows - 1u) * {{ row_words }}u + {{ inner // 4 }}u + min(at + local % {{ slices }}u, {{ groups_of_row - 1 }}u) * 2u;
+        scales_of[local] = vec2<u32>({{ input }}[scale_at], {{ input }}[scale_at + 1u]);
+      }
+      {%- else %}
       {%- for n in range(T // 8) %}
       tile[local + {{ n * threads }}u] = {{ input }}[min(first + local / {{ vec4s }}u + {{ n * 8 }}u, step.rows - 1u) * {{ inner // 4 }}u + min(at * 8u + local % {{ vec4s }}u, {{ inner // 4 - 1 }}u)];
       {%- endfor %}
+      {%- endif %}
       {%- if norm %}
       if (local < {{ T }}u) {
         for (var i = at * 2u; i < min(at * 2u + {{ 2 * slices }}u, {{ d // 16 }}u); i++) { total += dot(squares[squares_at + i], vec4<f32>(1.0)); }
@@ -59,6 +76,36 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- if groups_of_row % slices %}
       if (at + slice < {{ groups_of_row }}u) {
       {%- endif %}
+      {%- if fast %}
+      {%- for i in range(8) %}{% for j in range(4) %}
+      let p_{{ i }}_{{ j }} = {{ signed_piece("w" ~ j ~ "_", section.types[j // each], i) }};
+      {%- endfor %}{% endfor %}
+      {%- for r in range(each_rows) %}
+      {
+        let scale = scales_of[(own_rows + {{ r }}u) * {{ slices }}u + slice];
+        let f = bitcast<f32>(scale.x);
+        let e = vec2<i32>(bitcast<i32>(scale.y << 16u) >> 16u, bitcast<i32>(scale.y) >> 16u);
+        {%- for i in range(8) %}
+        let a_{{ i }} = bytes_of[(own_rows + {{ r }}u) * {{ vec4s }}u + slice * 8u + {{ i }}u];
+        {%- endfor %}
+        {%- for j in range(4) %}
+        {%- set ty, n, s = section.types[j // each], "w" ~ j ~ "_", "s_" ~ r ~ "." ~ "xyzw"[j] %}
+        {%- for half in range(2) %}
+        let n_{{ half }}_{{ j }} = {% for i in range(half * 4, half * 4 + 4) %}dot4I8Packed(p_{{ i }}_{{ j }}, a_{{ i }}){{ " + " if not loop.last }}{% endfor %} - {{ excess(ty) }} * e[{{ half }}];
+        {%- endfor %}
+        {%- if ty == "Q6_K" %}
+        {{ s }} = fma({{ n }}s0 * f, f32(n_0_{{ j }}), {{ s }});
+        {{ s }} = fma({{ n }}s1 * f, f32(n_1_{{ j }}), {{ s }});
+        {%- else %}
+        {{ s }} = fma({{ n }}d * f, f32(n_0_{{ j }} + n_1_{{ j }}), {{ s }});
+        {%- if minimum_piece(n, ty) %}
+        {{ s }} = fma({{ minimum_piece(n, ty) }} * f, f32(e.x + e.y), {{ s }});
+        {%- endif %}
+        {%- endif %}
+        {%- endfor %}
+      }
+      {%- endfor %}
+      {%- else %}
       {%- for i in range(8) %}
       {%- for j in range(4) %}
       let v_{{ i }}_{{ j }} = {{ piece("w" ~ j ~ "_", section.types[j // each], i, gpu=true) }};
@@ -68,6 +115,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       {%- for j in range(4) %}{% for e in "xyzw" %}
       s_{{ r }}.{{ "xyzw"[j] }} = fma(v_{{ i }}_{{ j }}.{{ e }}, x_{{ i }}_{{ r }}.{{ e }}, s_{{ r }}.{{ "xyzw"[j] }});
       {%- endfor %}{% endfor %}{% endfor %}{% endfor %}
+      {%- endif %}
       {{ "}" if groups_of_row % slices }}
     }
   }

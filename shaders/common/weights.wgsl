@@ -116,6 +116,21 @@
 {%- elif ty == "Q6_K" -%} {{ n }}s{{ i // 4 }} * ({{ bytes("(" ~ n ~ "l" ~ c ~ " & 0x0f0f0f0fu) | ((" ~ n ~ "h" ~ c ~ " & 0x03030303u) * 16u)", "3f", gpu) }} - {{ in_place(32, gpu) }})
 {%- endif -%}
 {%- endmacro -%}
+{#- For GPUs: piece i as signed bytes. What those have too much, and the scales, are those of common/lane_weights.wgsl. -#}
+{%- macro signed_piece(n, ty, i) -%}
+{%- set c = i // 4 ~ "." ~ "xyzw"[i % 4] -%}
+{%- set q = n ~ "q" ~ c -%}
+{%- if ty == "Q8_0" -%} {{ q }} ^ 0x80808080u
+{%- elif ty in ["Q4_0", "Q4_1", "Q4_K"] -%} {{ q }} & 0x0f0f0f0fu
+{%- elif ty in ["Q5_0", "Q5_1"] -%} ({{ q }} & 0x0f0f0f0fu) | (((({{ n }}high >> {{ i * 4 }}u) & 15u) * 0x2040810u) & 0x10101010u)
+{%- elif ty == "Q5_K" -%} ({{ q }} & 0x0f0f0f0fu) | (({{ n }}h{{ c }} & 0x01010101u) << 4u)
+{%- elif ty == "Q6_K" -%} ({{ n }}l{{ c }} & 0x0f0f0f0fu) | (({{ n }}h{{ c }} & 0x03030303u) << 4u)
+{%- endif -%}
+{%- endmacro -%}
+{#- Its minimum, where it has one. -#}
+{%- macro minimum_piece(n, ty) -%}
+  {%- if ty in ["Q4_1", "Q5_1"] -%} {{ n }}s.y {%- elif ty in ["Q4_K", "Q5_K"] -%} -{{ n }}m {%- endif -%}
+{%- endmacro -%}
 {%- macro offset(n, ty, q, gpu) -%}
   {%- if ty in ["Q4_1", "Q5_1"] -%} {{ n }}d * {{ q }} + {{ n }}s.y {%- else -%} {{ n }}d * ({{ q }} - {{ in_place(8 if ty == "Q4_0" else 16, gpu) }}) {%- endif -%}
 {%- endmacro -%}

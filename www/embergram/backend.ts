@@ -37,10 +37,12 @@ export function choose({ backend = "auto", threads }: BackendOptions, support: S
   return chosen;
 }
 
-/** The engine's options on the backend that was chosen: what a page asks of the CPU, `auto` does not ask of a GPU. */
-export function optionsFor(chosen: Backend, { backend = "auto" }: BackendOptions, options: EngineOptions): EngineOptions {
-  const fallsBack = chosen === "webgpu" && backend === "auto" && options.precision === "fast";
-  return fallsBack ? { ...options, precision: "full" } : options;
+/** The engine's options on the backend that was chosen: `auto` does not ask a software adapter for what it does not have. */
+export function optionsFor(
+  chosen: Backend, { backend = "auto" }: BackendOptions, { webgpu_adapter }: Support, options: EngineOptions,
+): EngineOptions {
+  const lacks = chosen === "webgpu" && backend === "auto" && webgpu_adapter?.software;
+  return lacks && options.precision === "fast" ? { ...options, precision: "full" } : options;
 }
 
 /** What such a load computes on. */

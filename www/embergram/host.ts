@@ -186,7 +186,7 @@ export class EngineHost {
       signal,
       onProgress: (progress) => onProgress?.((last = progress)),
     });
-    const own = optionsFor(chosen, { backend }, options);
+    const own = optionsFor(chosen, { backend }, support, options);
     const named = source.name === undefined ? own : { served_model_name: source.name, ...own };
     const opening = () => openBackend(chosen, { threads }, support, modules, startOwn);
     const built = await build(source, named, opening, () => onProgress?.({ ...last, phase: "build" }));

@@ -57,8 +57,9 @@ export interface EngineOptions {
   kv_cache_dtype?: "f32" | "f16";
   /**
    * What products with quantised weights take activations as: `"full"`, f32; or `"fast"`, eight bits and a scale for each 32 of
-   * them, which is several times as fast on the CPU and changes logits a little. `"fast"` is for the CPU backend: with
-   * `backend: "webgpu"` it is refused, and where `"auto"` takes WebGPU it stays `"full"`. Default `"full"`.
+   * them, which is several times as fast on the CPU, takes fewer instructions on a GPU, and changes logits a little. WebGPU adapters that
+   * compute in software do not have `"fast"`: with `backend: "webgpu"` it is refused there, with `"auto"` it stays `"full"`. Default
+   * `"full"`.
    */
   precision?: "full" | "fast";
   /** Whether prompts reuse the blocks of earlier prompts. Default true. */

@@ -10,7 +10,7 @@ use embergram::format::{Metadata, Parser};
 use embergram::gpu::{Gpu, Plan, Tuning};
 use embergram::llm::weights::WeightLoader;
 use embergram::model::{Decoder, ModelConfig, arch, rope};
-use embergram::program::{BlockEntry, CacheType, Capacity, Runner};
+use embergram::program::{BlockEntry, Capacity, Numerics, Runner};
 use gguf::{Entry, Model, Tensor};
 
 /// What a header says of a model, by its keys.
@@ -140,7 +140,7 @@ pub fn plan(gpu: &Gpu, shape: &Shape, ty: u32, layers: u32, capacity: Capacity, 
     let config = loader.reader().described().expect("a whole header").config.clone();
     let parameters = loader.allocate()?;
     let program = parameters.program(&config);
-    let mut plan = Plan::new(gpu, &program, capacity, CacheType::F32)?;
+    let mut plan = Plan::new(gpu, &program, capacity, Numerics::default())?;
     if fill {
         let noise = noise();
         for part in program.parameters().into_iter().flat_map(|parameter| &parameter.parts) {

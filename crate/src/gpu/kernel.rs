@@ -11,6 +11,10 @@ use crate::program::{Activation, Matrix, Part, QkNorm, Shape};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub(super) enum Kernel {
+    /// Makes bytes of the activations that a product takes; products that take them are `fast`.
+    Quantize {
+        inner: usize,
+    },
     Embed {
         w: Vec<MatrixKey>,
         scale: Option<Constant>,
@@ -20,6 +24,7 @@ pub(super) enum Kernel {
     Qkv {
         inner: usize,
         w: Vec<MatrixKey>,
+        fast: bool,
         norm: bool,
         /// Where the bias starts among the weights, in vec4.
         bias: Option<u32>,
@@ -53,6 +58,7 @@ pub(super) enum Kernel {
     Project {
         inner: usize,
         w: Vec<MatrixKey>,
+        fast: bool,
         /// Whether it adds to what is there.
         adds: bool,
         scale: Option<Constant>,
@@ -65,12 +71,14 @@ pub(super) enum Kernel {
     GateUp {
         inner: usize,
         w: Vec<MatrixKey>,
+        fast: bool,
         norm: bool,
         activation: &'static str,
     },
     Logits {
         inner: usize,
         w: Vec<MatrixKey>,
+        fast: bool,
         scale: Option<Constant>,
         cap: Option<Constant>,
     },
@@ -84,6 +92,7 @@ impl Kernel {
     /// The file in `shaders/`.
     pub fn shader(&self) -> &'static str {
         match self {
+            Self::Quantize { .. } => "quantize.wgsl",
             Self::Embed { .. } => "embed.wgsl",
             Self::Qkv { .. } => "qkv.wgsl",
             Self::QkNorm { .. } => "qk_norm.wgsl",
@@ -112,7 +121,7 @@ impl Kernel {
         let shader = self.shader().trim_end_matches(".wgsl");
         match self {
             Self::AttentionGpu { prompt: true, .. } => "attention_prompt".into(),
-            Self::Project { inner, .. } => format!("{shader}_{inner}"),
+            Self::Project { inner, .. } | Self::Quantize { inner } => format!("{shader}_{inner}"),
             Self::AttentionAlone { window: Some(window) }
             | Self::AttentionSubgroup { window: Some(window) }
             | Self::AttentionGpu { window: Some(window), .. } => format!("{shader}_{window}"),
@@ -162,6 +171,13 @@ pub(super) struct MatrixKey {
     first: usize,
     pub rows: usize,
     p: Vec<u32>,
+}
+
+impl MatrixKey {
+    /// Whether its weights are whole numbers times scales.
+    pub fn is_quantised(&self) -> bool {
+        !self.ty.is_float()
+    }
 }
 
 fn type_name<S: Serializer>(ty: &QuantType, serializer: S) -> Result<S::Ok, S::Error> {

@@ -26,6 +26,7 @@ pub(super) const SHADERS: &[(&str, &str)] = shaders![
     "common/tile_cpu.wgsl",
     "common/tile_gpu.wgsl",
     "common/tile_prompt.wgsl",
+    "quantize.wgsl",
     "embed.wgsl",
     "qkv.wgsl",
     "qk_norm.wgsl",

@@ -22,7 +22,7 @@ use super::tuning::{CHANGE_SIZE, PARTS};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Change, Draw, Op, Parameter, Program, Row, Runner,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Change, Draw, Numerics, Op, Parameter, Precision, Program, Row, Runner,
     Running, Shape, StepOutput,
 };
 
@@ -87,7 +87,7 @@ impl Plan {
         gpu: &Gpu,
         program: &Program<'_, Parameter<DeviceWords>>,
         capacity: Capacity,
-        cache: CacheType,
+        Numerics { cache, precision }: Numerics,
     ) -> Result<Self> {
         let shape = program.shape;
         let allocator = Allocator::new(gpu);
@@ -100,7 +100,7 @@ impl Plan {
         let layer_block_bytes = 2 * capacity.block_size * shape.kv_d() * cache.bytes();
         let first = FIRST_CACHE_BYTES / (shape.layers * layer_block_bytes);
         let blocks = first.clamp(1, capacity.blocks);
-        let memory = allocator.memory(program, capacity, blocks * layer_block_bytes)?;
+        let memory = allocator.memory(program, capacity, blocks * layer_block_bytes, precision)?;
         let values = context! {
             d => shape.d, ff => shape.ff, heads => shape.heads, kv_heads => shape.kv_heads, head_dim => shape.head_dim,
             q_d => shape.q_d(), kv_d => shape.kv_d(), vocab => shape.vocab,
@@ -497,6 +497,7 @@ impl<'a> Allocator<'a> {
         program: &Program<'_, Parameter<DeviceWords>>,
         capacity: Capacity,
         layer_bytes: usize,
+        precision: Precision,
     ) -> Result<Memory> {
         let Self { gpu, .. } = *self;
         let shape = &program.shape;
@@ -522,6 +523,9 @@ impl<'a> Allocator<'a> {
             activations,
             squares,
             gained: self.scratch("gained", capacity.rows * shape.d)?,
+            bytes: (precision == Precision::Fast)
+                .then(|| self.scratch("bytes", capacity.rows * shape.d.max(shape.ff).max(shape.q_d()) * 5 / 16))
+                .transpose()?,
             kv: kv.collect::<Result<_>>()?,
             splits,
             ropes: ropes.collect::<Result<_>>()?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn_wgpu::wgpu;
 
-use super::kernel::{AttentionShare, Constant, Kernel, matrices};
+use super::kernel::{AttentionShare, Constant, Kernel, MatrixKey, matrices};
 use super::recorder::{Grid, Over, Recorder, reads, writes};
 use super::tuning::{CHANGE_SIZE, PARTS};
 use super::{Gpu, weights::DeviceWords};
@@ -18,6 +18,8 @@ pub(super) struct Memory {
     pub squares: BTreeMap<Buffer, wgpu::Buffer>,
     /// The residual stream times the gain of the norm that follows.
     pub gained: wgpu::Buffer,
+    /// What products take as bytes, where they do (`Precision::Fast`).
+    pub bytes: Option<wgpu::Buffer>,
     /// Each layer's keys and values, of the blocks that have memory.
     pub kv: Vec<wgpu::Buffer>,
     /// How attention is shared out on GPUs, and the splits of its rows (shaders/attention_gpu.wgsl).
@@ -81,8 +83,11 @@ impl Record<'_> {
         let Shape { d, ff, scales, softcaps, .. } = *self.shape;
         let Memory { activations, squares, gained, kv, ropes, logits, bests, sampled, changes, .. } = self.memory;
         let (x, x_squares) = (&activations[&Buffer::Residual], &squares[&Buffer::Residual]);
-        // What a product reads of the residual stream, and what its writer binds besides.
-        let residual = |normed: bool| if normed { vec![reads(gained), reads(x_squares)] } else { vec![reads(x)] };
+        // What a product takes of the residual stream, and what its writer binds besides.
+        let residual = |normed: bool| if normed { gained } else { x };
+        let taken = |taken: &wgpu::Buffer, normed: bool| {
+            if normed { vec![reads(taken), reads(x_squares)] } else { vec![reads(taken)] }
+        };
         let next = || gain.iter().flat_map(|gain| [reads(&gain.whole().words), writes(gained)]);
         match *op {
             Op::Embed { table } => {
@@ -105,12 +110,13 @@ impl Record<'_> {
                     Then::Norm => (None, true),
                 };
                 let grid = Grid::Product(w.iter().map(|m| m.rows / 4).collect());
-                let mut bindings = residual(norm.is_some());
+                let (input, fast) = self.input(r, residual(norm.is_some()), d, &w)?;
+                let mut bindings = taken(input, norm.is_some());
                 bindings.extend(rope.map(|rope| reads(&ropes[rope])));
                 let query = if raw { Buffer::RawQueryKey } else { Buffer::Query };
                 bindings.extend([writes(&activations[&query]), writes(&kv[layer]), reads(&part.words)]);
                 let bias = part.vector.as_ref().map(|bias| bias.planes[0] / 4);
-                let kernel = Kernel::Qkv { inner: d, w, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
+                let kernel = Kernel::Qkv { inner: d, w, fast, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
                 r.dispatch(kernel, Over::Rows, grid, &bindings)
             }
             Op::QkNorm { layer, gains, over, rope } => {
@@ -142,9 +148,11 @@ impl Record<'_> {
                 let adds = to == Buffer::Residual;
                 let scale = if adds { Constant::factor(scales.residual) } else { None };
                 let gain = adds && gain.is_some();
-                let kernel = Kernel::Project { inner, w: matrices(&[part]), adds, scale, gain };
+                let w = matrices(&[part]);
+                let (input, fast) = self.input(r, &activations[&from], inner, &w)?;
+                let kernel = Kernel::Project { inner, w, fast, adds, scale, gain };
                 let mut bindings = vec![
-                    reads(&activations[&from]),
+                    reads(input),
                     reads(&part.words),
                     writes(&activations[&to]),
                     writes(&squares[&to]),
@@ -162,19 +170,21 @@ impl Record<'_> {
             Op::GateUp { norm, gate, up } => {
                 let (gate, up) = (gate.whole(), up.whole());
                 let w = matrices(&[gate, up]);
-                let mut bindings = residual(norm.is_some());
+                let (input, fast) = self.input(r, residual(norm.is_some()), d, &w)?;
+                let mut bindings = taken(input, norm.is_some());
                 bindings.extend([reads(&gate.words), reads(&up.words), writes(&activations[&Buffer::Inner])]);
                 let activation = self.shape.activation.name();
-                let kernel = Kernel::GateUp { inner: d, w, norm: norm.is_some(), activation };
+                let kernel = Kernel::GateUp { inner: d, w, fast, norm: norm.is_some(), activation };
                 r.dispatch(kernel, Over::Rows, Grid::Product(vec![ff / 2]), &bindings)
             }
             Op::Logits { output, .. } => {
+                let (input, fast) = self.input(r, gained, d, &matrices(&output.parts.iter().collect::<Vec<_>>()))?;
                 for part in &output.parts {
                     let w = matrices(&[part]);
                     let grid = Grid::Product(w.iter().map(|m| m.rows.div_ceil(4)).collect());
                     let cap = softcaps.logits.map(Constant);
-                    let kernel = Kernel::Logits { inner: d, w, scale: Constant::factor(scales.logits), cap };
-                    let bindings = [reads(gained), reads(x_squares), reads(&part.words), writes(logits)];
+                    let kernel = Kernel::Logits { inner: d, w, fast, scale: Constant::factor(scales.logits), cap };
+                    let bindings = [reads(input), reads(x_squares), reads(&part.words), writes(logits)];
                     r.dispatch(kernel, Over::Outputs, grid, &bindings)?;
                 }
                 Ok(())
@@ -187,6 +197,24 @@ impl Record<'_> {
                 r.dispatch(Kernel::ArgmaxPart, Over::Outputs, groups, &[reads(logits), writes(bests)])?;
                 r.dispatch(Kernel::Argmax, Over::Outputs, Grid::Each(1), &[reads(bests), writes(sampled)])
             }
+        }
+    }
+
+    /// What a product with these matrices reads of activations: bytes, which are made here, or what there is; and whether bytes.
+    fn input<'b>(
+        &'b self,
+        r: &mut Recorder<'_>,
+        from: &'b wgpu::Buffer,
+        inner: usize,
+        w: &[MatrixKey],
+    ) -> Result<(&'b wgpu::Buffer, bool)> {
+        match &self.memory.bytes {
+            Some(bytes) if w.iter().all(MatrixKey::is_quantised) => {
+                let grid = Grid::Flat(inner / 32, 64);
+                r.dispatch(Kernel::Quantize { inner }, Over::Rows, grid, &[reads(from), writes(bytes)])?;
+                Ok((bytes, true))
+            }
+            _ => Ok((from, false)),
         }
     }
 

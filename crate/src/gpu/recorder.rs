@@ -279,7 +279,7 @@ impl Memory for wgpu::Buffer {
 
 impl Memory for DeviceWords {
     fn bound(&self) -> Binding {
-        self.binding()
+        self.part()
     }
 }
 

@@ -64,7 +64,16 @@ impl DeviceWords {
     }
 
     /// What a bind group binds.
-    pub(super) fn binding(&self) -> Binding {
+    pub fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: NonZeroU64::new(self.bytes),
+        })
+    }
+
+    /// The same, to be kept.
+    pub(super) fn part(&self) -> Binding {
         Binding { buffer: self.buffer.clone(), offset: self.offset, size: NonZeroU64::new(self.bytes) }
     }
 }

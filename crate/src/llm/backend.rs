@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::cpu::{CpuRunner, Kernels, SharedKernels, reserve};
 use crate::gpu::weights::DeviceWords;
-use crate::gpu::{Gpu, Plan};
+use crate::gpu::{Gpu, Plan, Tuning};
 use crate::model::{Arrangement, Limits};
 use crate::program::{Capacity, Numerics, Parameter, Precision, Program, Runner};
 use crate::{Error, ErrorCode, Result};
@@ -105,11 +105,11 @@ impl Backend for Gpu {
         capacity: Capacity,
         numerics: Numerics,
     ) -> Result<Plan> {
-        if numerics.precision == Precision::Fast {
-            let message = "precision \"fast\" is for the CPU backend; leave it out, or load with backend: \"cpu\"";
+        if numerics.precision == Precision::Fast && self.tuning == Tuning::Cpu {
+            let message = "precision \"fast\" is not for adapters that compute in software; leave it out, or load with backend: \"cpu\"";
             return Err(Error::new(ErrorCode::InvalidConfig, message));
         }
-        Plan::new(self, program, capacity, numerics.cache)
+        Plan::new(self, program, capacity, numerics)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::engine::known_answer::{SAMPLING, samples_well};
 use crate::format::Parser;
 use crate::gpu::{Gpu, Tuning, kernels};
 use crate::model::{Decoder, arch};
-use crate::program::{Capacity, Runner};
+use crate::program::{Capacity, Numerics, Precision, Runner};
 use crate::testing::{Entry, F32, Model, Q4_0, Tensor};
 
 pub(super) const VOCAB: usize = 70;
@@ -13,17 +13,22 @@ pub(super) const CAPACITY: Capacity = Capacity { rows: 8, outputs: 8, slots: 1, 
 
 /// A small model of this architecture, with a layer of each kind.
 pub(super) fn model(architecture: &str) -> Model {
+    model_of(architecture, [64, 96, 32], Q4_0)
+}
+
+/// The same, of these widths: of the residual stream, the feed-forward, a head; and with matrices of this type.
+fn model_of(architecture: &str, [d, ff, head]: [u32; 3], kind: u32) -> Model {
     let key = |name: &str| format!("{architecture}.{name}");
     let mut model = Model::default().set("general.architecture", Entry::Text(architecture.into()));
     for (name, value) in [
         ("context_length", 64),
         ("block_count", if architecture == "gemma3" { 6 } else { 1 }),
-        ("embedding_length", 64),
-        ("feed_forward_length", 96),
+        ("embedding_length", d),
+        ("feed_forward_length", ff),
         ("attention.head_count", 4),
         ("attention.head_count_kv", 2),
-        ("attention.key_length", 32),
-        ("attention.value_length", 32),
+        ("attention.key_length", head),
+        ("attention.value_length", head),
         ("vocab_size", VOCAB as u32),
     ] {
         model = model.set(&key(name), Entry::U32(value));
@@ -40,7 +45,7 @@ pub(super) fn model(architecture: &str) -> Model {
         tensors.extend(spec.pieces.iter().map(|piece| {
             let shape = piece.shape.map(|n| n as u64);
             let vector = piece.is_vector();
-            Tensor::new(&piece.tensor, &shape[..if vector { 1 } else { 2 }], if vector { F32 } else { Q4_0 })
+            Tensor::new(&piece.tensor, &shape[..if vector { 1 } else { 2 }], if vector { F32 } else { kind })
         }));
         Ok(())
     })
@@ -51,9 +56,13 @@ pub(super) fn model(architecture: &str) -> Model {
 
 /// What the known answer says of the kernels for this model.
 fn answer(gpu: &Gpu, model: &Model) -> Option<String> {
+    answer_with(gpu, model, Numerics::default())
+}
+
+fn answer_with(gpu: &Gpu, model: &Model, numerics: Numerics) -> Option<String> {
     let mut loader = WeightLoader::new(gpu, None);
     loader.read(model.file().as_slice()).unwrap();
-    let mut plan = loader.finish().unwrap().runner(gpu, CAPACITY).unwrap();
+    let mut plan = loader.finish().unwrap().runner_with(gpu, CAPACITY, numerics).unwrap();
     pollster::block_on(async {
         let wrong = plan.known_answer(1).await.unwrap();
         if wrong.is_some() || !plan.draws() || samples_well(&mut plan, VOCAB, 1).await.unwrap() {
@@ -82,6 +91,28 @@ fn right_kernels_give_the_known_answer() {
         for architecture in ["llama", "gemma3"] {
             assert_eq!(answer(&gpu, &model(architecture)), None, "{architecture}, {:?}", gpu.tuning);
         }
+    }
+}
+
+#[test]
+fn bytes_give_the_known_answer_of_bytes() {
+    let [gpu, ..] = adapters();
+    let fast = Numerics { precision: Precision::Fast, ..Numerics::default() };
+    // Q4_0, Q4_1, Q5_0, Q8_0, Q5_K, Q6_K; Q5_1 and Q4_K are put together of the same parts.
+    for kind in [Q4_0, 3, 6, 8, 13, 14] {
+        let model = model_of("llama", [256, 512, 64], kind);
+        assert_eq!(answer_with(&gpu, &model, fast), None, "type {kind}");
+    }
+    let model = model_of("llama", [256, 512, 64], Q4_0);
+    for (shader, right, wrong, name) in [
+        ("quantize.wgsl", "round(v_", "floor(v_", "quantize_256, qkv"),
+        ("quantize.wgsl", "most / 127.0", "most / 126.0", "quantize_256, qkv"),
+        ("common/lane_weights.wgsl", "\"Q4_0\": 8, \"Q5_0\"", "\"Q4_0\": 7, \"Q5_0\"", "quantize_256, qkv"),
+        ("common/weights.wgsl", "{{ q }} & 0x0f0f0f0fu\n", "{{ q }} & 0x0f0f0f07u\n", "quantize_256, qkv of a prompt"),
+    ] {
+        kernels::broken(shader, right, wrong);
+        assert_eq!(answer_with(&gpu, &model, fast).as_deref(), Some(name), "{shader}: {right} -> {wrong}");
+        kernels::mended();
     }
 }
 

@@ -3,7 +3,7 @@
 use embergram::gpu::Gpu;
 use embergram::llm::backend::Backend;
 use embergram::llm::weights::{Model, WeightLoader};
-use embergram::program::{BlockEntry, CacheType, Capacity, Numerics, Row};
+use embergram::program::{BlockEntry, CacheType, Capacity, Numerics, Precision, Row};
 
 use super::random::Random;
 
@@ -16,14 +16,14 @@ const PROMPT: usize = 12;
 
 /// Computes eight sequences one row per step, and then again `rounds` times in random groupings: chunks of a prompt, a token
 /// with up to seven drafts behind it, several sequences together.
-pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64) {
+pub async fn any_grouping_gives_the_same_logits(gpu: &Gpu, file: &[u8], rounds: u64, precision: Precision) {
     let mut loader = WeightLoader::new(gpu, None);
     loader.push(file).unwrap();
     let model = loader.finish().unwrap();
     let vocab = model.config.vocab;
     let blocks = SLOTS * LENGTH / BLOCK;
     let capacity = Capacity { rows: ROWS, outputs: ROWS, slots: SLOTS, positions: LENGTH, blocks, block_size: BLOCK };
-    let mut plan = model.runner(gpu, capacity).unwrap();
+    let mut plan = model.runner_with(gpu, capacity, Numerics { precision, ..Numerics::default() }).unwrap();
     for block in 0..blocks {
         plan.set_block(BlockEntry { slot: (block % SLOTS) as u32, index: (block / SLOTS) as u32, block: block as u32 });
     }

@@ -74,8 +74,27 @@ pub const F32: u32 = 0;
 pub const Q4_0: u32 = 2;
 
 /// Weights and bytes of a block of the types that these files have, by their numbers.
-const BLOCKS: [(u32, u64, u64); 7] =
-    [(F32, 1, 4), (Q4_0, 32, 18), (3, 32, 20), (6, 32, 22), (8, 32, 34), (12, 256, 144), (14, 256, 210)];
+const BLOCKS: [(u32, u64, u64); 9] = [
+    (F32, 1, 4),
+    (Q4_0, 32, 18),
+    (3, 32, 20),
+    (6, 32, 22),
+    (7, 32, 24),
+    (8, 32, 34),
+    (12, 256, 144),
+    (13, 256, 176),
+    (14, 256, 210),
+];
+
+/// Where the high bytes of a block's f16 scales are, and what they are: about 0.03, or less where another scale multiplies them.
+fn scales(kind: u32) -> (&'static [u64], u8) {
+    match kind {
+        3 | 7 => (&[1, 3], 0x28),
+        12 | 13 => (&[1, 3], 0x14),
+        14 => (&[209], 0x10),
+        _ => (&[1], 0x28),
+    }
+}
 
 impl Tensor {
     pub fn new(name: &str, shape: &[u64], kind: u32) -> Self {
@@ -85,8 +104,12 @@ impl Tensor {
     /// Its bytes; of what no memory could hold, and of other types, some number.
     pub fn size(&self) -> u64 {
         let elements = self.shape.iter().fold(1u64, |product, dim| product.wrapping_mul(*dim));
-        let (_, len, bytes) = BLOCKS.into_iter().find(|(kind, ..)| *kind == self.kind).unwrap_or(BLOCKS[0]);
+        let (_, len, bytes) = self.block();
         (elements / len).wrapping_mul(bytes)
+    }
+
+    fn block(&self) -> (u32, u64, u64) {
+        BLOCKS.into_iter().find(|(kind, ..)| *kind == self.kind).unwrap_or(BLOCKS[0])
     }
 }
 
@@ -189,10 +212,10 @@ impl Model {
             let seed = tensor.name.bytes().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
             match tensor.kind {
                 F32 => (0..size / 4).for_each(|_| file.extend(1f32.to_le_bytes())),
-                _ => (0..size).for_each(|i| {
+                kind => (0..size).for_each(|i| {
                     let noise = (seed ^ i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-                    // A scale of about 0.03, and the quants.
-                    file.push([noise as u8, 0x28].get(i as usize % 18).copied().unwrap_or(noise as u8));
+                    let (places, high) = scales(kind);
+                    file.push(if places.contains(&(i % tensor.block().2)) { high } else { noise as u8 });
                 }),
             }
             file.resize(data + ((file.len() - data) & !31) + 32, 0);

@@ -39,7 +39,20 @@ pub struct Reference<'a> {
     pub memory: &'a Memory,
     /// Whether keys and values are kept as halves.
     pub half_cache: bool,
+    /// Whether products take bytes.
+    pub fast: bool,
     pub row: Row,
+}
+
+/// Values as bytes and a scale for each 32, as shaders/quantize.wgsl makes them.
+fn as_bytes(values: &[f64]) -> Vec<f64> {
+    let of_32 = |values: &[f64]| {
+        let most = values.iter().fold(0f32, |most, v| most.max((*v as f32).abs()));
+        let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+        let value = |v: &f64| f64::from((*v as f32 * inverse).round_ties_even()) * f64::from(most / 127.0);
+        values.iter().map(value).collect::<Vec<_>>()
+    };
+    values.chunks(32).flat_map(of_32).collect()
 }
 
 /// A number, and the size of what it is the sum of.
@@ -215,14 +228,24 @@ impl Reference<'_> {
 
     /// The residual stream as a product takes it: its writer multiplied with the gain. Operations between may have been left
     /// out, so the gain may be another norm's.
-    fn input(&self, is_normed: bool, before: &State) -> impl Fn(&[u8]) -> Vec<f64> + use<> {
+    fn input(&self, is_normed: bool, before: &State, weights: &[&P]) -> impl Fn(&[u8]) -> Vec<f64> + use<> {
         let (x, gained) = (before.activations[&Buffer::Residual].clone(), before.gained.clone());
-        let eps = self.shape.eps;
+        let (eps, taken) = (self.shape.eps, self.taken(weights));
         move |bytes| {
             let x = floats(bytes, &x);
             let factor = factor(&x, eps);
-            if is_normed { floats(bytes, &gained).into_iter().map(|v| v * factor).collect() } else { x }
+            match is_normed {
+                true => taken(floats(bytes, &gained)).into_iter().map(|v| v * factor).collect(),
+                false => taken(x),
+            }
         }
+    }
+
+    /// Values as a product with these weights takes them.
+    fn taken(&self, weights: &[&P]) -> impl Fn(Vec<f64>) -> Vec<f64> + use<> {
+        let mut matrices = weights.iter().flat_map(|weights| &weights.parts).flat_map(|part| &part.matrices);
+        let fast = self.fast && matrices.all(|matrix| !matrix.ty.is_float());
+        move |values| if fast { as_bytes(&values) } else { values }
     }
 
     fn embed(&self, table: &P, after: &State, reads: &mut Reads) -> Check {
@@ -246,7 +269,7 @@ impl Reference<'_> {
     ) -> Check {
         let shape = self.shape;
         let part = weights.whole();
-        let x = self.input(is_normed, before);
+        let x = self.input(is_normed, before, &[weights]);
         let bias = self.vector(weights, reads);
         let (rope, raw) = match then {
             Then::Rotate(rope) => (rope, false),
@@ -365,11 +388,11 @@ impl Reference<'_> {
         let outputs: Vec<usize> = samples(self.shape.d / 4).into_iter().flat_map(|i| i * 4..i * 4 + 4).collect();
         let rows: Vec<(usize, Weights)> =
             outputs.into_iter().map(|i| (i, self.weights(weights.whole(), i, width, reads))).collect();
-        let adds = to == Buffer::Residual;
+        let (adds, taken) = (to == Buffer::Residual, self.taken(&[weights]));
         let scale = if adds { f64::from(self.shape.scales.residual) } else { 1.0 };
         let (x, old, after) = (before.activations[&from].clone(), before.activations[&to].clone(), after.clone());
         Box::new(move |bytes| {
-            let (x, old, got) = (floats(bytes, &x), floats(bytes, &old), floats(bytes, &after.activations[&to]));
+            let (x, old, got) = (taken(floats(bytes, &x)), floats(bytes, &old), floats(bytes, &after.activations[&to]));
             let right = |(i, row): &(usize, Weights)| {
                 let sum = row.dot(&x, bytes).times(scale);
                 if adds { sum.plus(Sum::exactly(old[*i])) } else { sum }.is(got[*i])
@@ -399,7 +422,7 @@ impl Reference<'_> {
         reads: &mut Reads,
     ) -> Check {
         let Shape { d, ff, activation, .. } = self.shape;
-        let x = self.input(is_normed, before);
+        let x = self.input(is_normed, before, &matrices);
         let rows: Vec<(usize, [Weights; 2])> = samples(ff)
             .into_iter()
             .map(|i| (i, matrices.map(|matrix| self.weights(matrix.whole(), i, d, reads))))
@@ -423,7 +446,7 @@ impl Reference<'_> {
 
     fn logits(&self, output: &P, (before, after): (&State, &State), reads: &mut Reads) -> Check {
         let Shape { d, scales, softcaps, .. } = self.shape;
-        let x = self.input(true, before);
+        let x = self.input(true, before, &[output]);
         let of = |part: &Part<DeviceWords>| {
             let Matrix { first, rows, .. } = part.matrices[0];
             samples(rows).into_iter().map(move |i| first + i)
