@@ -1,7 +1,7 @@
 //! Writes every pipeline of plans into a folder, as WGSL and as SPIR-V, and prints a JSON list of them; needs no model file
 //! and runs nothing, so the adapter needs no memory for a model: each plan has one layer, or as many as its layers differ.
 //! `cargo run --example pipelines --features reference -- FOLDER SHAPE:TYPE...`: of support/shapes.rs. EMBERGRAM_TUNING is
-//! `cpu` or `gpu` to force a tuning. `npm run isa` compiles them for hardware that is not there.
+//! `cpu` or `gpu` to force a tuning, EMBERGRAM_PRECISION `fast` for activations of eight bits. `npm run isa` compiles them for hardware that is not there.
 
 #[path = "support/shapes.rs"]
 mod shapes;
@@ -20,7 +20,7 @@ fn spirv(source: &str) -> Vec<u8> {
     let module = wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
     let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
     let main = PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".into() };
-    let options = spv::Options { lang_version: (1, 3), flags: spv::WriterFlags::empty(), ..Default::default() };
+    let options = spv::Options { lang_version: (1, 6), flags: spv::WriterFlags::empty(), ..Default::default() };
     let words = spv::write_vec(&module, &info, &options, Some(&main)).unwrap();
     words.into_iter().flat_map(u32::to_le_bytes).collect()
 }

@@ -10,7 +10,7 @@ use embergram::format::{Metadata, Parser};
 use embergram::gpu::{Gpu, Plan, Tuning};
 use embergram::llm::weights::WeightLoader;
 use embergram::model::{Decoder, ModelConfig, arch, rope};
-use embergram::program::{BlockEntry, Capacity, Numerics, Runner};
+use embergram::program::{BlockEntry, Capacity, Numerics, Precision, Runner};
 use gguf::{Entry, Model, Tensor};
 
 /// What a header says of a model, by its keys.
@@ -131,7 +131,7 @@ fn config(model: &Model) -> Result<ModelConfig> {
     arch::read(&metadata, &|_| false)
 }
 
-/// A plan of this shape with so many layers. With `fill` its parameters are noise; without, nothing is written and it must not
+/// A plan of this shape with so many layers, of the precision that EMBERGRAM_PRECISION names. With `fill` its parameters are noise; without, nothing is written and it must not
 /// run.
 pub fn plan(gpu: &Gpu, shape: &Shape, ty: u32, layers: u32, capacity: Capacity, fill: bool) -> Result<Plan> {
     let mut loader = WeightLoader::new(gpu, None);
@@ -140,7 +140,9 @@ pub fn plan(gpu: &Gpu, shape: &Shape, ty: u32, layers: u32, capacity: Capacity, 
     let config = loader.reader().described().expect("a whole header").config.clone();
     let parameters = loader.allocate()?;
     let program = parameters.program(&config);
-    let mut plan = Plan::new(gpu, &program, capacity, Numerics::default())?;
+    let fast = std::env::var("EMBERGRAM_PRECISION").is_ok_and(|precision| precision == "fast");
+    let precision = if fast { Precision::Fast } else { Precision::Full };
+    let mut plan = Plan::new(gpu, &program, capacity, Numerics { precision, ..Numerics::default() })?;
     if fill {
         let noise = noise();
         for part in program.parameters().into_iter().flat_map(|parameter| &parameter.parts) {
