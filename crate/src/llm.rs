@@ -3,9 +3,9 @@
 pub mod backend;
 mod capacity;
 mod facts;
-pub mod inspect;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod growth_tests;
+pub mod inspect;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod known_answer_tests;
 mod loader;

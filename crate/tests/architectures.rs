@@ -58,7 +58,12 @@ fn rows_do_not_depend_on_their_company() {
     for tiny in &ALL {
         for tuning in [Tuning::Cpu, Tuning::Gpu] {
             gpu.tuning = tuning;
-            pollster::block_on(common::rows::any_grouping_gives_the_same_logits(&gpu, tiny.file, rounds, Precision::Full));
+            pollster::block_on(common::rows::any_grouping_gives_the_same_logits(
+                &gpu,
+                tiny.file,
+                rounds,
+                Precision::Full,
+            ));
         }
     }
 }

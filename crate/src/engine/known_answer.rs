@@ -69,7 +69,8 @@ pub(crate) async fn samples_well(runner: &mut dyn Runner, vocab: usize, scratch:
     let changed: Vec<Way> = plain.iter().zip(rows()).map(|((params, _), row)| changing(params, row)).collect();
     let mut sampler = Sampler::default();
     for ways in [plain, changed] {
-        let changes = |(output, (params, counts)): (u32, &Way)| super::changes(output, params, counts, &[], &[]);
+        let changes =
+            |(output, (params, counts)): (u32, &Way)| super::changes((output, vocab), params, counts, &[], &[]);
         batch.changes = (0..).zip(&ways).flat_map(changes).collect();
         let tokens = runner.step(&batch).await?.tokens;
         let expected = rows().zip(&ways).zip(&batch.draws).map(|((row, (params, counts)), draw)| {

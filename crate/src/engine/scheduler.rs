@@ -149,7 +149,7 @@ impl Engine {
                 }
                 if sampled {
                     let draft = place - first_sampled;
-                    self.batch.changes.extend(sequence.changes(made as u32, draft, eos));
+                    self.batch.changes.extend(sequence.changes((made as u32, self.vocab), draft, eos));
                     self.batch.draws.extend(sequence.draw(made as u32, place as u32 + 1));
                 }
                 made += usize::from(output);

@@ -313,11 +313,11 @@ impl Sequence {
     }
 
     /// What the runner does to the logits of the row after so many tokens of the draft.
-    pub(super) fn changes(&self, output: u32, draft: usize, eos: &[u32]) -> impl Iterator<Item = Change> + use<> {
+    pub(super) fn changes(&self, row: (u32, usize), draft: usize, eos: &[u32]) -> impl Iterator<Item = Change> + use<> {
         let counts = self.counts.as_ref().filter(|_| !self.on_cpu);
         let changes = counts.map(|counts| {
             let draft: Vec<u32> = self.draft().take(draft).copied().collect();
-            super::changes(output, &self.request.params, counts, &draft, eos)
+            super::changes(row, &self.request.params, counts, &draft, eos)
         });
         changes.into_iter().flatten()
     }

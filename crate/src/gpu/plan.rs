@@ -22,8 +22,8 @@ use super::tuning::{CHANGE_SIZE, PARTS};
 use super::{Gpu, Tuning, weights::DeviceWords};
 use crate::Result;
 use crate::program::{
-    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Change, Draw, Numerics, Op, Parameter, Precision, Program, Row, Runner,
-    Running, Shape, StepOutput,
+    Batch, BlockEntry, Buffer, CORRUPTED, CacheType, Capacity, Change, Draw, Numerics, Op, Parameter, Precision,
+    Program, Row, Runner, Running, Shape, StepOutput,
 };
 
 use flight::{Flight, IN_FLIGHT, Recorded};

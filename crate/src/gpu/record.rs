@@ -116,7 +116,8 @@ impl Record<'_> {
                 let query = if raw { Buffer::RawQueryKey } else { Buffer::Query };
                 bindings.extend([writes(&activations[&query]), writes(&kv[layer]), reads(&part.words)]);
                 let bias = part.vector.as_ref().map(|bias| bias.planes[0] / 4);
-                let kernel = Kernel::Qkv { inner: d, w, fast, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
+                let kernel =
+                    Kernel::Qkv { inner: d, w, fast, norm: norm.is_some(), bias, rotates: rope.is_some(), raw };
                 r.dispatch(kernel, Over::Rows, grid, &bindings)
             }
             Op::QkNorm { layer, gains, over, rope } => {
@@ -151,12 +152,8 @@ impl Record<'_> {
                 let w = matrices(&[part]);
                 let (input, fast) = self.input(r, &activations[&from], inner, &w)?;
                 let kernel = Kernel::Project { inner, w, fast, adds, scale, gain };
-                let mut bindings = vec![
-                    reads(input),
-                    reads(&part.words),
-                    writes(&activations[&to]),
-                    writes(&squares[&to]),
-                ];
+                let mut bindings =
+                    vec![reads(input), reads(&part.words), writes(&activations[&to]), writes(&squares[&to])];
                 bindings.extend(next().filter(|_| adds));
                 r.dispatch(kernel, Over::Rows, Grid::Product(vec![d / 4]), &bindings)
             }

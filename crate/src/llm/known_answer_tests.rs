@@ -9,7 +9,8 @@ use crate::program::{Capacity, Numerics, Precision, Runner};
 use crate::testing::{Entry, F32, Model, Q4_0, Tensor};
 
 pub(super) const VOCAB: usize = 70;
-pub(super) const CAPACITY: Capacity = Capacity { rows: 8, outputs: 8, slots: 1, positions: 32, blocks: 4, block_size: 8 };
+pub(super) const CAPACITY: Capacity =
+    Capacity { rows: 8, outputs: 8, slots: 1, positions: 32, blocks: 4, block_size: 8 };
 
 /// A small model of this architecture, with a layer of each kind.
 pub(super) fn model(architecture: &str) -> Model {

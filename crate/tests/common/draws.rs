@@ -81,7 +81,7 @@ pub async fn assert_draws(plan: &mut Plan, tokens: &[u32], vocab: usize) {
             let outputs = ROWS - 1;
             // Some stay as they are.
             let chosen = |output: &u32| output % 5 != 4;
-            let changed = |output: u32| changes(output, &params, &counts, &[], &eos);
+            let changed = |output: u32| changes((output, vocab), &params, &counts, &[], &eos);
             let mut batch = Batch {
                 rows: (0..ROWS).map(row).collect(),
                 logits: (0..outputs as usize).collect(),

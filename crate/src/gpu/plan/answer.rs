@@ -150,7 +150,13 @@ impl Plan {
             states.push(self.state(&mut reads, probe.op.layer(), scratch));
             pieces.push(reads.take());
         }
-        let reference = Reference { shape: self.shape, memory: &self.memory, half_cache: self.half_cache, fast: self.memory.bytes.is_some(), row };
+        let reference = Reference {
+            shape: self.shape,
+            memory: &self.memory,
+            half_cache: self.half_cache,
+            fast: self.memory.bytes.is_some(),
+            row,
+        };
         let each = self.probes.iter().zip(states.windows(2));
         let checks = each
             .map(|(probe, states)| reference.check(&probe.op, probe.gain.as_ref(), &states[0], &states[1], &mut reads));
