@@ -258,19 +258,23 @@ impl Plan {
         }
         let blocks = used.max(2 * self.blocks).min(self.capacity.blocks);
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut replaced = Vec::new();
         for layer in 0..self.memory.kv.len() {
             let words = self.memory.kv[layer].size() as usize / 4 / self.blocks * blocks;
             let new = Allocator::new(&self.gpu).scratch(KV_CACHE, words)?;
             let old = std::mem::replace(&mut self.memory.kv[layer], new.clone());
             encoder.copy_buffer_to_buffer(&old, 0, &new, 0, old.size());
             self.replace(&old, &new);
+            replaced.push(old);
         }
         self.gpu.queue.submit([encoder.finish()]);
+        // A browser would keep them until it next collects garbage.
+        replaced.iter().for_each(wgpu::Buffer::destroy);
         self.blocks = blocks;
         Ok(())
     }
 
-    /// Lets all dispatches bind another buffer in the place of one.
+    /// Lets all dispatches bind another buffer in the place of one, which nothing to come names any more.
     fn replace(&mut self, old: &wgpu::Buffer, new: &wgpu::Buffer) {
         self.dispatches.iter_mut().for_each(|dispatch| dispatch.replace(&self.gpu, &self.pipelines, old, new));
         self.recorded.clear();
@@ -284,6 +288,7 @@ impl Plan {
             let new = Allocator::new(&self.gpu).scratch("changes", 4 * changes.len().next_power_of_two())?;
             let old = std::mem::replace(&mut self.memory.changes, new.clone());
             self.replace(&old, &new);
+            old.destroy();
         }
         let words = |change: &Change| {
             let place = change.output * self.shape.vocab as u32 + change.token;

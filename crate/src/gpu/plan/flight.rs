@@ -106,10 +106,11 @@ impl Plan {
         };
         self.turn = (self.turn + 1) % IN_FLIGHT;
         if self.readbacks[self.turn].size() < sizes.all() {
-            let allocator = Allocator::new(&self.gpu);
-            self.memory_bytes -= self.readbacks[self.turn].size();
-            self.readbacks[self.turn] = allocator.readback(sizes.all().next_power_of_two())?;
-            self.memory_bytes += self.readbacks[self.turn].size();
+            let new = Allocator::new(&self.gpu).readback(sizes.all().next_power_of_two())?;
+            let old = std::mem::replace(&mut self.readbacks[self.turn], new.clone());
+            self.memory_bytes += new.size();
+            self.memory_bytes -= old.size();
+            old.destroy();
         }
         let to = &self.readbacks[self.turn];
         if let Some(timer) = &self.timer {
