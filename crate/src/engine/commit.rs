@@ -99,8 +99,8 @@ impl Engine {
         }
     }
 
-    /// Verifies a sequence's draft, of so many tokens, against the samples of its rows, which begin at these places of the step's tokens and logits;
-    /// appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
+    /// Verifies a sequence's draft, of so many tokens, against the samples of its rows, which begin at these places of the step's tokens and
+    /// logits; appends what holds and drafts what comes next. A row whose logits are corrupted ends the sequence.
     fn take_samples(
         &mut self,
         index: usize,

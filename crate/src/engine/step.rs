@@ -60,8 +60,8 @@ impl Engine {
         let submitted = Instant::now();
         self.runner.submit(&batch)?;
         self.in_flight.iter_mut().for_each(|before| before.alone = false);
-        let (alone, behind) = (self.in_flight.is_empty(), !self.in_flight.is_empty());
-        self.in_flight.push_back(Flight { batch, shares, longest: self.longest, submitted, alone, behind });
+        let behind = !self.in_flight.is_empty();
+        self.in_flight.push_back(Flight { batch, shares, longest: self.longest, submitted, alone: !behind, behind });
         Ok(true)
     }
 

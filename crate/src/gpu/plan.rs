@@ -47,7 +47,7 @@ pub struct Plan {
     max_blocks: usize,
     pipelines: Pipelines,
     /// Whether all pipelines have been begun.
-    compiling: bool,
+    begun: bool,
     dispatches: Vec<Dispatch>,
     /// Whether keys and values are kept as halves.
     half_cache: bool,
@@ -116,8 +116,8 @@ impl Plan {
         gpu.check()?;
         let (pipelines, dispatches) = (r.pipelines, r.dispatches);
         // A GPU's driver compiles while the weights are on their way. A software adapter would take the processor from them.
-        let compiling = gpu.tuning == Tuning::Gpu;
-        if compiling {
+        let begun = gpu.tuning == Tuning::Gpu;
+        if begun {
             pipelines.begin(gpu)?;
         }
         let probes = answer::probes(program, &ends, &dispatches);
@@ -129,7 +129,7 @@ impl Plan {
             capacity,
             max_blocks,
             pipelines,
-            compiling,
+            begun,
             dispatches,
             half_cache: cache == CacheType::F16,
             single_kernel_path: false,
@@ -435,7 +435,7 @@ impl Runner for Plan {
 
     fn compile(&mut self) -> Running<'_, ()> {
         Box::pin(async {
-            if !std::mem::replace(&mut self.compiling, true) {
+            if !std::mem::replace(&mut self.begun, true) {
                 self.pipelines.begin(&self.gpu)?;
             }
             #[cfg(target_family = "wasm")]
